@@ -1,0 +1,23 @@
+# Fails when a file of src/FLOOR includes a header of a floor above it.
+# FLOORS: the floors, lowest first, separated by commas. SOURCE_DIR: the folder src.
+string(REPLACE "," ";" floors "${FLOORS}")
+set(wrong "")
+foreach(floor IN LISTS floors)
+  list(FIND floors ${floor} height)
+  file(GLOB_RECURSE files "${SOURCE_DIR}/${floor}/*.h" "${SOURCE_DIR}/${floor}/*.cpp" "${SOURCE_DIR}/${floor}/*.inl"
+       "${SOURCE_DIR}/${floor}/*.cu" "${SOURCE_DIR}/${floor}/*.cuh")
+  foreach(file IN LISTS files)
+    file(STRINGS "${file}" includes REGEX "^[ \t]*#[ \t]*include[ \t]*\"[a-z_0-9]+/")
+    foreach(line IN LISTS includes)
+      string(REGEX REPLACE ".*\"([a-z_0-9]+)/.*" "\\1" included "${line}")
+      list(FIND floors ${included} included_height)
+      if(included_height GREATER height)
+        file(RELATIVE_PATH name "${SOURCE_DIR}" "${file}")
+        string(APPEND wrong "  src/${name}: ${line}\n")
+      endif()
+    endforeach()
+  endforeach()
+endforeach()
+if(wrong)
+  message(FATAL_ERROR "these includes go upward (floors, lowest first: ${FLOORS}):\n${wrong}")
+endif()

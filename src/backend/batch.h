@@ -1,0 +1,23 @@
+// The rows of one step. Prefill and decode are rows of different length: there is no phase.
+#pragma once
+
+#include "tensor/tensor.h"
+
+namespace millrace {
+
+// All members are int32 and lie where the backend computes, so that a captured step reads them afresh.
+// Rows of one sequence are neighbours, in the order of their positions.
+struct Batch {
+  Tensor tokens;       // (n_rows) token ids
+  Tensor positions;    // (n_rows) position of the row in its sequence
+  Tensor seq_of_row;   // (n_rows) which sequence of this batch
+  Tensor row_begin;    // (n_seqs + 1) rows of sequence s: [row_begin[s], row_begin[s + 1])
+  Tensor page_tables;  // (n_seqs, max_pages) page of each run of page_size positions; -1 where there is none
+  Tensor rope_tables;  // (n_seqs) which of a layer's frequency tables the sequence uses (longrope); else 0
+  Tensor logit_rows;   // (n_logit_rows) rows whose logits are wanted, ascending
+
+  int64_t n_rows() const { return tokens.dim(0); }
+  int64_t n_seqs() const { return rope_tables.dim(0); }
+};
+
+}  // namespace millrace

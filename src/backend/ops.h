@@ -1,0 +1,174 @@
+// The ops: what a backend can compute, each as big as a real kernel. An op is a struct of named operands; a
+// family fills one and gives it to Backend::run. Shapes stand behind the tensors; optional operands are empty
+// tensors.
+//
+// Activations are float32 or the backend's activation type; every output element is accumulated in one order
+// that depends on the shapes of the model only, never on n_rows, neighbours, tiles or threads
+// (docs/adr/0002). Positions, page tables and ids are read from memory when the op runs, never baked into it.
+#pragma once
+
+#include <string_view>
+#include <variant>
+
+#include "backend/batch.h"
+#include "tensor/tensor.h"
+
+namespace millrace {
+
+// out[r] = scale * table[tokens[r]]
+struct Embed {
+  static constexpr std::string_view kName = "embed";
+  Tensor tokens;  // int32 (n_rows), each in [0, n_vocab)
+  Tensor table;   // (n_vocab, hidden), any format
+  Tensor out;     // (n_rows, hidden)
+  float scale = 1.0f;
+};
+
+// One product of a Linear: out = epilogue(x * weight^T + bias).
+struct Product {
+  Tensor weight;  // (n_out, n_in), any format
+  Tensor bias;    // optional float32 (n_out)
+  Tensor out;     // (n_rows, n_out)
+};
+
+// One to three products of the same input (q, k and v are one op).
+struct Linear {
+  static constexpr std::string_view kName = "linear";
+  Tensor x;             // (n_rows, n_in)
+  Product products[3];  // the first n_products are used
+  int n_products = 1;
+  float scale = 1.0f;    // multiplies x * weight^T + bias
+  float softcap = 0.0f;  // when > 0: y = softcap * tanh(y / softcap), after the scale
+};
+
+enum class Activation { silu, gelu_tanh };
+
+// out = activation(x * gate^T + gate_bias) * (x * up^T + up_bias), element by element
+struct LinearGated {
+  static constexpr std::string_view kName = "linear_gated";
+  Tensor x;          // (n_rows, n_in)
+  Tensor gate;       // (n_out, n_in), any format
+  Tensor up;         // (n_out, n_in), the format of gate or another
+  Tensor gate_bias;  // optional float32 (n_out)
+  Tensor up_bias;    // optional float32 (n_out)
+  Tensor out;        // (n_rows, n_out)
+  Activation activation = Activation::silu;
+};
+
+// RMSNorm (Zhang & Sennrich 2019): out = x / sqrt(mean(x^2) + eps) * weight, over each row.
+// With `add`: first x += add (x is written), then the norm of the sum: the residual stream in one pass.
+struct Norm {
+  static constexpr std::string_view kName = "norm";
+  Tensor x;       // (n_rows, n_cols); also written where `add` is given
+  Tensor add;     // optional (n_rows, n_cols)
+  Tensor weight;  // float32 (n_cols)
+  Tensor out;     // (n_rows, n_cols); may be x itself when there is no `add`
+  float eps = 1e-6f;
+};
+
+// x += y
+struct Add {
+  static constexpr std::string_view kName = "add";
+  Tensor x;  // (n_rows, n_cols)
+  Tensor y;  // (n_rows, n_cols)
+};
+
+enum class RopePairing { half_split, adjacent };  // (i, i + d/2), or (2i, 2i + 1)
+
+// Rotary embedding of one kind of layer. Every scaling (linear, yarn, llama3, longrope) is in the table.
+struct Rope {
+  Tensor inv_freq;                    // float32 (n_tables, n_rotary / 2); empty: no rotation (NoPE)
+  float magnitude[2] = {1.0f, 1.0f};  // of table 0 and 1: multiplies cos and sin
+  RopePairing pairing = RopePairing::half_split;
+};
+
+// Norms the heads of q and k (optional), rotates them, and writes k and v to their pages.
+// Angles are position * inv_freq, taken in double precision and reduced before cos and sin.
+struct RopeStoreKv {
+  static constexpr std::string_view kName = "rope_store_kv";
+  Batch batch;
+  Tensor q;       // (n_rows, n_heads, head_dim), in place
+  Tensor k;       // (n_rows, n_kv_heads, head_dim), in place
+  Tensor v;       // (n_rows, n_kv_heads, v_head_dim)
+  Tensor q_norm;  // optional float32 (head_dim): RMSNorm of each head, before the rotation
+  Tensor k_norm;  // optional float32 (head_dim)
+  float norm_eps = 1e-6f;
+  Rope rope;  // rotates the first 2 * inv_freq.dim(1) dimensions of each head
+  // Query scale by position (Llama 4, Ministral 3): q *= 1 + q_scale_beta * ln(1 + floor((pos + offset) /
+  // length))
+  float q_scale_beta = 0.0f;  // 0: none
+  float q_scale_length = 1.0f;
+  float q_scale_offset = 0.0f;
+  Tensor k_pages;  // (n_pages, n_kv_heads, page_size, head_dim) float32, float16 or bfloat16
+  Tensor v_pages;  // (n_pages, n_kv_heads, page_size, v_head_dim), the same type
+};
+
+// Causal attention over pages: row r of sequence s at position p sees the positions j <= p of s, with
+// j > p - window where window > 0. Query head h reads key-value head h / (n_heads / n_kv_heads).
+// Scores: scale * q.k, then softcap * tanh(score / softcap) where softcap > 0; softmax in float32.
+// The sum over j runs in blocks of kAttentionBlock positions aligned to multiples of it, joined in order.
+struct PagedAttention {
+  static constexpr std::string_view kName = "paged_attention";
+  Batch batch;
+  Tensor q;        // (n_rows, n_heads, head_dim)
+  Tensor k_pages;  // (n_pages, n_kv_heads, page_size, head_dim)
+  Tensor v_pages;  // (n_pages, n_kv_heads, page_size, v_head_dim)
+  Tensor out;      // (n_rows, n_heads, v_head_dim)
+  float scale = 1.0f;
+  float softcap = 0.0f;
+  int32_t window = 0;
+};
+inline constexpr int kAttentionBlock = 256;
+
+enum class RouteScore { softmax, sigmoid };
+
+// Chooses experts: scores = score(x * weight^T) in float32; the n_used largest of scores + select_bias (ties:
+// lowest index first), in descending order; their weights are the scores without the bias, divided by their
+// sum where `renormalise`, times `scale`. Softmax over the chosen logits alone (Mixtral) equals softmax +
+// renormalise.
+struct Route {
+  static constexpr std::string_view kName = "route";
+  Tensor x;            // (n_rows, hidden)
+  Tensor weight;       // (n_experts, hidden), any format
+  Tensor select_bias;  // optional float32 (n_experts)
+  Tensor experts;      // int32 (n_rows, n_used)
+  Tensor weights;      // float32 (n_rows, n_used)
+  RouteScore score = RouteScore::softmax;
+  bool renormalise = true;
+  float scale = 1.0f;
+};
+
+// For each row r and its j-th expert e: out[r, j] = activation(x[r] * gate[e]^T) * (x[r] * up[e]^T)
+struct MoeGated {
+  static constexpr std::string_view kName = "moe_gated";
+  Tensor x;        // (n_rows, hidden)
+  Tensor experts;  // int32 (n_rows, n_used)
+  Tensor gate;     // (n_experts, n_ff, hidden), any format
+  Tensor up;       // (n_experts, n_ff, hidden)
+  Tensor out;      // (n_rows, n_used, n_ff)
+  Activation activation = Activation::silu;
+};
+
+// out[r] = sum over j, ascending, of weights[r, j] * (x[r, j] * down[experts[r, j]]^T)
+struct MoeDown {
+  static constexpr std::string_view kName = "moe_down";
+  Tensor x;        // (n_rows, n_used, n_ff)
+  Tensor experts;  // int32 (n_rows, n_used)
+  Tensor weights;  // float32 (n_rows, n_used)
+  Tensor down;     // (n_experts, hidden, n_ff), any format
+  Tensor out;      // (n_rows, hidden)
+};
+
+// out[i] = x[rows[i]]
+struct GatherRows {
+  static constexpr std::string_view kName = "gather_rows";
+  Tensor x;     // (n_rows, n_cols)
+  Tensor rows;  // int32 (n_out)
+  Tensor out;   // (n_out, n_cols)
+};
+
+// One line an op. Whoever handles ops (backends, decorators) visits this.
+using Op = std::variant<Embed, Linear, LinearGated, Norm, Add, RopeStoreKv, PagedAttention, Route, MoeGated,
+                        MoeDown, GatherRows>;
+
+}  // namespace millrace

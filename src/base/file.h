@@ -1,0 +1,40 @@
+// Files: mapped read-only, or read whole. Only regular files are opened, without blocking (a FIFO or a device
+// named by a hostile folder must not hang us).
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "base/error.h"
+
+namespace millrace {
+
+// A file mapped read-only into memory, owned. A file that another process cuts while it is mapped ends in
+// SIGBUS, which main() turns into a sentence.
+class MappedFile {
+ public:
+  // Throws Error of `kind` when the path is no readable regular file.
+  explicit MappedFile(const std::filesystem::path& path, ErrorKind kind = ErrorKind::bad_model);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// The whole content of a regular file of at most `max_bytes`.
+std::string read_file(const std::filesystem::path& path, size_t max_bytes,
+                      ErrorKind kind = ErrorKind::bad_model);
+
+// Replaces `path` by `content` so that a crash leaves the old file or the new one, never a part.
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+}  // namespace millrace

@@ -1,0 +1,1 @@
+// The sources of this floor replace this file.

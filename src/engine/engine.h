@@ -1,0 +1,68 @@
+// The engine: many requests, one model. Two calls from any thread (submit, cancel), one stream of events a
+// request. One thread of its own plans, computes and samples; it owns everything that changes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/channel.h"
+#include "engine/request.h"
+#include "model/model.h"
+
+namespace millrace {
+
+// The memory that serving a model takes besides its weights, computed before anything is allocated.
+struct MemoryPlan {
+  int64_t weights_bytes = 0;  // mapped, not allocated
+  int64_t kv_bytes = 0;
+  int64_t arena_bytes = 0;  // activations of the widest step
+};
+
+class Engine {
+ public:
+  struct Options {
+    int64_t n_ctx = 0;           // positions of the longest sequence; 0: what the model was trained for
+    int64_t n_kv_positions = 0;  // positions kept for all sequences and the prefix cache; 0: n_ctx
+    int64_t page_size = 32;      // positions a page
+    int64_t max_rows = 512;      // rows a step: the token budget
+    int64_t max_sequences = 64;  // running at once; further requests wait
+    int64_t max_waiting = 1024;  // beyond that submit() refuses
+    Dtype kv_dtype = Dtype::f16;
+    bool has_prefix_cache = true;
+  };
+
+  // `model` and `backend` must outlive the engine, which is the only user of `backend` while it lives.
+  // Throws Error(does_not_fit) with the numbers when the plan exceeds the memory that is there.
+  Engine(const Model& model, Backend& backend, const Options& options);
+  ~Engine();  // cancels what is left
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  struct Ticket {
+    uint64_t id = 0;
+    std::shared_ptr<Channel<Event>> events;  // shared: the client may read it after the engine is gone
+  };
+  struct Submitted {
+    std::optional<Ticket> ticket;  // absent when refused
+    std::string
+        refusal;  // one sentence with the numbers: empty prompt, over the context, queue full, bad value
+  };
+
+  Submitted submit(Request request);
+  // The request's last event is then FinishReason::cancelled. Unknown or finished ids are ignored.
+  void cancel(uint64_t id);
+
+  const MemoryPlan& memory() const;
+  const Options& options() const;  // with the defaults filled in
+
+  // The plan for those options, allocating nothing.
+  static MemoryPlan plan(const Model& model, const Options& options);
+
+ private:
+  class Loop;
+  std::unique_ptr<Loop> loop_;
+};
+
+}  // namespace millrace

@@ -1,0 +1,72 @@
+// What a client asks of the engine, and what it gets back.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace millrace {
+
+// How the next token is drawn. Applied in the order of the members: bias, penalties, DRY, then temperature
+// and the truncations, then the draw. A default leaves the distribution as the model gives it.
+struct Sampling {
+  std::vector<std::pair<int32_t, float>> logit_bias;  // added to the logits; -inf forbids a token
+  float repetition_penalty = 1.0f;  // Keskar et al. 2019: divides positive, multiplies negative logits
+  float presence_penalty = 0.0f;    // subtracted once from each token seen
+  float frequency_penalty = 0.0f;   // subtracted for each time it was seen
+  int32_t penalty_last_n = -1;      // tokens looked back at; -1: the whole sequence, 0: none
+  float dry_multiplier = 0.0f;      // DRY: 0 is off
+  float dry_base = 1.75f;
+  int32_t dry_allowed_length = 2;
+  int32_t dry_last_n = -1;
+  std::vector<std::vector<int32_t>> dry_breakers;  // token sequences that end a repetition
+  float temperature = 1.0f;                        // 0: greedy
+  int32_t top_k = 0;                               // 0: all
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float typical_p = 1.0f;
+  float top_n_sigma = 0.0f;  // keep logits >= max - n * sigma; 0: off
+  float xtc_probability = 0.0f;
+  float xtc_threshold = 0.1f;
+  int mirostat = 0;  // 0 off, 1 or 2: replaces the truncations above
+  float mirostat_tau = 5.0f;
+  float mirostat_eta = 0.1f;
+  uint64_t seed = 0;  // same request, same seed: same tokens
+};
+
+struct Request {
+  std::vector<int32_t> prompt;  // token ids, at least one
+  Sampling sampling;
+  int64_t max_tokens = -1;          // -1: until the context is full
+  std::vector<int32_t> end_tokens;  // end the answer; not part of it
+  bool ignore_end = false;          // end_tokens are then ordinary tokens
+  int n_logprobs = -1;              // -1: none; n: the chosen token's log-probability and the n best
+};
+
+enum class FinishReason { stop, length, cancelled, error };
+std::string_view name_of(FinishReason reason);  // "stop", "length", ...
+
+struct TokenLogprobs {
+  float chosen = 0.0f;  // log-probability of the token, natural log, before truncations
+  std::vector<std::pair<int32_t, float>> best;  // n_logprobs of them, descending
+};
+
+struct Usage {
+  int64_t n_prompt = 0;
+  int64_t n_cached = 0;  // of the prompt, taken from the prefix cache
+  int64_t n_generated = 0;
+};
+
+// One step of one request. The last event of a request has a finish_reason.
+struct Event {
+  std::optional<int32_t> token;  // absent in a last event that brings no token
+  std::optional<TokenLogprobs> logprobs;
+  std::optional<FinishReason> finish_reason;
+  Usage usage;        // so far
+  std::string error;  // one sentence, where finish_reason is error
+};
+
+}  // namespace millrace

@@ -1,0 +1,49 @@
+// Where keys and values lie: for each layer one tensor of pages for K and one for V. Pages are numbers to
+// everyone else (page_pool.h, radix_tree.h); only ops look inside.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tensor/buffer.h"
+#include "tensor/tensor.h"
+
+namespace millrace {
+
+// What one layer keeps for each position.
+struct KvLayer {
+  int64_t n_kv_heads;
+  int64_t k_head_dim;
+  int64_t v_head_dim;
+};
+
+struct KvPages {
+  Tensor k;  // (n_pages, n_kv_heads, page_size, k_head_dim)
+  Tensor v;  // (n_pages, n_kv_heads, page_size, v_head_dim)
+};
+
+class KvCache {
+ public:
+  struct Shape {
+    std::vector<KvLayer> layers;
+    int64_t n_pages;
+    int64_t page_size;  // positions a page
+    Dtype dtype;        // f32, f16 or bf16
+  };
+
+  // Bytes that a cache of that shape allocates, exactly.
+  static int64_t n_bytes(const Shape& shape);
+  // Throws Error(does_not_fit) when the memory cannot be had.
+  explicit KvCache(Shape shape);
+
+  const KvPages& layer(int64_t i) const { return layers_[static_cast<size_t>(i)]; }
+  const Shape& shape() const { return shape_; }
+
+ private:
+  Shape shape_;
+  Buffer buffer_;
+  std::vector<KvPages> layers_;
+};
+
+}  // namespace millrace

@@ -1,0 +1,52 @@
+// A model: weights bound to a family's forward. const after it is made; everything that changes is passed in.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "checkpoint/checkpoint.h"
+#include "kv/kv_cache.h"
+#include "tensor/arena.h"
+
+namespace millrace {
+
+// What one forward needs besides the weights. Nothing in it is kept after the call.
+struct Pass {
+  Backend& backend;
+  Arena& arena;  // activations; the caller releases them
+  const Batch& batch;
+  const KvCache& kv;
+};
+
+// What the rest of the house must know of any model.
+struct ModelShape {
+  std::string family;  // "llama", as general.architecture says it
+  int64_t n_layers = 0;
+  int64_t hidden = 0;
+  int64_t n_vocab = 0;
+  int64_t n_ctx_train = 0;  // positions the model was trained for
+  std::vector<KvLayer> kv_layers;
+  // longrope: a sequence whose prompt has more positions than this uses rope table 1, the others table 0. 0:
+  // one table.
+  int64_t long_rope_from = 0;
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  virtual const ModelShape& shape() const = 0;
+  // Runs the rows of pass.batch: writes their keys and values to the pages, returns the logits of
+  // batch.logit_rows: float32 (n_logit_rows, n_vocab) in pass.arena. Any number of threads may call it with
+  // different passes.
+  virtual Tensor forward(const Pass& pass) const = 0;
+};
+
+// Binds the weights of `checkpoint`, which must outlive the model. Throws Error(bad_model) when the
+// architecture is unknown (naming the nearest known one), when a tensor is missing or has another shape, or
+// when the metadata asks for something that is not implemented: a model is refused, never run wrongly.
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint);
+
+}  // namespace millrace
