@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Real models answer: sensible text, llama.cpp's perplexity, the promised start-up time and memory.
+
+The models come from scripts/fetch-model. Expected perplexities were measured by llama_cpp_perplexity.py (xllamacpp
+2026.10.11549) on tests/data/prose.txt, windows of 256 tokens.
+"""
+
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).parent
+PROGRAM = sys.argv[1]
+PERPLEXITY = {"smollm2": 35.2373, "gemma3-270m": 32.7142}
+PERPLEXITY_TOLERANCE = 0.005
+FIRST_TOKEN_S = 0.300
+RSS_MARGIN_BYTES = 60 << 20
+
+failures = []
+
+
+def expect(ok, sentence):
+    print(("ok: " if ok else "FAILED: ") + sentence, flush=True)
+    if not ok:
+        failures.append(sentence)
+
+
+def model_path(name):
+    fetched = subprocess.run([HERE.parent / "scripts" / "fetch-model", name], capture_output=True, text=True)
+    if fetched.returncode != 0:
+        print(f"skipped: {fetched.stderr.strip()}")
+        sys.exit(77)
+    return fetched.stdout.strip()
+
+
+def run_json(*arguments):
+    done = subprocess.run([PROGRAM, *arguments, "--json"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    expect(done.returncode == 0, f"{arguments[0]} ends with 0 ({done.stderr.strip()[:200]})")
+    return json.loads(done.stdout)
+
+
+def test_perplexity(name, path):
+    found = run_json("perplexity", path, str(HERE / "data" / "prose.txt"), "--ctx", "256")["perplexity"]
+    off = found / PERPLEXITY[name] - 1
+    expect(abs(off) <= PERPLEXITY_TOLERANCE, f"{name}: perplexity {found:.4f}, llama.cpp {PERPLEXITY[name]}, {off:+.3%}")
+
+
+def test_answer(name, path, question, words):
+    answer = run_json("run", path, question, "--temperature", "0", "--max-tokens", "60", "--seed", "1")
+    text = answer["text"]
+    expect(any(word in text.lower() for word in words), f"{name}: {question!r} -> {text!r} speaks of {words}")
+    expect(answer["finish_reason"] in ("stop", "length"), f"{name}: finish_reason {answer['finish_reason']}")
+    again = run_json("run", path, question, "--temperature", "0", "--max-tokens", "60", "--threads", "1")
+    expect(again["token_ids"] == answer["token_ids"], f"{name}: one thread gives the same tokens")
+
+
+def first_token_s(path):
+    """Seconds from exec to the first byte of the answer."""
+    begin = time.monotonic()
+    with subprocess.Popen([PROGRAM, "run", path, "Hello", "--temperature", "0", "--max-tokens", "2"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as program:
+        program.stdout.read(1)
+        elapsed = time.monotonic() - begin
+        program.stdout.read()
+    return elapsed
+
+
+def test_first_token(name, path):
+    pathlib.Path(path).read_bytes()  # into the page cache
+    best = min(first_token_s(path) for _ in range(5))
+    expect(best <= FIRST_TOKEN_S, f"{name}: first token {best * 1000:.0f} ms after exec, allowed {FIRST_TOKEN_S * 1000:.0f}")
+
+
+def test_memory(name, path):
+    """Peak resident memory of one answer against weights + KV + a margin. Runs in a child: ru_maxrss is a maximum."""
+    child = os.fork()
+    if child == 0:
+        answer = run_json("run", path, "Tell me about rivers.", "--temperature", "0", "--max-tokens", "32", "--ctx", "2048")
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        allowed = os.path.getsize(path) + answer["timings"]["kv_bytes"] + RSS_MARGIN_BYTES
+        expect(peak <= allowed, f"{name}: peak RSS {peak >> 20} MiB, allowed {allowed >> 20} MiB")
+        os._exit(1 if failures else 0)
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        failures.append(f"{name}: memory")
+
+
+def main():
+    paths = {name: model_path(name) for name in PERPLEXITY}
+    for name, path in paths.items():
+        test_perplexity(name, path)
+    test_answer("smollm2", paths["smollm2"], "What is the capital of France?", ["paris"])
+    test_answer("gemma3-270m", paths["gemma3-270m"], "What is the capital of France?", ["paris"])
+    test_first_token("smollm2", paths["smollm2"])
+    test_memory("smollm2", paths["smollm2"])
+    sys.exit(f"{len(failures)} of the expectations failed" if failures else 0)
+
+
+main()
