@@ -1,0 +1,43 @@
+#include "kv/kv_cache.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kAlignment = 64;  // of each tensor: a cache line, and the widest vector load
+
+int64_t aligned(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// Both tensors of a layer, and where the next layer begins.
+KvPages pages_at(const KvCache::Shape& shape, const KvLayer& layer, std::byte*& at) {
+  const auto take = [&](int64_t head_dim) {
+    const Tensor pages(at, shape.dtype, {shape.n_pages, layer.n_kv_heads, shape.page_size, head_dim});
+    at += aligned(pages.n_bytes());
+    return pages;
+  };
+  KvPages pages;
+  pages.k = take(layer.k_head_dim);
+  pages.v = take(layer.v_head_dim);
+  return pages;
+}
+
+}  // namespace
+
+int64_t KvCache::n_bytes(const Shape& shape) {
+  int64_t n_bytes = 0;
+  for (const KvLayer& layer : shape.layers) {
+    const int64_t n_vectors = shape.n_pages * layer.n_kv_heads * shape.page_size;
+    n_bytes += aligned(n_vectors * n_bytes_of(shape.dtype, layer.k_head_dim));
+    n_bytes += aligned(n_vectors * n_bytes_of(shape.dtype, layer.v_head_dim));
+  }
+  return n_bytes;
+}
+
+KvCache::KvCache(Shape shape) : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_))) {
+  const Dtype dtype = shape_.dtype;
+  check(dtype == Dtype::f32 || dtype == Dtype::f16 || dtype == Dtype::bf16, "pages hold plain floats");
+  std::byte* at = buffer_.data();
+  for (const KvLayer& layer : shape_.layers) layers_.push_back(pages_at(shape_, layer, at));
+  check(at == buffer_.data() + buffer_.n_bytes(), "the cache is not as large as its plan");
+}
+
+}  // namespace millrace
