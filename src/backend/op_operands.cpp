@@ -1,0 +1,123 @@
+#include "backend/op_operands.h"
+
+namespace millrace {
+namespace {
+
+constexpr auto kRead = Access::read;
+constexpr auto kWrite = Access::write;
+constexpr auto kUpdate = Access::update;
+constexpr auto kRows = Extent::rows;
+constexpr auto kWhole = Extent::whole;
+using Operands = std::vector<Operand>;
+
+Operands list(Embed& op) {
+  return {{"tokens", &op.tokens, kRead, kRows},
+          {"table", &op.table, kRead, kWhole},
+          {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(Linear& op) {
+  Operands operands{{"x", &op.x, kRead, kRows}};
+  for (int i = 0; i < op.n_products; ++i) {
+    operands.push_back({"weight", &op.products[i].weight, kRead, kWhole});
+    operands.push_back({"bias", &op.products[i].bias, kRead, kWhole});
+    operands.push_back({"out", &op.products[i].out, kWrite, kRows});
+  }
+  return operands;
+}
+
+Operands list(LinearGated& op) {
+  return {{"x", &op.x, kRead, kRows},
+          {"gate", &op.gate, kRead, kWhole},
+          {"up", &op.up, kRead, kWhole},
+          {"gate_bias", &op.gate_bias, kRead, kWhole},
+          {"up_bias", &op.up_bias, kRead, kWhole},
+          {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(Norm& op) {
+  return {{"x", &op.x, op.add ? kUpdate : kRead, kRows},
+          {"add", &op.add, kRead, kRows},
+          {"weight", &op.weight, kRead, kWhole},
+          {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(Add& op) { return {{"x", &op.x, kUpdate, kRows}, {"y", &op.y, kRead, kRows}}; }
+
+Operands list(RopeStoreKv& op) {
+  return {{"q", &op.q, kUpdate, kRows},
+          {"k", &op.k, kUpdate, kRows},
+          {"v", &op.v, kRead, kRows},
+          {"q_norm", &op.q_norm, kRead, kWhole},
+          {"k_norm", &op.k_norm, kRead, kWhole},
+          {"inv_freq", &op.rope.inv_freq, kRead, kWhole},
+          {"k_pages", &op.k_pages, kUpdate, kWhole},
+          {"v_pages", &op.v_pages, kUpdate, kWhole}};
+}
+
+Operands list(PagedAttention& op) {
+  return {{"q", &op.q, kRead, kRows},
+          {"k_pages", &op.k_pages, kRead, kWhole},
+          {"v_pages", &op.v_pages, kRead, kWhole},
+          {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(Route& op) {
+  return {{"x", &op.x, kRead, kRows},
+          {"weight", &op.weight, kRead, kWhole},
+          {"select_bias", &op.select_bias, kRead, kWhole},
+          {"experts", &op.experts, kWrite, kRows},
+          {"weights", &op.weights, kWrite, kRows}};
+}
+
+Operands list(MoeGated& op) {
+  return {{"x", &op.x, kRead, kRows},
+          {"experts", &op.experts, kRead, kRows},
+          {"gate", &op.gate, kRead, kWhole},
+          {"up", &op.up, kRead, kWhole},
+          {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(MoeDown& op) {
+  return {{"x", &op.x, kRead, kRows},
+          {"experts", &op.experts, kRead, kRows},
+          {"weights", &op.weights, kRead, kRows},
+          {"down", &op.down, kRead, kWhole},
+          {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(GatherRows& op) {
+  return {{"x", &op.x, kRead, kWhole}, {"rows", &op.rows, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
+}
+
+}  // namespace
+
+std::vector<Operand> operands_of(Op& op) {
+  Operands operands = std::visit([](auto& each) { return list(each); }, op);
+  std::erase_if(operands, [](const Operand& operand) { return !*operand.tensor; });
+  return operands;
+}
+
+Batch* batch_of(Op& op) {
+  if (auto* rope = std::get_if<RopeStoreKv>(&op)) return &rope->batch;
+  if (auto* attention = std::get_if<PagedAttention>(&op)) return &attention->batch;
+  return nullptr;
+}
+
+const Batch* batch_of(const Op& op) { return batch_of(const_cast<Op&>(op)); }
+
+std::string_view name_of(const Op& op) {
+  return std::visit([](const auto& each) { return each.kName; }, op);
+}
+
+std::string describe(const Op& op) {
+  Op copy = op;
+  std::string text(name_of(op));
+  for (const Operand& operand : operands_of(copy)) {
+    text += fmt::format("{}{} {}", text.size() == name_of(op).size() ? " " : ", ", operand.name,
+                        shape_text(*operand.tensor));
+  }
+  return text;
+}
+
+}  // namespace millrace

@@ -1,0 +1,36 @@
+// What an op reads and writes, by name: the one description of operands that shape checks, costs, decorators
+// and tests share. A new op adds one function in op_operands.cpp.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/ops.h"
+
+namespace millrace {
+
+enum class Access { read, write, update };  // update: read, then written
+enum class Extent { rows, whole };          // rows: entry r of the first dimension belongs to row r of the op
+
+struct Operand {
+  std::string_view name;
+  Tensor* tensor;
+  Access access;
+  Extent extent;
+
+  bool is_written() const { return access != Access::read; }
+};
+
+// The operands that are there (optional ones may not be), pointing into `op`. Of a Batch: none; it is the
+// step's and not the op's.
+std::vector<Operand> operands_of(Op& op);
+// The batch of an op that has one, else nullptr.
+const Batch* batch_of(const Op& op);
+Batch* batch_of(Op& op);
+
+std::string_view name_of(const Op& op);
+// "linear x (3, 64) F32, weight (32, 64) Q4_0, out (3, 32) F32", for messages.
+std::string describe(const Op& op);
+
+}  // namespace millrace

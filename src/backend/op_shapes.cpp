@@ -1,0 +1,202 @@
+#include "backend/op_shapes.h"
+
+#include <algorithm>
+
+#include "backend/op_operands.h"
+
+namespace millrace {
+namespace {
+
+enum class Kind { activation, vector, integer, weight, page };
+
+bool is_of_kind(Dtype dtype, Kind kind) {
+  switch (kind) {
+    case Kind::activation:
+    case Kind::vector:
+      return dtype == Dtype::f32;
+    case Kind::integer:
+      return dtype == Dtype::i32;
+    case Kind::weight:
+      return dtype != Dtype::i32;
+    case Kind::page:
+      return dtype == Dtype::f32 || dtype == Dtype::f16 || dtype == Dtype::bf16;
+  }
+  return false;
+}
+
+// The rules of one op; every rule that fails aborts.
+class Rules {
+ public:
+  explicit Rules(const Op& op) : op_(op) {}
+
+  void expect(const Tensor& tensor, const char* operand, Kind kind,
+              std::initializer_list<int64_t> dims) const {
+    const bool is_shape = tensor.n_dims == static_cast<int>(dims.size()) &&
+                          std::equal(dims.begin(), dims.end(), tensor.shape.begin());
+    if (!is_shape || !is_of_kind(tensor.dtype, kind)) refuse(operand, dims);
+  }
+  void expect_optional(const Tensor& tensor, const char* operand, Kind kind,
+                       std::initializer_list<int64_t> dims) const {
+    if (tensor) expect(tensor, operand, kind, dims);
+  }
+  void require(bool ok, const char* rule) const {
+    if (!ok) check(false, fmt::format("{}: {}", rule, describe(op_)).c_str());
+  }
+
+ private:
+  [[gnu::cold]] void refuse(const char* operand, std::initializer_list<int64_t> dims) const {
+    Tensor expected;
+    expected.n_dims = static_cast<int>(dims.size());
+    std::ranges::copy(dims, expected.shape.begin());
+    check(false, fmt::format("operand {} should have the shape {} or another type: {}", operand,
+                             shape_text(expected), describe(op_))
+                     .c_str());
+  }
+
+  const Op& op_;
+};
+
+void check_op(const Embed& op, const Rules& rules) {
+  const int64_t n_rows = op.out.dim(0);
+  rules.expect(op.tokens, "tokens", Kind::integer, {n_rows});
+  rules.expect(op.table, "table", Kind::weight, {op.table.dim(0), op.out.dim(1)});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, op.out.dim(1)});
+}
+
+void check_op(const Linear& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n_in = op.x.dim(1);
+  rules.require(op.n_products >= 1 && op.n_products <= 3, "a linear has 1 to 3 products");
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n_in});
+  for (const Product& product : std::span(op.products, static_cast<size_t>(op.n_products))) {
+    const int64_t n_out = product.weight.dim(0);
+    rules.expect(product.weight, "weight", Kind::weight, {n_out, n_in});
+    rules.expect_optional(product.bias, "bias", Kind::vector, {n_out});
+    rules.expect(product.out, "out", Kind::activation, {n_rows, n_out});
+  }
+}
+
+void check_op(const LinearGated& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n_in = op.x.dim(1);
+  const int64_t n_out = op.gate.dim(0);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n_in});
+  rules.expect(op.gate, "gate", Kind::weight, {n_out, n_in});
+  rules.expect(op.up, "up", Kind::weight, {n_out, n_in});
+  rules.expect_optional(op.gate_bias, "gate_bias", Kind::vector, {n_out});
+  rules.expect_optional(op.up_bias, "up_bias", Kind::vector, {n_out});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_out});
+}
+
+void check_op(const Norm& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n_cols = op.x.dim(1);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n_cols});
+  rules.expect_optional(op.add, "add", Kind::activation, {n_rows, n_cols});
+  rules.expect(op.weight, "weight", Kind::vector, {n_cols});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_cols});
+  rules.require(!op.add || op.out.data != op.x.data || n_rows == 0,
+                "a norm that adds needs an out of its own");
+}
+
+void check_op(const Add& op, const Rules& rules) {
+  rules.expect(op.x, "x", Kind::activation, {op.x.dim(0), op.x.dim(1)});
+  rules.expect(op.y, "y", Kind::activation, {op.x.dim(0), op.x.dim(1)});
+}
+
+void check_batch(const Batch& batch, const Rules& rules) {
+  rules.expect(batch.tokens, "batch.tokens", Kind::integer, {batch.n_rows()});
+  rules.expect(batch.positions, "batch.positions", Kind::integer, {batch.n_rows()});
+  rules.expect(batch.seq_of_row, "batch.seq_of_row", Kind::integer, {batch.n_rows()});
+  rules.expect(batch.row_begin, "batch.row_begin", Kind::integer, {batch.n_seqs() + 1});
+  rules.expect(batch.page_tables, "batch.page_tables", Kind::integer,
+               {batch.n_seqs(), batch.page_tables.dim(1)});
+  rules.expect(batch.rope_tables, "batch.rope_tables", Kind::integer, {batch.n_seqs()});
+}
+
+void check_pages(const Tensor& k_pages, const Tensor& v_pages, const Rules& rules) {
+  const int64_t n_pages = k_pages.dim(0);
+  const int64_t n_kv_heads = k_pages.dim(1);
+  const int64_t page_size = k_pages.dim(2);
+  rules.expect(k_pages, "k_pages", Kind::page, {n_pages, n_kv_heads, page_size, k_pages.dim(3)});
+  rules.expect(v_pages, "v_pages", Kind::page, {n_pages, n_kv_heads, page_size, v_pages.dim(3)});
+  rules.require(k_pages.dtype == v_pages.dtype, "k and v are stored in one type");
+}
+
+void check_op(const RopeStoreKv& op, const Rules& rules) {
+  const int64_t n_rows = op.batch.n_rows();
+  const int64_t n_kv_heads = op.k_pages.dim(1);
+  const int64_t head_dim = op.k_pages.dim(3);
+  check_batch(op.batch, rules);
+  check_pages(op.k_pages, op.v_pages, rules);
+  rules.expect(op.q, "q", Kind::activation, {n_rows, op.q.dim(1), head_dim});
+  rules.expect(op.k, "k", Kind::activation, {n_rows, n_kv_heads, head_dim});
+  rules.expect(op.v, "v", Kind::activation, {n_rows, n_kv_heads, op.v_pages.dim(3)});
+  rules.expect_optional(op.q_norm, "q_norm", Kind::vector, {head_dim});
+  rules.expect_optional(op.k_norm, "k_norm", Kind::vector, {head_dim});
+  const Tensor& inv_freq = op.rope.inv_freq;
+  rules.expect_optional(inv_freq, "inv_freq", Kind::vector, {inv_freq.dim(0), inv_freq.dim(1)});
+  rules.require(!inv_freq || (inv_freq.dim(0) <= 2 && 2 * inv_freq.dim(1) <= head_dim),
+                "at most two rope tables, of at most head_dim / 2 frequencies");
+}
+
+void check_op(const PagedAttention& op, const Rules& rules) {
+  const int64_t n_rows = op.batch.n_rows();
+  const int64_t n_heads = op.q.dim(1);
+  check_batch(op.batch, rules);
+  check_pages(op.k_pages, op.v_pages, rules);
+  rules.expect(op.q, "q", Kind::activation, {n_rows, n_heads, op.k_pages.dim(3)});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, op.v_pages.dim(3)});
+  rules.require(n_heads % op.k_pages.dim(1) == 0, "every key-value head serves as many query heads");
+}
+
+void check_op(const Route& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n_experts = op.weight.dim(0);
+  const int64_t n_used = op.experts.dim(1);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, op.x.dim(1)});
+  rules.expect(op.weight, "weight", Kind::weight, {n_experts, op.x.dim(1)});
+  rules.expect_optional(op.select_bias, "select_bias", Kind::vector, {n_experts});
+  rules.expect(op.experts, "experts", Kind::integer, {n_rows, n_used});
+  rules.expect(op.weights, "weights", Kind::vector, {n_rows, n_used});
+  rules.require(n_used >= 1 && n_used <= n_experts, "a row uses 1 to n_experts experts");
+}
+
+void check_op(const MoeGated& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t hidden = op.x.dim(1);
+  const int64_t n_used = op.experts.dim(1);
+  const int64_t n_ff = op.gate.dim(1);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, hidden});
+  rules.expect(op.experts, "experts", Kind::integer, {n_rows, n_used});
+  rules.expect(op.gate, "gate", Kind::weight, {op.gate.dim(0), n_ff, hidden});
+  rules.expect(op.up, "up", Kind::weight, {op.gate.dim(0), n_ff, hidden});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_used, n_ff});
+}
+
+void check_op(const MoeDown& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n_used = op.x.dim(1);
+  const int64_t n_ff = op.x.dim(2);
+  const int64_t hidden = op.down.dim(1);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n_used, n_ff});
+  rules.expect(op.experts, "experts", Kind::integer, {n_rows, n_used});
+  rules.expect(op.weights, "weights", Kind::vector, {n_rows, n_used});
+  rules.expect(op.down, "down", Kind::weight, {op.down.dim(0), hidden, n_ff});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, hidden});
+}
+
+void check_op(const GatherRows& op, const Rules& rules) {
+  const int64_t n_cols = op.x.dim(1);
+  rules.expect(op.x, "x", Kind::activation, {op.x.dim(0), n_cols});
+  rules.expect(op.rows, "rows", Kind::integer, {op.rows.dim(0)});
+  rules.expect(op.out, "out", Kind::activation, {op.rows.dim(0), n_cols});
+}
+
+}  // namespace
+
+void check_shapes(const Op& op) {
+  std::visit([rules = Rules(op)](const auto& each) { check_op(each, rules); }, op);
+}
+
+}  // namespace millrace

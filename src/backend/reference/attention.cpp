@@ -1,0 +1,176 @@
+// Keys and values to their pages, and attention over them.
+#include <algorithm>
+#include <vector>
+
+#include "backend/reference/compute.h"
+#include "backend/reference/scalar.h"
+
+namespace millrace::reference {
+namespace {
+
+// Where the vector of `head` at `position` of sequence `seq` lies.
+std::byte* page_row(const Tensor& pages, const Batch& batch, int64_t seq, int64_t position, int64_t head) {
+  const int64_t page_size = pages.dim(2);
+  check(position >= 0 && position / page_size < batch.page_tables.dim(1), "a position beyond the page table");
+  const int32_t page = batch.page_tables.i32()[seq * batch.page_tables.dim(1) + position / page_size];
+  check(page >= 0 && page < pages.dim(0), "a position without a page");
+  return pages.row((page * pages.dim(1) + head) * page_size + position % page_size);
+}
+
+// What the heads of one row are multiplied and rotated by.
+struct HeadTransform {
+  const float* norm_weight;  // (head_dim), or nullptr
+  float norm_eps;
+  double scale;
+  std::span<const double> cosines;  // one each pair, times the magnitude
+  std::span<const double> sines;
+  RopePairing pairing;
+};
+
+void transform_head(const HeadTransform& by, std::span<float> head) {
+  std::vector<double> x(head.begin(), head.end());
+  if (by.norm_weight != nullptr) {
+    const double scale = inverse_rms(head.data(), static_cast<int64_t>(head.size()), by.norm_eps);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = x[i] * scale * double{by.norm_weight[i]};
+  }
+  const size_t n_pairs = by.cosines.size();
+  const bool is_split = by.pairing == RopePairing::half_split;
+  for (size_t i = 0; i < n_pairs; ++i) {
+    double& a = x[is_split ? i : 2 * i];
+    double& b = x[is_split ? i + n_pairs : 2 * i + 1];
+    const double rotated = a * by.cosines[i] - b * by.sines[i];
+    b = b * by.cosines[i] + a * by.sines[i];
+    a = rotated;
+  }
+  for (size_t i = 0; i < x.size(); ++i) head[i] = static_cast<float>(x[i] * by.scale);
+}
+
+// Every head of row `r` of `x` (n_rows, n_heads, head_dim), in place.
+void transform_row(const HeadTransform& by, const Tensor& x, int64_t r) {
+  const size_t head_dim = static_cast<size_t>(x.dim(2));
+  for (int64_t h = 0; h < x.dim(1); ++h)
+    transform_head(by, {x.f32() + (r * x.dim(1) + h) * x.dim(2), head_dim});
+}
+
+double query_scale(const RopeStoreKv& op, int64_t position) {
+  if (op.q_scale_beta == 0) return 1;
+  const double steps = std::floor((static_cast<double>(position) + op.q_scale_offset) / op.q_scale_length);
+  return 1 + op.q_scale_beta * std::log(1 + steps);
+}
+
+// Writes the heads of row `r` of `x` at `position` of sequence `seq`.
+void store_row(const Tensor& x, int64_t r, const Tensor& pages, const Batch& batch, int64_t position) {
+  const int64_t seq = batch.seq_of_row.i32()[r];
+  for (int64_t h = 0; h < x.dim(1); ++h) {
+    const float* head = x.f32() + (r * x.dim(1) + h) * x.dim(2);
+    format_of(pages.dtype).encode(head, page_row(pages, batch, seq, position, h), x.dim(2), {});
+  }
+}
+
+// The vectors of `head` at the positions [begin, end) of a sequence, decoded: (end - begin, head_dim).
+std::vector<float> gather(const Tensor& pages, const Batch& batch, int64_t seq, int64_t head, int64_t begin,
+                          int64_t end) {
+  std::vector<float> out(static_cast<size_t>((end - begin) * pages.dim(3)));
+  for (int64_t j = begin; j < end; ++j) {
+    format_of(pages.dtype)
+        .decode(page_row(pages, batch, seq, j, head), out.data() + (j - begin) * pages.dim(3), pages.dim(3));
+  }
+  return out;
+}
+
+int64_t first_visible(const PagedAttention& op, int64_t position) {
+  return op.window > 0 ? std::max<int64_t>(0, position - op.window + 1) : 0;
+}
+
+// softmax(scores), in place.
+void softmax(std::vector<double>& scores) {
+  const double max = std::ranges::max(scores);
+  double sum = 0;
+  for (double& score : scores) sum += score = std::exp(score - max);
+  for (double& score : scores) score /= sum;
+}
+
+// One query head over the keys and values it sees: k (n, head_dim), v (n, v_head_dim), out (v_head_dim).
+void attend(const PagedAttention& op, const float* q, std::span<const float> k, std::span<const float> v,
+            float* out) {
+  const int64_t head_dim = op.k_pages.dim(3);
+  const int64_t v_head_dim = op.v_pages.dim(3);
+  std::vector<double> weights(k.size() / static_cast<size_t>(head_dim));
+  for (size_t j = 0; j < weights.size(); ++j) {
+    const double product = dot(q, k.data() + static_cast<int64_t>(j) * head_dim, head_dim);
+    weights[j] = soft_capped(op.scale * product, op.softcap);
+  }
+  softmax(weights);
+  for (int64_t i = 0; i < v_head_dim; ++i) {
+    double sum = 0;
+    for (size_t j = 0; j < weights.size(); ++j)
+      sum += weights[j] * v[j * static_cast<size_t>(v_head_dim) + i];
+    out[i] = static_cast<float>(sum);
+  }
+}
+
+// The rows of sequence `seq` for the query heads of key-value head `kv_head`.
+void attend_sequence(const PagedAttention& op, int64_t seq, int64_t kv_head) {
+  const int32_t* positions = op.batch.positions.i32();
+  const int64_t row_begin = op.batch.row_begin.i32()[seq];
+  const int64_t row_end = op.batch.row_begin.i32()[seq + 1];
+  if (row_begin == row_end) return;
+  const int64_t begin = first_visible(op, positions[row_begin]);
+  const int64_t end = positions[row_end - 1] + 1;
+  const std::vector<float> k = gather(op.k_pages, op.batch, seq, kv_head, begin, end);
+  const std::vector<float> v = gather(op.v_pages, op.batch, seq, kv_head, begin, end);
+
+  const int64_t head_dim = op.k_pages.dim(3);
+  const int64_t v_head_dim = op.v_pages.dim(3);
+  const int64_t n_heads = op.q.dim(1);
+  const int64_t n_shared = n_heads / op.k_pages.dim(1);
+  for (int64_t r = row_begin; r < row_end; ++r) {
+    const int64_t first = first_visible(op, positions[r]) - begin;
+    const int64_t n_seen = positions[r] + 1 - begin - first;
+    const std::span seen_k(k.data() + first * head_dim, static_cast<size_t>(n_seen * head_dim));
+    const std::span seen_v(v.data() + first * v_head_dim, static_cast<size_t>(n_seen * v_head_dim));
+    for (int64_t h = kv_head * n_shared; h < (kv_head + 1) * n_shared; ++h) {
+      attend(op, op.q.f32() + (r * n_heads + h) * head_dim, seen_k, seen_v,
+             op.out.f32() + (r * n_heads + h) * v_head_dim);
+    }
+  }
+}
+
+}  // namespace
+
+void compute(const RopeStoreKv& op) {
+  const Rope& rope = op.rope;
+  const int64_t n_pairs = rope.inv_freq ? rope.inv_freq.dim(1) : 0;
+  std::vector<double> cosines(static_cast<size_t>(n_pairs));
+  std::vector<double> sines(static_cast<size_t>(n_pairs));
+  for (int64_t r = 0; r < op.batch.n_rows(); ++r) {
+    const int64_t position = op.batch.positions.i32()[r];
+    const int32_t table = op.batch.rope_tables.i32()[op.batch.seq_of_row.i32()[r]];
+    check(n_pairs == 0 || (table >= 0 && table < rope.inv_freq.dim(0)), "a rope table that is not there");
+    for (int64_t i = 0; i < n_pairs; ++i) {
+      const double angle = static_cast<double>(position) * rope.inv_freq.f32()[table * n_pairs + i];
+      cosines[static_cast<size_t>(i)] = std::cos(angle) * rope.magnitude[table];
+      sines[static_cast<size_t>(i)] = std::sin(angle) * rope.magnitude[table];
+    }
+    HeadTransform by{.norm_weight = op.q_norm ? op.q_norm.f32() : nullptr,
+                     .norm_eps = op.norm_eps,
+                     .scale = query_scale(op, position),
+                     .cosines = cosines,
+                     .sines = sines,
+                     .pairing = rope.pairing};
+    transform_row(by, op.q, r);
+    by.norm_weight = op.k_norm ? op.k_norm.f32() : nullptr;
+    by.scale = 1;
+    transform_row(by, op.k, r);
+    store_row(op.k, r, op.k_pages, op.batch, position);
+    store_row(op.v, r, op.v_pages, op.batch, position);
+  }
+}
+
+void compute(const PagedAttention& op) {
+  for (int64_t seq = 0; seq < op.batch.n_seqs(); ++seq) {
+    for (int64_t kv_head = 0; kv_head < op.k_pages.dim(1); ++kv_head) attend_sequence(op, seq, kv_head);
+  }
+}
+
+}  // namespace millrace::reference

@@ -1,0 +1,24 @@
+// The reference's ops, one function each. Activations between ops are float32; inside an op everything is
+// double, added up in an order that depends on lengths alone, and rounded once where it is written: the most
+// exact result that the contract of an op allows, and the same bits whatever the batch. Weights are decoded
+// by the format table, a row at a time. Two roundings stay, since they decide something: route's logits and
+// scores are float32 before experts are chosen, keys are float32 before they are stored in their pages.
+#pragma once
+
+#include "backend/ops.h"
+
+namespace millrace::reference {
+
+void compute(const Embed& op);
+void compute(const Linear& op);
+void compute(const LinearGated& op);
+void compute(const Norm& op);
+void compute(const Add& op);
+void compute(const RopeStoreKv& op);
+void compute(const PagedAttention& op);
+void compute(const Route& op);
+void compute(const MoeGated& op);
+void compute(const MoeDown& op);
+void compute(const GatherRows& op);
+
+}  // namespace millrace::reference

@@ -1,0 +1,59 @@
+// Products with weights: each weight row is decoded once an op and used for every row of x.
+#include <vector>
+
+#include "backend/reference/compute.h"
+#include "backend/reference/scalar.h"
+
+namespace millrace::reference {
+namespace {
+
+double bias_at(const Tensor& bias, int64_t i) { return bias ? double{bias.f32()[i]} : 0.0; }
+
+void compute_product(const Linear& op, const Product& product) {
+  const int64_t n_in = op.x.n_cols();
+  const int64_t n_out = product.out.n_cols();
+  std::vector<float> weight(static_cast<size_t>(n_in));
+  for (int64_t o = 0; o < n_out; ++o) {
+    decode_row(product.weight, o, weight);
+    for (int64_t r = 0; r < op.x.dim(0); ++r) {
+      const double y = dot(op.x.f32() + r * n_in, weight.data(), n_in) + bias_at(product.bias, o);
+      product.out.f32()[r * n_out + o] = static_cast<float>(soft_capped(op.scale * y, op.softcap));
+    }
+  }
+}
+
+}  // namespace
+
+void compute(const Embed& op) {
+  const int64_t hidden = op.out.n_cols();
+  for (int64_t r = 0; r < op.out.dim(0); ++r) {
+    const int32_t token = op.tokens.i32()[r];
+    check(token >= 0 && token < op.table.dim(0), "a token outside of the vocabulary");
+    const std::span<float> out(op.out.f32() + r * hidden, static_cast<size_t>(hidden));
+    decode_row(op.table, token, out);
+    for (float& value : out) value *= op.scale;
+  }
+}
+
+void compute(const Linear& op) {
+  for (int i = 0; i < op.n_products; ++i) compute_product(op, op.products[i]);
+}
+
+void compute(const LinearGated& op) {
+  const int64_t n_in = op.x.n_cols();
+  const int64_t n_out = op.out.n_cols();
+  std::vector<float> gate(static_cast<size_t>(n_in));
+  std::vector<float> up(static_cast<size_t>(n_in));
+  for (int64_t o = 0; o < n_out; ++o) {
+    decode_row(op.gate, o, gate);
+    decode_row(op.up, o, up);
+    for (int64_t r = 0; r < op.x.dim(0); ++r) {
+      const float* x = op.x.f32() + r * n_in;
+      const double g = dot(x, gate.data(), n_in) + bias_at(op.gate_bias, o);
+      const double u = dot(x, up.data(), n_in) + bias_at(op.up_bias, o);
+      op.out.f32()[r * n_out + o] = static_cast<float>(activate(op.activation, g) * u);
+    }
+  }
+}
+
+}  // namespace millrace::reference

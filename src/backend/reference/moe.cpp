@@ -1,0 +1,127 @@
+// Mixtures of experts: who computes a row, and the experts' products. A slot is row * n_used + j.
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "backend/reference/compute.h"
+#include "backend/reference/scalar.h"
+
+namespace millrace::reference {
+namespace {
+
+// The scores of one row's logits, in place.
+void score(RouteScore kind, std::span<float> logits) {
+  if (kind == RouteScore::sigmoid) {
+    for (float& logit : logits) logit = static_cast<float>(1 / (1 + std::exp(-double{logit})));
+    return;
+  }
+  const double max = std::ranges::max(logits);
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - max);
+  for (float& logit : logits) logit = static_cast<float>(std::exp(logit - max) / sum);
+}
+
+// The indices of the `n` largest keys, in descending order; of equal keys the lowest index first.
+std::vector<int32_t> largest(std::span<const float> keys, int64_t n) {
+  std::vector<int32_t> order(keys.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) {
+    return keys[static_cast<size_t>(a)] > keys[static_cast<size_t>(b)];
+  });
+  order.resize(static_cast<size_t>(n));
+  return order;
+}
+
+void choose(const Route& op, int64_t r, std::span<float> logits) {
+  score(op.score, logits);
+  std::vector<float> keys(logits.begin(), logits.end());
+  if (op.select_bias) {
+    for (size_t e = 0; e < keys.size(); ++e) keys[e] += op.select_bias.f32()[e];
+  }
+  const std::vector<int32_t> chosen = largest(keys, op.experts.dim(1));
+  double sum = 0;
+  for (const int32_t e : chosen) sum += logits[static_cast<size_t>(e)];
+  const double scale = op.renormalise ? op.scale / sum : op.scale;
+  for (size_t j = 0; j < chosen.size(); ++j) {
+    const int64_t slot = r * op.experts.dim(1) + static_cast<int64_t>(j);
+    op.experts.i32()[slot] = chosen[j];
+    op.weights.f32()[slot] = static_cast<float>(logits[static_cast<size_t>(chosen[j])] * scale);
+  }
+}
+
+// For each expert the slots that chose it, ascending.
+std::vector<std::vector<int64_t>> slots_of_experts(const Tensor& experts, int64_t n_experts) {
+  std::vector<std::vector<int64_t>> slots(static_cast<size_t>(n_experts));
+  for (int64_t slot = 0; slot < experts.n_elems(); ++slot) {
+    const int32_t e = experts.i32()[slot];
+    check(e >= 0 && e < n_experts, "an expert that is not there");
+    slots[static_cast<size_t>(e)].push_back(slot);
+  }
+  return slots;
+}
+
+}  // namespace
+
+void compute(const Route& op) {
+  const int64_t hidden = op.x.n_cols();
+  const int64_t n_experts = op.weight.dim(0);
+  std::vector<float> weight(static_cast<size_t>(hidden));
+  std::vector<float> logits(static_cast<size_t>(op.x.dim(0) * n_experts));  // (n_rows, n_experts)
+  for (int64_t e = 0; e < n_experts; ++e) {
+    decode_row(op.weight, e, weight);
+    for (int64_t r = 0; r < op.x.dim(0); ++r) {
+      logits[static_cast<size_t>(r * n_experts + e)] =
+          static_cast<float>(dot(op.x.f32() + r * hidden, weight.data(), hidden));
+    }
+  }
+  for (int64_t r = 0; r < op.x.dim(0); ++r)
+    choose(op, r, {logits.data() + r * n_experts, static_cast<size_t>(n_experts)});
+}
+
+void compute(const MoeGated& op) {
+  const int64_t hidden = op.x.n_cols();
+  const int64_t n_ff = op.out.n_cols();
+  const auto slots_of = slots_of_experts(op.experts, op.gate.dim(0));
+  std::vector<float> gate(static_cast<size_t>(hidden));
+  std::vector<float> up(static_cast<size_t>(hidden));
+  for (int64_t e = 0; e < op.gate.dim(0); ++e) {
+    const std::vector<int64_t>& slots = slots_of[static_cast<size_t>(e)];
+    if (slots.empty()) continue;
+    for (int64_t o = 0; o < n_ff; ++o) {
+      decode_row(op.gate, e * n_ff + o, gate);
+      decode_row(op.up, e * n_ff + o, up);
+      for (const int64_t slot : slots) {
+        const float* x = op.x.f32() + slot / op.experts.dim(1) * hidden;
+        const double g = activate(op.activation, dot(x, gate.data(), hidden));
+        op.out.f32()[slot * n_ff + o] = static_cast<float>(g * dot(x, up.data(), hidden));
+      }
+    }
+  }
+}
+
+void compute(const MoeDown& op) {
+  const int64_t n_ff = op.x.n_cols();
+  const int64_t n_used = op.experts.dim(1);
+  const int64_t hidden = op.out.n_cols();
+  const auto slots_of = slots_of_experts(op.experts, op.down.dim(0));
+  std::vector<float> down(static_cast<size_t>(n_ff));
+  std::vector<double> products(static_cast<size_t>(op.experts.n_elems()));  // one each slot
+  for (int64_t o = 0; o < hidden; ++o) {
+    for (int64_t e = 0; e < op.down.dim(0); ++e) {
+      const std::vector<int64_t>& slots = slots_of[static_cast<size_t>(e)];
+      if (slots.empty()) continue;
+      decode_row(op.down, e * hidden + o, down);
+      for (const int64_t slot : slots) {
+        products[static_cast<size_t>(slot)] =
+            op.weights.f32()[slot] * dot(op.x.f32() + slot * n_ff, down.data(), n_ff);
+      }
+    }
+    for (int64_t r = 0; r < op.out.dim(0); ++r) {
+      double sum = 0;
+      for (int64_t j = 0; j < n_used; ++j) sum += products[static_cast<size_t>(r * n_used + j)];
+      op.out.f32()[r * hidden + o] = static_cast<float>(sum);
+    }
+  }
+}
+
+}  // namespace millrace::reference
