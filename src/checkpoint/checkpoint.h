@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -42,7 +44,7 @@ class Metadata {
 
  private:
   std::vector<std::pair<std::string, MetaValue>> entries_;
-  std::vector<std::pair<size_t, size_t>> by_hash_;  // (hash of the key, index), sorted
+  std::map<std::string, size_t, std::less<>> by_key_;  // index in entries_; a tree: no key can make it slow
 };
 
 struct NamedTensor {
