@@ -1,0 +1,70 @@
+// Byte pair encoding: the symbols of a piece (bytes or characters) are joined, pair by pair, the lowest rank
+// first and of equal ranks the leftmost. One engine for byte-level BPE (gpt2), for SentencePiece BPE by score
+// and for tokenizer.json BPE with byte fallback; they differ in what bpe_symbols.h prepares.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "text/tokenizers/merge_table.h"
+#include "text/tokenizers/token_model.h"
+#include "text/tokenizers/vocabulary.h"
+
+namespace millrace {
+
+// The parts of a BPE model, prepared by a loader. Symbols are the ids of the vocabulary and, above them,
+// helper symbols that stand for characters which are only part of tokens.
+struct BpeParts {
+  MergeTable merges;
+  // The symbols as the text spells them (raw bytes for byte-level); empty for ids that no text becomes.
+  std::vector<std::string_view> spellings;
+  std::unique_ptr<std::string> arena;  // what spellings point to, where that is not the vocabulary
+  PieceTable by_spelling;
+  int32_t n_vocab = 0;  // symbols from here on are helpers
+
+  bool is_byte_level = false;
+  // A whole piece that is a token is that token, whatever the merges say (Llama 3, tekken).
+  bool ignores_merges = false;
+  // What an unknown character becomes: its bytes before merging (tokenizer.json) or after (SentencePiece).
+  enum class Fallback { none, bytes_first, bytes_last } fallback = Fallback::none;
+  std::vector<int32_t> byte_tokens;  // 256, -1 where there is none
+  std::optional<int32_t> unknown;    // for what is left
+  bool fuses_unknown = false;
+  std::string word_prefix, word_suffix;  // of parts that continue a word, and of the last part
+};
+
+class BpeModel : public TokenModel {
+ public:
+  explicit BpeModel(BpeParts parts);
+  void encode(std::string_view piece, Scratch& scratch) const override;
+
+ private:
+  void encode_word(std::string_view word, Scratch& scratch) const;
+  void merge_word(std::string_view word, Scratch& scratch) const;
+  void split_into_symbols(std::string_view word, Scratch& scratch) const;
+  void add_character(std::string_view word, size_t at, size_t n_bytes, Scratch& scratch) const;
+  void add_unknown(size_t at, Scratch& scratch) const;
+  int32_t symbol_of(std::string_view character, bool is_first, bool is_last) const;
+  void merge_short(Scratch& scratch) const;
+  void merge_long(Scratch& scratch) const;
+  void emit(std::string_view word, Scratch& scratch) const;
+  void emit_bytes(std::string_view bytes, Scratch& scratch, bool after_unknown) const;
+
+  void find_cuts();
+  size_t next_cut(std::string_view piece, size_t from) const;
+
+  BpeParts parts_;
+  std::array<int32_t, 256> ascii_{};  // symbols of single bytes; -1: none
+  // Whether a text may be cut before every U+2581 that does not follow one of the characters in glued_: no
+  // token reaches over such a cut, so neither does a merge.
+  bool can_cut_ = false;
+  std::unordered_set<uint32_t> glued_;
+};
+
+}  // namespace millrace

@@ -1,0 +1,112 @@
+#include "text/tokenizers/composed_tokenizer.h"
+
+#include "base/error.h"
+#include "text/unicode.h"
+
+namespace millrace {
+namespace {
+
+// The end of the chain: pieces become ids.
+class ModelSink final : public PieceSink {
+ public:
+  ModelSink(const TokenModel& model, Scratch& scratch) : model_(model), scratch_(scratch) {}
+  void take(Piece piece) override { model_.encode(piece.text, scratch_); }
+
+ private:
+  const TokenModel& model_;
+  Scratch& scratch_;
+};
+
+}  // namespace
+
+std::vector<int32_t> ComposedTokenizer::encode(std::string_view text, Options options) const {
+  if (text.size() > INT32_MAX) {
+    fail(ErrorKind::runtime, "a text of {} bytes cannot be tokenized at once, the most are {}", text.size(),
+         INT32_MAX);
+  }
+  std::unique_ptr<Scratch> scratch = lease();
+  scratch->ids.clear();
+  const auto add = [&](const std::vector<int32_t>& ids) {
+    if (options.add_special) {
+      for (const int32_t id : ids) scratch->ids.push(id);
+    }
+  };
+  add(parts_.prefix);
+  if (is_valid_utf8(text)) {
+    encode_text(text, options, *scratch);
+  } else {
+    encode_text(repair_utf8(text), options, *scratch);
+  }
+  add(parts_.suffix);
+  std::vector<int32_t> ids(scratch->ids.begin(), scratch->ids.begin() + scratch->ids.size());
+  give_back(std::move(scratch));
+  return ids;
+}
+
+void ComposedTokenizer::encode_text(std::string_view text, Options options, Scratch& scratch) const {
+  parts_.added.each_part(text, options.parse_special, [&](AddedTokens::Part part) {
+    if (part.id >= 0) return scratch.ids.push(part.id);
+    encode_fragment({part.text, part.text.data() == text.data()}, options, scratch);
+  });
+}
+
+void ComposedTokenizer::encode_fragment(Piece fragment, Options options, Scratch& scratch) const {
+  std::string buffer;
+  const std::string_view text = run_normalizers(parts_.normalizers, fragment.text, buffer);
+  ModelSink sink(*parts_.model, scratch);
+  parts_.added_after.each_part(text, options.parse_special, [&](AddedTokens::Part part) {
+    if (part.id >= 0) return scratch.ids.push(part.id);
+    run_splits(parts_.splits, {part.text, fragment.is_first && part.text.data() == text.data()}, sink);
+  });
+}
+
+bool ComposedTokenizer::is_shown(int32_t id, bool show_special) const {
+  if (!parts_.vocabulary->has(id)) return false;
+  const TokenKind kind = parts_.vocabulary->kind(id);
+  return show_special || (kind != TokenKind::control && kind != TokenKind::unknown);
+}
+
+std::string ComposedTokenizer::token_bytes(int32_t id, bool show_special) const {
+  if (!is_shown(id, show_special)) return {};
+  std::string token(parts_.vocabulary->piece(id));
+  for (const auto& step : parts_.decoders) step->decode_one(token);
+  return token;
+}
+
+std::string ComposedTokenizer::decode(std::span<const int32_t> ids, bool show_special) const {
+  std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
+  for (const int32_t id : ids) {
+    if (is_shown(id, show_special)) tokens.emplace_back(parts_.vocabulary->piece(id));
+  }
+  for (const auto& step : parts_.decoders) step->decode(tokens);
+  std::string text;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (i > 0 && parts_.decoders.empty()) text += ' ';
+    text += tokens[i];
+  }
+  return text;
+}
+
+std::string ComposedTokenizer::piece(int32_t id) const {
+  return parts_.vocabulary->has(id) ? std::string(parts_.vocabulary->piece(id)) : std::string();
+}
+
+std::unique_ptr<Scratch> ComposedTokenizer::lease() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      std::unique_ptr<Scratch> scratch = std::move(idle_.back());
+      idle_.pop_back();
+      return scratch;
+    }
+  }
+  return std::make_unique<Scratch>();
+}
+
+void ComposedTokenizer::give_back(std::unique_ptr<Scratch> scratch) const {
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(scratch));
+}
+
+}  // namespace millrace
