@@ -40,7 +40,7 @@ struct Format {
 
   // Decodes whole blocks: n_elems is a multiple of block_elems. nullptr for i32.
   void (*decode)(const std::byte* blocks, float* out, int64_t n_elems);
-  // Encodes one row by the format's reference rounding (bit for bit what ggml's *_ref functions give).
+  // Encodes one row as ggml_quantize_chunk does, bit for bit.
   // `importance` is empty, or one weight >= 0 for each of the n_elems columns (then the search minimises the
   // weighted error). nullptr for i32.
   void (*encode)(const float* in, std::byte* blocks, int64_t n_elems, std::span<const float> importance);

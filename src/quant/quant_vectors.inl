@@ -1,0 +1,15 @@
+// Made by quant_vectors.py: hashes (FNV-1a) of the blocks, and of what they decode to.
+// {dtype, hash of the blocks, hash of the blocks made with importance, hash of the first ones decoded}
+{Dtype::q4_0, 0xf814e065da256785, 0x944b1aa118f099a5, 0xcccf9d2ca8c50712},
+{Dtype::q4_1, 0x836b101f09633ee8, 0x4f08841700d0679e, 0x856e4860e2b6aac6},
+{Dtype::q5_0, 0x5d50f16a52f2dc6b, 0xeae0f9e5d83ed0a3, 0x8f20cd58097be08d},
+{Dtype::q5_1, 0xdb92c6a63c10eaa9, 0xf0996f7ec8424ac3, 0x953c87333f138d82},
+{Dtype::q8_0, 0xf661021adad30fcf, 0xf661021adad30fcf, 0xe7c2c2873316e82a},
+{Dtype::q2_k, 0x66a08314ad595e2f, 0x81f7852c49a2cb08, 0xf0d8d6bd05d0444d},
+{Dtype::q3_k, 0xf8ee3f9d6021fe24, 0x158363369ccedf77, 0x4c0bc8a918676b48},
+{Dtype::q4_k, 0x5ee2c228dc8c9ff5, 0x37d427d00b3d019d, 0x320976fd597352d6},
+{Dtype::q5_k, 0x3dabe70bac521ddf, 0xf48ef5e2612400bd, 0xb43a8c23e2a80d9d},
+{Dtype::q6_k, 0xb5534d2bba6fb50a, 0xb23ee0c258b4cab1, 0xcaedcd60b45238ef},
+{Dtype::iq4_nl, 0xc0a2a5bd7ff74fff, 0x636af08e4ac75b1e, 0xe65097c1fe39ad3e},
+{Dtype::iq4_xs, 0xb2f7cff9fca94b1d, 0xa70a25f32e78c3a9, 0xae1d095b02cf5e33},
+{Dtype::mxfp4, 0x4ad29b37a3366b32, 0x4ad29b37a3366b32, 0x866d954f6257b0fc},
