@@ -12,10 +12,16 @@ constexpr std::string_view kSpaceMark = "\xe2\x96\x81";  // U+2581, the space of
 // Up to so many symbols the pairs are searched one by one: quicker than a heap, and bounded.
 constexpr size_t kShort = 64;
 
-uint32_t char_before(std::string_view text, size_t at) {
-  size_t begin = at - 1;
-  while (begin > 0 && at - begin < 4 && (static_cast<uint8_t>(text[begin]) & 0xc0) == 0x80) --begin;
-  return next_utf8(text, begin).code_point;
+// One of kNClasses.
+struct Class {
+  size_t index;
+  size_t n_bytes;
+};
+Class class_at(std::string_view text, size_t at) {
+  const auto byte = static_cast<uint8_t>(text[at]);
+  if (byte < 0x80) return {byte, 1};
+  if (text.substr(at).starts_with(kSpaceMark)) return {128, kSpaceMark.size()};
+  return {129, static_cast<size_t>(next_utf8(text, at).n_bytes)};
 }
 
 }  // namespace
@@ -31,26 +37,39 @@ BpeModel::BpeModel(BpeParts parts) : parts_(std::move(parts)) {
 }
 
 void BpeModel::find_cuts() {
-  can_cut_ = parts_.by_spelling.find(parts_.spellings, kSpaceMark).has_value() && !parts_.ignores_merges &&
-             parts_.word_prefix.empty() && parts_.word_suffix.empty();
-  if (!can_cut_) return;
+  if (parts_.ignores_merges || !parts_.word_prefix.empty() || !parts_.word_suffix.empty()) return;
+  is_joined_.assign(kNClasses * kNClasses, 0);
+  const auto join = [this](size_t left, size_t right) { is_joined_[left * kNClasses + right] = 1; };
   for (const std::string_view spelling : parts_.spellings) {
-    for (size_t at = spelling.find(kSpaceMark, 1); at < spelling.size();
-         at = spelling.find(kSpaceMark, at + 3)) {
-      glued_.insert(char_before(spelling, at));
+    if (spelling.empty()) continue;
+    Class left = class_at(spelling, 0);
+    for (size_t at = left.n_bytes; at < spelling.size(); at += left.n_bytes) {
+      const Class right = class_at(spelling, at);
+      join(left.index, right.index);
+      left = right;
+    }
+  }
+  // Neighbouring unknown characters may become one token.
+  const auto is_unknown = [this](size_t index) { return index == 129 || (index < 128 && ascii_[index] < 0); };
+  for (size_t left = 0; left < kNClasses; ++left) {
+    for (size_t right = 0; right < kNClasses; ++right) {
+      if (is_unknown(left) && is_unknown(right)) join(left, right);
     }
   }
 }
 
 size_t BpeModel::next_cut(std::string_view piece, size_t from) const {
-  for (size_t at = piece.find(kSpaceMark, from + 1); at < piece.size(); at = piece.find(kSpaceMark, at + 3)) {
-    if (!glued_.contains(char_before(piece, at))) return at;
+  Class left = class_at(piece, from);
+  for (from += left.n_bytes; from < piece.size(); from += left.n_bytes) {
+    const Class right = class_at(piece, from);
+    if (is_joined_[left.index * kNClasses + right.index] == 0) return from;
+    left = right;
   }
   return piece.size();
 }
 
 void BpeModel::encode(std::string_view piece, Scratch& scratch) const {
-  if (!can_cut_) return encode_word(piece, scratch);
+  if (is_joined_.empty()) return encode_word(piece, scratch);
   for (size_t at = 0; at < piece.size();) {
     const size_t end = next_cut(piece, at);
     encode_word(piece.substr(at, end - at), scratch);
@@ -63,7 +82,7 @@ void BpeModel::encode_word(std::string_view word, Scratch& scratch) const {
   uint32_t tag;
   WordCache::Word& place = scratch.words.place_of(word, tag);
   if (WordCache::holds(place, tag, word)) {
-    std::memcpy(scratch.ids.reserve(WordCache::kMaxIds), place.ids, sizeof(place.ids));
+    std::memcpy(scratch.ids.reserve(place.n_ids), place.ids(), place.n_ids * sizeof(int32_t));
     scratch.ids.grew(place.n_ids);
     return;
   }

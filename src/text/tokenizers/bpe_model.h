@@ -9,7 +9,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 #include "text/tokenizers/merge_table.h"
@@ -61,10 +60,11 @@ class BpeModel : public TokenModel {
 
   BpeParts parts_;
   std::array<int32_t, 256> ascii_{};  // symbols of single bytes; -1: none
-  // Whether a text may be cut before every U+2581 that does not follow one of the characters in glued_: no
-  // token reaches over such a cut, so neither does a merge.
-  bool can_cut_ = false;
-  std::unordered_set<uint32_t> glued_;
+  // A text without splits of its own may be cut between two characters that stand side by side in no token:
+  // no merge reaches over such a cut. is_joined_[a * kNClasses + b]: characters of these classes do, in some
+  // token. A class is an ASCII character, U+2581, or all others.
+  static constexpr size_t kNClasses = 130;
+  std::vector<uint8_t> is_joined_;  // empty: no cuts
 };
 
 }  // namespace millrace

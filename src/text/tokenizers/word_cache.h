@@ -13,18 +13,19 @@ namespace millrace {
 
 class WordCache {
  public:
-  static constexpr size_t kMaxBytes = 30;
-  static constexpr size_t kMaxIds = 7;
+  static constexpr size_t kRoom = 122;     // bytes of a word and of its ids
+  static constexpr size_t kMaxBytes = 96;  // of a word
 
-  // One cache line a word.
+  // Two cache lines a word; most words are in the first one whole.
   struct alignas(64) Word {
     uint32_t tag = 0;
     uint8_t n_bytes = 0;  // 0: nothing here
     uint8_t n_ids = 0;
-    char bytes[kMaxBytes] = {};
-    int32_t ids[kMaxIds] = {};
+    char room[kRoom] = {};  // the bytes, then the ids
+
+    const char* ids() const { return room + n_bytes; }
   };
-  static_assert(sizeof(Word) == 64);
+  static_assert(sizeof(Word) == 128);
 
   WordCache() : words_(size_t{1} << kBits), seed_(hash_seed()) {}
 
@@ -36,19 +37,20 @@ class WordCache {
   }
   static bool holds(const Word& place, uint32_t tag, std::string_view word) {
     return place.tag == tag && place.n_bytes == word.size() &&
-           std::memcmp(place.bytes, word.data(), word.size()) == 0;
+           std::memcmp(place.room, word.data(), word.size()) == 0;
   }
+  // Nothing where there is no room for so many ids.
   static void put(Word& place, uint32_t tag, std::string_view word, const int32_t* ids, size_t n_ids) {
-    if (n_ids > kMaxIds) return;
+    if (word.size() + n_ids * sizeof(int32_t) > kRoom) return;
     place.tag = tag;
     place.n_bytes = static_cast<uint8_t>(word.size());
     place.n_ids = static_cast<uint8_t>(n_ids);
-    std::memcpy(place.bytes, word.data(), word.size());
-    std::memcpy(place.ids, ids, n_ids * sizeof(int32_t));
+    std::memcpy(place.room, word.data(), word.size());
+    std::memcpy(place.room + word.size(), ids, n_ids * sizeof(int32_t));
   }
 
  private:
-  static constexpr int kBits = 15;  // 2 MiB
+  static constexpr int kBits = 15;  // 4 MiB
   std::vector<Word> words_;
   uint64_t seed_;
 };
