@@ -1,0 +1,32 @@
+// Which pages are free, and how many hold each of the others. Integers only: the memory is KvCache's.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace millrace {
+
+using Page = int32_t;
+
+class PagePool {
+ public:
+  explicit PagePool(int64_t n_pages);
+
+  int64_t n_pages() const { return static_cast<int64_t>(n_holders_.size()); }
+  int64_t n_free() const { return static_cast<int64_t>(free_.size()); }
+
+  // A free page, held once; nothing when all are held.
+  std::optional<Page> take();
+  // One more holder of a held page.
+  void hold(Page page);
+  // One holder less; the page is free when it was the last.
+  void release(Page page);
+  int32_t n_holders(Page page) const { return n_holders_[static_cast<size_t>(page)]; }
+
+ private:
+  std::vector<int32_t> n_holders_;  // 0: free
+  std::vector<Page> free_;
+};
+
+}  // namespace millrace

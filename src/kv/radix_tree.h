@@ -1,0 +1,67 @@
+// What was computed before: a tree over token ids, shared by all requests. Each edge is the tokens of one
+// full page.
+//
+//   root(salt) --[t0 .. t31]--> page 7 --[t32 .. t63]--> page 2
+//                        \-----> ...   \-[other 32]----> page 9
+//
+// Invariants: the tree holds every page in it once; a node's page holds the keys and values of its edge's
+// tokens at depth * page_size, computed after the tokens of all edges above it; siblings differ in their
+// tokens. A page that somebody else holds too is in use: it and the pages above it are not evicted (whoever
+// holds a page holds all above it). Salts keep apart what must not be shared, such as sequences with
+// different rope tables.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "kv/page_pool.h"
+
+namespace millrace {
+
+class RadixTree {
+ public:
+  // `pool` must outlive the tree.
+  RadixTree(PagePool& pool, int64_t page_size);
+  ~RadixTree();
+
+  // The pages of the longest known beginning of `tokens`, whole pages only. Each is held once more for the
+  // caller.
+  std::vector<Page> match(int32_t salt, std::span<const int32_t> tokens);
+
+  // Remembers that pages[i] holds the i-th page of `tokens`, which are pages.size() * page_size at least.
+  // Pages whose tokens are known already are left to the caller.
+  void insert(int32_t salt, std::span<const int32_t> tokens, std::span<const Page> pages);
+
+  // Gives back the least recently used leaf that nobody else holds; false when there is none.
+  bool evict_one();
+
+  int64_t n_pages() const { return n_pages_; }
+  // Aborts where an invariant does not hold. For tests.
+  void check_integrity() const;
+
+ private:
+  struct Node {
+    Node* parent = nullptr;
+    const std::vector<int32_t>* edge = nullptr;  // the key of this node in parent->children
+    Page page = -1;                              // -1: a root
+    uint64_t last_used = 0;
+    std::map<std::vector<int32_t>, std::unique_ptr<Node>> children{};
+  };
+
+  Node& root(int32_t salt);
+  void touch(Node& node);
+  int64_t check_subtree(const Node& node) const;
+
+  PagePool& pool_;
+  size_t page_size_;
+  int64_t n_pages_ = 0;
+  uint64_t clock_ = 0;
+  std::map<int32_t, Node> roots_;
+  std::set<std::pair<uint64_t, Node*>> leaves_;  // by last use
+};
+
+}  // namespace millrace

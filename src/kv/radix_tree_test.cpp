@@ -1,0 +1,135 @@
+// Pool and tree against a naive model (a list of remembered page sequences), with random operations.
+#include "kv/radix_tree.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kPageSize = 4;
+using Tokens = std::vector<int32_t>;
+
+TEST(PagePool, TakesEachPageOnce) {
+  PagePool pool(3);
+  std::set<Page> taken;
+  while (const auto page = pool.take()) taken.insert(*page);
+  EXPECT_EQ(taken.size(), 3u);
+  pool.hold(1);
+  pool.release(1);
+  EXPECT_EQ(pool.n_free(), 0);
+  pool.release(1);
+  EXPECT_EQ(pool.take(), 1);
+}
+
+TEST(RadixTree, SaltsAreApart) {
+  PagePool pool(4);
+  RadixTree tree(pool, kPageSize);
+  const std::vector<Page> pages{*pool.take()};
+  const Tokens tokens{1, 2, 3, 4, 5};
+  tree.insert(0, tokens, pages);
+  EXPECT_EQ(tree.match(0, tokens), pages);
+  EXPECT_TRUE(tree.match(1, tokens).empty());
+  EXPECT_TRUE(tree.match(0, Tokens{1, 2, 3}).empty());
+}
+
+TEST(RadixTree, EvictsTheLeastRecentlyUsedLeafThatNobodyHolds) {
+  PagePool pool(8);
+  RadixTree tree(pool, 1);
+  const Page a = *pool.take(), b = *pool.take(), c = *pool.take();
+  tree.insert(0, Tokens{1, 2}, std::vector<Page>{a, b});
+  tree.insert(0, Tokens{3}, std::vector<Page>{c});
+  for (const Page page : {a, b}) pool.release(page);  // c stays in use
+  for (const Page page : tree.match(0, Tokens{1, 2})) pool.release(page);
+  ASSERT_TRUE(tree.evict_one());  // b: c is older but held, a is no leaf
+  EXPECT_EQ(pool.n_holders(b), 0);
+  ASSERT_TRUE(tree.evict_one());
+  EXPECT_EQ(pool.n_holders(a), 0);
+  EXPECT_FALSE(tree.evict_one());
+  pool.release(c);
+  EXPECT_TRUE(tree.evict_one());
+  EXPECT_EQ(pool.n_free(), 8);
+}
+
+// Sequences come, match, take the pages they lack, insert and leave; the naive model remembers which pages
+// were given for which beginning.
+class RandomUse {
+ public:
+  void step() {
+    if (running_.size() < 6 && random_() % 2 == 0) {
+      begin();
+    } else if (!running_.empty() && random_() % 3 != 0) {
+      end(random_() % running_.size());
+    } else {
+      tree_.evict_one();
+    }
+    tree_.check_integrity();
+    check_pool();
+  }
+
+ private:
+  struct Sequence {
+    Tokens tokens;
+    std::vector<Page> pages;
+  };
+
+  void begin() {
+    Sequence sequence;
+    const size_t n = kPageSize * (1 + random_() % 5);
+    for (size_t i = 0; i < n; ++i) sequence.tokens.push_back(static_cast<int32_t>(random_() % 2));
+    sequence.pages = tree_.match(0, sequence.tokens);
+    for (size_t i = 0; i < sequence.pages.size(); ++i) {
+      const Tokens beginning(sequence.tokens.begin(),
+                             sequence.tokens.begin() + static_cast<ptrdiff_t>((i + 1) * kPageSize));
+      ASSERT_EQ(content_[static_cast<size_t>(sequence.pages[i])], beginning)
+          << "a matched page has other content";
+    }
+    while (sequence.pages.size() * kPageSize < n) {
+      auto page = pool_.take();
+      while (!page && tree_.evict_one()) page = pool_.take();
+      if (!page) break;
+      sequence.pages.push_back(*page);
+      content_[static_cast<size_t>(*page)] =
+          Tokens(sequence.tokens.begin(),
+                 sequence.tokens.begin() + static_cast<ptrdiff_t>(sequence.pages.size() * kPageSize));
+    }
+    running_.push_back(std::move(sequence));
+  }
+
+  void end(size_t i) {
+    Sequence& sequence = running_[i];
+    tree_.insert(0, sequence.tokens, sequence.pages);
+    for (const Page page : sequence.pages) pool_.release(page);
+    running_.erase(running_.begin() + static_cast<ptrdiff_t>(i));
+  }
+
+  void check_pool() {
+    std::vector<int32_t> n_held(static_cast<size_t>(pool_.n_pages()), 0);
+    for (const Sequence& sequence : running_) {
+      for (const Page page : sequence.pages) ++n_held[static_cast<size_t>(page)];
+    }
+    int64_t n_in_tree = 0;
+    for (Page page = 0; page < pool_.n_pages(); ++page) {
+      const int32_t by_tree = pool_.n_holders(page) - n_held[static_cast<size_t>(page)];
+      ASSERT_TRUE(by_tree == 0 || by_tree == 1) << "page " << page;
+      n_in_tree += by_tree;
+    }
+    ASSERT_EQ(n_in_tree, tree_.n_pages());
+  }
+
+  std::mt19937 random_{7};
+  PagePool pool_{24};
+  RadixTree tree_{pool_, kPageSize};
+  std::vector<Tokens> content_ = std::vector<Tokens>(24);
+  std::vector<Sequence> running_;
+};
+
+TEST(RadixTree, AgreesWithANaiveModel) {
+  RandomUse use;
+  for (int i = 0; i < 100000 && !testing::Test::HasFailure(); ++i) use.step();
+}
+
+}  // namespace
+}  // namespace millrace
