@@ -1,0 +1,25 @@
+// The table of families: which architectures are known, and who loads and imports each.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "model/hf/model_class.h"
+#include "model/model.h"
+
+namespace millrace {
+
+// A body of computation with its variants. Its file is families/NAME.cpp.
+struct Family {
+  std::span<const std::string_view> architectures;  // values of general.architecture
+  std::unique_ptr<Model> (*load)(const Checkpoint& checkpoint);
+  std::span<const HfModelClass> hf_classes;  // what Hugging Face calls its variants
+};
+
+std::span<const Family> all_families();
+
+// Of `known`, the name with the fewest edits from `name`: for messages.
+std::string_view nearest_name(std::string_view name, std::span<const std::string_view> known);
+
+}  // namespace millrace

@@ -1,0 +1,174 @@
+// Phi-3 and Phi-4 (Abdin et al. 2024): the Llama block with q, k, v in one tensor and gate, up in another,
+// part of each head rotated, and longrope: two tables of frequencies, for short and for long sequences.
+#include <cmath>
+
+#include "model/families.h"
+#include "model/hf/keys.h"
+#include "model/layers/attention.h"
+#include "model/layers/mlp.h"
+#include "model/layers/stream.h"
+
+namespace millrace {
+namespace {
+
+struct Layer {
+  Tensor attn_norm, ffn_norm;  // (hidden)
+  Tensor qkv;                  // (q_width + k_width + v_width, hidden)
+  Tensor gate_up;              // (2 * n_ff, hidden)
+  Attention attention;         // q, k and v are views into qkv
+  Mlp mlp;                     // gate and up are views into gate_up
+};
+
+class Phi3 final : public Model {
+ public:
+  explicit Phi3(const Checkpoint& checkpoint);
+
+  const ModelShape& shape() const override { return shape_; }
+  Tensor forward(const Pass& pass) const override;
+
+ private:
+  Layer read_layer(Hparams& hparams) const;
+  WeightList weights();
+  void split_fused();
+  void read_positions(Hparams& hparams);
+  RopeTable read_longrope(Hparams& hparams, double base);
+
+  ModelShape shape_;
+  Ends ends_;
+  std::vector<Layer> layers_;
+  int64_t n_rotary_ = 0;
+  Tensor long_factors_, short_factors_;  // optional (n_rotary / 2): divisors of the frequencies
+  RopeTable rope_;
+};
+
+Phi3::Phi3(const Checkpoint& checkpoint) {
+  Hparams hparams(checkpoint.metadata());
+  shape_ = read_shape(hparams, checkpoint);
+  ends_ = read_ends(hparams, shape_);
+  layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
+  n_rotary_ = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim);
+  shape_.kv_layers.assign(layers_.size(), layers_[0].attention.sizes.kv_layer());
+  weights().bind(checkpoint);
+  split_fused();
+  read_positions(hparams);
+  hparams.refuse_rest();
+}
+
+Layer Phi3::read_layer(Hparams& hparams) const {
+  Layer layer;
+  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
+  layer.attention.scale =
+      static_cast<float>(1.0 / std::sqrt(static_cast<double>(layer.attention.sizes.head_dim)));
+  layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
+  return layer;
+}
+
+WeightList Phi3::weights() {
+  WeightList list;
+  list_ends(list, ends_);
+  list.add_optional(long_factors_, "rope_factors_long.weight", {n_rotary_ / 2});
+  list.add_optional(short_factors_, "rope_factors_short.weight", {n_rotary_ / 2});
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    Layer& layer = layers_[i];
+    const AttentionSizes& sizes = layer.attention.sizes;
+    const int64_t qkv_width = sizes.q_width() + sizes.k_width() + sizes.v_width();
+    list.begin_layer(static_cast<int64_t>(i));
+    list.add(layer.attn_norm, "attn_norm.weight", {shape_.hidden});
+    list.add(layer.qkv, "attn_qkv.weight", {qkv_width, shape_.hidden}, Shard::outputs);
+    list.add(layer.attention.out, "attn_output.weight", {shape_.hidden, sizes.out_width()}, Shard::inputs);
+    list.add(layer.ffn_norm, "ffn_norm.weight", {shape_.hidden});
+    list.add(layer.gate_up, "ffn_up.weight", {2 * layer.mlp.n_ff, shape_.hidden}, Shard::outputs);
+    list.add(layer.mlp.down, "ffn_down.weight", {shape_.hidden, layer.mlp.n_ff}, Shard::inputs);
+  }
+  return list;
+}
+
+void Phi3::split_fused() {
+  for (Layer& layer : layers_) {
+    const int64_t k_begin = layer.attention.sizes.q_width();
+    const int64_t v_begin = k_begin + layer.attention.sizes.k_width();
+    layer.attention.q = layer.qkv.slice(0, k_begin);
+    layer.attention.k = layer.qkv.slice(k_begin, v_begin);
+    layer.attention.v = layer.qkv.slice(v_begin, layer.qkv.dim(0));
+    layer.mlp.gate = layer.gate_up.slice(0, layer.mlp.n_ff);
+    layer.mlp.up = layer.gate_up.slice(layer.mlp.n_ff, layer.gate_up.dim(0));
+  }
+}
+
+void Phi3::read_positions(Hparams& hparams) {
+  const double base = hparams.real_or("rope.freq_base", 10000.0);
+  rope_ =
+      long_factors_ || short_factors_
+          ? read_longrope(hparams, base)
+          : read_rope(hparams, {.n_rotary = n_rotary_, .base = base, .pairing = RopePairing::half_split}, {});
+  const std::vector<int64_t> windows = read_windows(hparams, shape_.n_layers, 0);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    layers_[i].attention.rope = rope_.view();
+    layers_[i].attention.window = windows[i];
+  }
+}
+
+RopeTable Phi3::read_longrope(Hparams& hparams, double base) {
+  const std::string kind = hparams.text_or("rope.scaling.type", "longrope");
+  if (kind != "longrope" && kind != "none") {
+    hparams.refuse("rope.scaling.type",
+                   "it contradicts the tensors rope_factors_long and rope_factors_short");
+  }
+  if (!long_factors_ || !short_factors_) {
+    fail(ErrorKind::bad_model,
+         "of rope_factors_long.weight and rope_factors_short.weight the model has only one");
+  }
+  shape_.long_rope_from = hparams.count("rope.scaling.original_context_length", {2, INT32_MAX});
+  const double usual =
+      longrope_magnitude(static_cast<double>(shape_.n_ctx_train), static_cast<double>(shape_.long_rope_from));
+  const double magnitude = hparams.real_or("rope.scaling.attn_factor", usual);
+  std::vector<double> short_frequencies = rope_frequencies(n_rotary_, base);
+  std::vector<double> long_frequencies = short_frequencies;
+  divide_frequencies(short_frequencies, short_factors_, "rope_factors_short.weight");
+  divide_frequencies(long_frequencies, long_factors_, "rope_factors_long.weight");
+  RopeTable table(short_frequencies, magnitude, RopePairing::half_split);
+  table.add_second(long_frequencies, magnitude);
+  return table;
+}
+
+Tensor Phi3::forward(const Pass& pass) const {
+  Stream stream(pass, ends_);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    stream.norm(layer.attn_norm);
+    run_attention(pass, layer.attention, static_cast<int64_t>(i), stream.normed(), stream.branch());
+    stream.norm(layer.ffn_norm);
+    run_mlp(pass, layer.mlp, stream.normed(), stream.branch());
+  }
+  return stream.logits();
+}
+
+std::unique_ptr<Model> load_phi3(const Checkpoint& checkpoint) { return std::make_unique<Phi3>(checkpoint); }
+
+constexpr HfTensorRule kTensors[] = {
+    {"model.layers.{}.self_attn.qkv_proj.weight", "blk.{}.attn_qkv.weight"},
+    {"model.layers.{}.mlp.gate_up_proj.weight", "blk.{}.ffn_up.weight"},
+};
+
+void write_phi3(HfConfig& config, HfKeys& keys) {
+  config.expect("hidden_act", "silu");
+  write_decoder_keys(config, keys);
+  write_rope_keys(config, keys);
+  write_window_keys(config, keys, periodic_pattern(config.count("num_hidden_layers"), 0), 0);
+}
+
+constexpr HfModelClass kHfClasses[] = {
+    {"phi3", "phi3",
+     R"({"rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 4096,
+         "original_max_position_embeddings": 4096})",
+     kTensors, write_phi3},
+};
+constexpr std::string_view kArchitectures[] = {"phi3"};
+
+}  // namespace
+
+Family phi3_family() {
+  return {.architectures = kArchitectures, .load = load_phi3, .hf_classes = kHfClasses};
+}
+
+}  // namespace millrace

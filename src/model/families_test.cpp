@@ -1,0 +1,172 @@
+// Every body on tiny random weights: at once = in chunks = token by token, alone = in a batch, bit for bit.
+#include "model/families.h"
+
+#include <gtest/gtest.h>
+
+#include "model/testing/driver.h"
+#include "model/testing/tiny_models.h"
+
+namespace millrace {
+namespace {
+
+using testing::Driver;
+using testing::Rows;
+
+std::vector<int32_t> random_tokens(size_t n, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(n);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % testing::kTinyVocab);
+  return tokens;
+}
+
+std::vector<float> run_alone(const Model& model, Backend& backend, std::span<const int32_t> tokens,
+                             size_t n_chunk) {
+  Driver driver(model, backend, 1, std::ssize(tokens));
+  driver.set_prompt_length(0, tokens.size());
+  return driver.run(0, tokens, n_chunk);
+}
+
+TEST(Families, ChunksDoNotMatter) {
+  const auto backend = make_reference_backend();
+  for (const auto& [name, checkpoint] : testing::tiny_models()) {
+    const auto model = load_model(*checkpoint);
+    const std::vector<int32_t> tokens = random_tokens(37, 1);
+    const std::vector<float> whole = run_alone(*model, *backend, tokens, 0);
+    ASSERT_EQ(whole.size(), tokens.size() * testing::kTinyVocab);
+    EXPECT_GT(std::abs(whole[0]), 0.0f) << name;
+    for (const size_t n_chunk : {1, 7, 32}) {
+      EXPECT_EQ(run_alone(*model, *backend, tokens, n_chunk), whole) << name << " in chunks of " << n_chunk;
+    }
+  }
+}
+
+// Sequences of different length, some longer than longrope's original context, in one step.
+TEST(Families, NeighboursDoNotMatter) {
+  const auto backend = make_reference_backend();
+  for (const auto& [name, checkpoint] : testing::tiny_models()) {
+    const auto model = load_model(*checkpoint);
+    std::vector<std::vector<int32_t>> prompts;
+    for (unsigned i = 0; i < 5; ++i) prompts.push_back(random_tokens(3 + 11 * i, i));
+    Driver driver(*model, *backend, prompts.size(), 64, 7);
+    std::vector<Rows> step;
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      driver.set_prompt_length(i, prompts[i].size());
+      step.push_back({i, prompts[i]});
+    }
+    const std::vector<float> together = driver.step(step);
+    size_t at = 0;
+    for (const std::vector<int32_t>& prompt : prompts) {
+      const std::vector<float> alone = run_alone(*model, *backend, prompt, 0);
+      ASSERT_LE(at + alone.size(), together.size());
+      EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(at)))
+          << name;
+      at += alone.size();
+    }
+    EXPECT_EQ(at, together.size());
+  }
+}
+
+TEST(Families, CausesAreThePast) {
+  const auto backend = make_reference_backend();
+  for (const auto& [name, checkpoint] : testing::tiny_models()) {
+    const auto model = load_model(*checkpoint);
+    std::vector<int32_t> tokens = random_tokens(20, 3);
+    const std::vector<float> before = run_alone(*model, *backend, tokens, 0);
+    tokens.back() ^= 1;
+    const std::vector<float> after = run_alone(*model, *backend, tokens, 0);
+    const auto last_row = static_cast<std::ptrdiff_t>(before.size()) - testing::kTinyVocab;
+    EXPECT_TRUE(std::equal(before.begin(), before.begin() + last_row, after.begin())) << name;
+    EXPECT_FALSE(std::equal(before.begin() + last_row, before.end(), after.begin() + last_row)) << name;
+  }
+}
+
+// Long sequences of phi3 turn by another table.
+TEST(Families, LongropeChoosesByThePrompt) {
+  const auto backend = make_reference_backend();
+  const auto checkpoint = testing::tiny_phi3();
+  const auto model = load_model(*checkpoint);
+  ASSERT_EQ(model->shape().long_rope_from, 32);
+  const std::vector<int32_t> tokens = random_tokens(10, 1);
+  Driver driver(*model, *backend, 2, 16);
+  driver.set_prompt_length(0, 32);
+  driver.set_prompt_length(1, 33);
+  EXPECT_NE(driver.run(0, tokens, 0), driver.run(1, tokens, 0));
+}
+
+std::string error_of(const Checkpoint& checkpoint) {
+  try {
+    load_model(checkpoint);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_model);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Families, UnknownArchitectureNamesTheNearest) {
+  testing::MemoryCheckpoint checkpoint;
+  checkpoint.set_text("general.architecture", "quen3");
+  EXPECT_NE(error_of(checkpoint).find("qwen3"), std::string::npos) << error_of(checkpoint);
+}
+
+TEST(Families, MissingTensorIsNamed) {
+  const auto checkpoint = testing::tiny_llama();
+  checkpoint->remove("blk.1.attn_k.weight");
+  EXPECT_NE(error_of(*checkpoint).find("blk.1.attn_k.weight"), std::string::npos);
+}
+
+TEST(Families, StrangeTensorIsRefused) {
+  const auto checkpoint = testing::tiny_llama();
+  checkpoint->add_random("blk.1.attn_q_norm.weight", {testing::kTinyHeadDim});
+  EXPECT_NE(error_of(*checkpoint).find("attn_q_norm"), std::string::npos);
+}
+
+TEST(Families, WrongShapeIsNamed) {
+  const auto checkpoint = testing::tiny_llama();
+  checkpoint->remove("blk.2.ffn_down.weight");
+  checkpoint->add_random("blk.2.ffn_down.weight", {testing::kTinyFf, testing::kTinyHidden});
+  EXPECT_NE(error_of(*checkpoint).find("(24, 40)"), std::string::npos) << error_of(*checkpoint);
+}
+
+// Each changes one key of a sound model into something that must not run.
+TEST(Families, BadHyperparametersAreRefused) {
+  struct Case {
+    std::string key;
+    MetaValue value;
+  };
+  const Case cases[] = {
+      {"llama.rope.freq_base", 0.0},
+      {"llama.rope.freq_base", std::numeric_limits<double>::quiet_NaN()},
+      {"llama.rope.dimension_count", int64_t{7}},
+      {"llama.rope.dimension_count", int64_t{10}},
+      {"llama.rope.scaling.type", std::string_view("longrope")},
+      {"llama.rope.scaling.factor", -1.0},
+      {"llama.attention.value_length", int64_t{0}},
+      {"llama.attention.scale", -1.0},
+      {"llama.attention.causal", false},
+      {"llama.attn_logit_softcapping", 50.0},
+      {"llama.logit_scale", 0.25},
+      {"llama.expert_count", int64_t{1} << 40},
+      {"llama.attention.temperature_scale", 0.1},  // and no length
+      {"llama.something.new", int64_t{1}},
+      {"millrace.something.new", true},
+  };
+  for (const Case& bad : cases) {
+    const auto checkpoint = testing::tiny_llama();
+    checkpoint->set(bad.key, bad.value);
+    EXPECT_NE(error_of(*checkpoint), "") << bad.key;
+  }
+}
+
+TEST(Families, KeysThatAskForNothingAreFine) {
+  const auto checkpoint = testing::tiny_llama();
+  checkpoint->set("llama.vocab_size", int64_t{32});
+  checkpoint->set("llama.logit_scale", 1.0);
+  checkpoint->set("llama.expert_count", int64_t{0});
+  checkpoint->set("llama.attention.causal", true);
+  checkpoint->set("other.attention.scale", 3.0);
+  EXPECT_EQ(error_of(*checkpoint), "");
+}
+
+}  // namespace
+}  // namespace millrace

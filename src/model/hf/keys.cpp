@@ -1,0 +1,185 @@
+#include "model/hf/keys.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "model/layers/rope.h"
+
+namespace millrace {
+
+HfKeys::HfKeys(std::string_view architecture) : architecture_(architecture) {
+  metadata_.add("general.architecture", keep(architecture));
+  metadata_.add("general.type", keep("model"));
+}
+
+void HfKeys::set(std::string_view key, MetaValue value) {
+  const bool is_ours = key.starts_with("millrace.");
+  metadata_.add(is_ours ? std::string(key) : architecture_ + "." + std::string(key), std::move(value));
+}
+
+void HfKeys::set_text(std::string_view key, std::string_view text) { set(key, keep(text)); }
+
+void HfKeys::add_vector(std::string_view name, std::vector<float> values) {
+  vectors_.push_back({std::string(name), std::move(values)});
+}
+
+namespace {
+
+int64_t read_head_dim(HfConfig& config) {
+  const int64_t hidden = config.count("hidden_size");
+  const int64_t n_heads = config.count("num_attention_heads");
+  return config.count_or("head_dim", std::max<int64_t>(hidden / n_heads, 1));
+}
+
+// A reader over the rotation of one layer type, in the spelling of transformers 5 or the older one.
+HfConfig rope_config(HfConfig& config, std::string_view layer_type) {
+  static const Json kNone{Json::Object()};
+  const Json* parameters = config.find("rope_parameters");
+  const Json* scaling = config.find("rope_scaling");
+  if (parameters == nullptr) parameters = scaling;
+  if (parameters != nullptr) {
+    if (const Json* one = parameters->find(layer_type)) parameters = one;
+  }
+  for (const std::string_view key :
+       {"rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}) {
+    config.find(key);  // read below, where `parameters` is silent
+  }
+  return config.within(parameters == nullptr ? kNone : *parameters, "the rope settings of config.json");
+}
+
+std::string rope_type(HfConfig& rope) {
+  const std::string old_spelling = rope.text_or("type", "default");
+  return rope.text_or("rope_type", old_spelling);
+}
+
+int64_t read_n_rotary(HfConfig& config, HfConfig& rope) {
+  const double share = rope.real_or("partial_rotary_factor", 1.0, {0.0, 1.0});
+  return static_cast<int64_t>(static_cast<double>(read_head_dim(config)) * share);
+}
+
+void write_yarn(HfConfig& rope, HfKeys& keys) {
+  const double factor = rope.real("factor");
+  const double original = rope.has("original_max_position_embeddings")
+                              ? rope.real("original_max_position_embeddings")
+                              : rope.real("max_position_embeddings");
+  rope.find("max_position_embeddings");  // some repeat it here
+  keys.set_text("rope.scaling.type", "yarn");
+  keys.set("rope.scaling.factor", factor);
+  keys.set("rope.scaling.original_context_length", static_cast<int64_t>(original));
+  keys.set("rope.scaling.yarn_beta_fast", rope.real_or("beta_fast", 32.0));
+  keys.set("rope.scaling.yarn_beta_slow", rope.real_or("beta_slow", 1.0));
+  if (!rope.flag_or("truncate", true)) rope.refuse("truncate", "only true is implemented");
+
+  // A reader of GGUF takes yarn_magnitude(factor, 1) and multiplies: what is left to write is the quotient.
+  const double usual = yarn_magnitude(factor, 1.0);
+  double magnitude = usual;
+  if (rope.has("mscale") && rope.has("mscale_all_dim")) {
+    magnitude =
+        yarn_magnitude(factor, rope.real("mscale")) / yarn_magnitude(factor, rope.real("mscale_all_dim"));
+  }
+  magnitude = rope.real_or("attention_factor", magnitude);
+  if (magnitude != usual) keys.set("rope.scaling.attn_factor", magnitude / usual);
+
+  if (const double beta = rope.real_or("llama_4_scaling_beta", 0.0, {0.0, 1e3}); beta > 0.0) {
+    keys.set("attention.temperature_scale", beta);
+    keys.set("attention.temperature_length", static_cast<int64_t>(original));
+  }
+}
+
+void write_llama3(HfConfig& rope, HfKeys& keys, const RopeKind& kind) {
+  const Llama3Scaling scaling{.factor = rope.real("factor"),
+                              .low_freq_factor = rope.real("low_freq_factor"),
+                              .high_freq_factor = rope.real("high_freq_factor"),
+                              .original_context = rope.real("original_max_position_embeddings")};
+  keys.add_vector("rope_freqs.weight", llama3_divisors(rope_frequencies(kind.n_rotary, kind.base), scaling));
+}
+
+void write_longrope(HfConfig& rope, HfKeys& keys) {
+  const double original = rope.real("original_max_position_embeddings");
+  const double context = rope.real("max_position_embeddings");
+  keys.set_text("rope.scaling.type", "longrope");
+  keys.set("rope.scaling.original_context_length", static_cast<int64_t>(original));
+  keys.set("rope.scaling.attn_factor",
+           rope.real_or("attention_factor", longrope_magnitude(context, original)));
+  for (const std::string_view length : {"long", "short"}) {
+    const std::vector<double> factors = rope.reals(fmt::format("{}_factor", length));
+    keys.add_vector(fmt::format("rope_factors_{}.weight", length), {factors.begin(), factors.end()});
+  }
+}
+
+}  // namespace
+
+void write_decoder_keys(HfConfig& config, HfKeys& keys) {
+  const int64_t head_dim = read_head_dim(config);
+  const int64_t n_heads = config.count("num_attention_heads");
+  HfConfig rope = rope_config(config, "full_attention");
+  keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
+  keys.set("context_length", config.count("max_position_embeddings"));
+  keys.set("embedding_length", config.count("hidden_size"));
+  keys.set("feed_forward_length", config.count("intermediate_size"));
+  keys.set("attention.head_count", n_heads);
+  keys.set("attention.head_count_kv", config.count_or("num_key_value_heads", n_heads));
+  keys.set("attention.key_length", head_dim);
+  keys.set("attention.value_length", head_dim);
+  keys.set("attention.layer_norm_rms_epsilon", config.real("rms_norm_eps", {0.0, 1.0}));
+  keys.set("rope.dimension_count", read_n_rotary(config, rope));
+  keys.set("vocab_size", config.count("vocab_size"));
+  // Whether these are there, the tensors say.
+  for (const std::string_view key : {"attention_bias", "mlp_bias", "tie_word_embeddings"}) config.find(key);
+}
+
+void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type) {
+  HfConfig rope = rope_config(config, layer_type);
+  const RopeKind kind{.n_rotary = read_n_rotary(config, rope),
+                      .base = rope.real("rope_theta"),
+                      .pairing = RopePairing::half_split};
+  keys.set("rope.freq_base", kind.base);
+  const std::string type = rope_type(rope);
+  if (type == "linear") {
+    keys.set_text("rope.scaling.type", "linear");
+    keys.set("rope.scaling.factor", rope.real("factor"));
+  } else if (type == "yarn") {
+    write_yarn(rope, keys);
+  } else if (type == "llama3") {
+    write_llama3(rope, keys, kind);
+  } else if (type == "longrope" || type == "su") {
+    write_longrope(rope, keys);
+  } else if (type != "default") {
+    rope.refuse("rope_type", fmt::format("{} is not implemented", printable(type)));
+  }
+  // Some files repeat it where no scaling reads it.
+  rope.find("original_max_position_embeddings");
+  rope.refuse_rest();
+}
+
+double read_plain_rope_base(HfConfig& config, std::string_view layer_type, double otherwise) {
+  HfConfig rope = rope_config(config, layer_type);
+  if (rope_type(rope) != "default")
+    rope.refuse("rope_type", "only default is implemented for sliding layers");
+  const double base = rope.real_or("rope_theta", otherwise);
+  rope.refuse_rest();
+  return base;
+}
+
+void write_window_keys(HfConfig& config, HfKeys& keys, std::vector<bool> slides, int64_t implied_period) {
+  if (config.has("layer_types")) {
+    const std::vector<std::string> types = config.texts("layer_types");
+    if (types.size() != slides.size()) {
+      config.refuse("layer_types", fmt::format("{} entries for {} layers", types.size(), slides.size()));
+    }
+    for (size_t i = 0; i < types.size(); ++i) {
+      slides[i] = types[i] == "sliding_attention";
+      if (!slides[i] && types[i] != "full_attention") {
+        config.refuse("layer_types", fmt::format("{} is not implemented", printable(types[i])));
+      }
+    }
+  }
+  const int64_t window = config.count_or("sliding_window", 0, {1, INT32_MAX});
+  if (window == 0 || std::ranges::find(slides, true) == slides.end()) return;
+  keys.set("attention.sliding_window", window);
+  if (slides != periodic_pattern(std::ssize(slides), implied_period)) {
+    keys.set("attention.sliding_window_pattern", std::move(slides));
+  }
+}
+
+}  // namespace millrace

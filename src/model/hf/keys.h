@@ -1,0 +1,56 @@
+// From config.json to the keys of GGUF: the part that every decoder shares.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "model/hf/config.h"
+#include "model/hf/model_class.h"
+
+namespace millrace {
+
+// The metadata and the extra vectors that a config becomes. Owns its strings.
+class HfKeys {
+ public:
+  struct Vector {
+    std::string name;
+    std::vector<float> values;
+  };
+
+  explicit HfKeys(std::string_view architecture);
+
+  // `key` without the architecture, as in Hparams.
+  void set(std::string_view key, MetaValue value);
+  void set_text(std::string_view key, std::string_view text);
+  // A tensor that the config holds.
+  void add_vector(std::string_view name, std::vector<float> values);
+
+  Metadata& metadata() { return metadata_; }
+  const std::vector<Vector>& vectors() const { return vectors_; }
+  // Keeps a copy for as long as this lives.
+  std::string_view keep(std::string_view text) { return texts_.emplace_back(text); }
+
+ private:
+  std::string architecture_;
+  Metadata metadata_;
+  std::vector<Vector> vectors_;
+  std::deque<std::string> texts_;  // stable addresses
+};
+
+// Widths, heads, layers, rotary dimensions and the epsilon of the norms.
+void write_decoder_keys(HfConfig& config, HfKeys& keys);
+
+// The base and the scaling of the rotation, in either spelling; `layer_type` picks one of several.
+void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type = "full_attention");
+// The base of a layer type that rotates without scaling; refused when it scales. `otherwise` where the config
+// has none.
+double read_plain_rope_base(HfConfig& config, std::string_view layer_type, double otherwise);
+
+// sliding_window and the layers that slide. `slides` is what the class does where the config has no
+// layer_types; `implied_period` is the pattern that a GGUF file without one means (Hparams::pattern_or), and
+// is then not written.
+void write_window_keys(HfConfig& config, HfKeys& keys, std::vector<bool> slides, int64_t implied_period);
+
+}  // namespace millrace

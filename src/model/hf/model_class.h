@@ -1,0 +1,41 @@
+// What a family says about the Hugging Face spelling of its variants: names of tensors, config keys,
+// defaults.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace millrace {
+
+class HfConfig;
+class HfKeys;
+
+// What happens to a tensor on its way. Vectors become float32 besides, whatever they were.
+enum class HfChange {
+  none,
+  pair_q_heads,  // rows of each query head from half-split to adjacent pairs (gguf.md 5.1)
+  pair_k_heads,  // the same for key heads
+  add_one,       // Gemma's norms: x * (1 + w)
+  as_f32,        // a router: small, and it decides
+  first_half,    // of each expert's rows: gate of a fused gate_up_proj
+  second_half,   // up of it
+};
+
+// `{}` in `hf` stands for the layer; `{e}` for the expert: those tensors are stacked. The names have no
+// "language_model." in them.
+struct HfTensorRule {
+  std::string_view hf;    // "model.layers.{}.self_attn.q_proj.weight"
+  std::string_view gguf;  // "blk.{}.attn_q.weight"
+  HfChange change = HfChange::none;
+};
+
+struct HfModelClass {
+  std::string_view model_type;    // in config.json
+  std::string_view architecture;  // of the GGUF file that it becomes
+  std::string_view defaults;      // JSON object: what transformers assumes where config.json is silent
+  std::span<const HfTensorRule> tensors;
+  // Translates the config. What it does not ask for is refused.
+  void (*write_keys)(HfConfig& config, HfKeys& keys);
+};
+
+}  // namespace millrace

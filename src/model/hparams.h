@@ -1,0 +1,62 @@
+// Hyperparameters of a model, read from metadata with need, optional and refuse. The reader remembers which
+// keys were asked for: what a file demands beyond them is refused by refuse_rest(), never ignored.
+#pragma once
+
+#include <limits>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+
+namespace millrace {
+
+// What a value may be, ends included. NaN is in no range.
+struct Range {
+  double min = 0.0;
+  double max = std::numeric_limits<double>::max();
+};
+// Of layers, heads, widths: what no real model exceeds by far, and no sum of ours overflows with.
+inline constexpr Range kCount{1, 1 << 24};
+inline constexpr Range kCountOrNone{0, 1 << 24};
+inline constexpr Range kPositive{std::numeric_limits<float>::min(), std::numeric_limits<float>::max()};
+
+// n flags, true but for every p-th; all true when `period` is 0.
+std::vector<bool> periodic_pattern(int64_t n, int64_t period);
+
+// Keys are those of GGUF without the "{arch}." in front; keys of our own begin with "millrace." and stand
+// as they are. Every member throws Error(bad_model) naming the key for a value outside its range.
+class Hparams {
+ public:
+  // `metadata` must outlive the reader.
+  explicit Hparams(const Metadata& metadata);
+
+  const std::string& arch() const { return arch_; }  // general.architecture
+  bool has(std::string_view key) const;
+
+  int64_t count(std::string_view key, Range range = kCount);
+  int64_t count_or(std::string_view key, int64_t otherwise, Range range = kCountOrNone);
+  double real(std::string_view key, Range range = kPositive);
+  double real_or(std::string_view key, double otherwise, Range range = kPositive);
+  bool flag_or(std::string_view key, bool otherwise);
+  std::string text_or(std::string_view key, std::string_view otherwise);
+  // An array of flags for each layer, or a period p: true but for every p-th layer (0: true for all).
+  std::vector<bool> pattern_or(std::string_view key, int64_t n_layers, int64_t period);
+
+  // Throws for the first key of this architecture that nobody asked for, unless it is known to change no
+  // number, or holds the value that stands for "off".
+  void refuse_rest() const;
+  // Throws Error(bad_model): the key in full, and why its value is refused.
+  [[noreturn]] void refuse(std::string_view key, std::string_view why) const;
+
+ private:
+  std::string asked(std::string_view key);
+  std::string full(std::string_view key) const;
+
+  const Metadata& metadata_;
+  std::string arch_;
+  std::set<std::string, std::less<>> asked_;
+};
+
+}  // namespace millrace

@@ -1,0 +1,94 @@
+#include "model/layers/attention.h"
+
+namespace millrace {
+
+AttentionSizes read_attention_sizes(Hparams& hparams, int64_t hidden) {
+  AttentionSizes sizes{.hidden = hidden, .n_heads = hparams.count("attention.head_count")};
+  sizes.n_kv_heads = hparams.count_or("attention.head_count_kv", sizes.n_heads, kCount);
+  if (sizes.n_heads % sizes.n_kv_heads != 0) {
+    hparams.refuse("attention.head_count",
+                   fmt::format("{} query heads do not divide among {} key-value heads", sizes.n_heads,
+                               sizes.n_kv_heads));
+  }
+  if (!hparams.has("attention.key_length") && hidden % sizes.n_heads != 0) {
+    hparams.refuse("attention.head_count", fmt::format("{} heads do not divide the width {}, and there is no "
+                                                       "attention.key_length",
+                                                       sizes.n_heads, hidden));
+  }
+  sizes.head_dim = hparams.count_or("attention.key_length", hidden / sizes.n_heads, kCount);
+  sizes.v_head_dim = hparams.count_or("attention.value_length", sizes.head_dim, kCount);
+  return sizes;
+}
+
+void list_projections(WeightList& list, Attention& attention) {
+  const AttentionSizes& sizes = attention.sizes;
+  list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden}, Shard::outputs);
+  list.add(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden}, Shard::outputs);
+  list.add(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden}, Shard::outputs);
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+}
+
+void list_qkv_bias(WeightList& list, Attention& attention, Presence presence) {
+  const auto add = presence == Presence::needed ? &WeightList::add : &WeightList::add_optional;
+  const AttentionSizes& sizes = attention.sizes;
+  (list.*add)(attention.q_bias, "attn_q.bias", {sizes.q_width()}, Shard::outputs);
+  (list.*add)(attention.k_bias, "attn_k.bias", {sizes.k_width()}, Shard::outputs);
+  (list.*add)(attention.v_bias, "attn_v.bias", {sizes.v_width()}, Shard::outputs);
+}
+
+void list_head_norms(WeightList& list, Attention& attention) {
+  list.add(attention.q_norm, "attn_q_norm.weight", {attention.sizes.head_dim});
+  list.add(attention.k_norm, "attn_k_norm.weight", {attention.sizes.head_dim});
+}
+
+std::vector<int64_t> read_windows(Hparams& hparams, int64_t n_layers, int64_t period) {
+  const int64_t window = hparams.count_or("attention.sliding_window", 0, {0, INT32_MAX});
+  const std::vector<bool> slides = hparams.pattern_or("attention.sliding_window_pattern", n_layers, period);
+  std::vector<int64_t> windows;
+  for (const bool slide : slides) windows.push_back(slide ? window : 0);
+  return windows;
+}
+
+void run_attention(const Pass& pass, const Attention& attention, int64_t layer, const Tensor& x,
+                   const Tensor& out) {
+  const ArenaScope scope(pass.arena);
+  const AttentionSizes& sizes = attention.sizes;
+  const int64_t n_rows = x.dim(0);
+  const Tensor q = pass.arena.take(Dtype::f32, {n_rows, sizes.q_width()});
+  const Tensor k = pass.arena.take(Dtype::f32, {n_rows, sizes.k_width()});
+  const Tensor v = pass.arena.take(Dtype::f32, {n_rows, sizes.v_width()});
+  pass.backend.run(Linear{.x = x,
+                          .products = {{.weight = attention.q, .bias = attention.q_bias, .out = q},
+                                       {.weight = attention.k, .bias = attention.k_bias, .out = k},
+                                       {.weight = attention.v, .bias = attention.v_bias, .out = v}},
+                          .n_products = 3});
+
+  const KvPages& pages = pass.kv.layer(layer);
+  const Tensor q_heads = q.reshaped({n_rows, sizes.n_heads, sizes.head_dim});
+  pass.backend.run(RopeStoreKv{.batch = pass.batch,
+                               .q = q_heads,
+                               .k = k.reshaped({n_rows, sizes.n_kv_heads, sizes.head_dim}),
+                               .v = v.reshaped({n_rows, sizes.n_kv_heads, sizes.v_head_dim}),
+                               .q_norm = attention.q_norm,
+                               .k_norm = attention.k_norm,
+                               .norm_eps = attention.norm_eps,
+                               .rope = attention.rope,
+                               .q_scale_beta = attention.q_scale_beta,
+                               .q_scale_length = attention.q_scale_length,
+                               .k_pages = pages.k,
+                               .v_pages = pages.v});
+
+  const Tensor mixed = pass.arena.take(Dtype::f32, {n_rows, sizes.out_width()});
+  pass.backend.run(PagedAttention{.batch = pass.batch,
+                                  .q = q_heads,
+                                  .k_pages = pages.k,
+                                  .v_pages = pages.v,
+                                  .out = mixed.reshaped({n_rows, sizes.n_heads, sizes.v_head_dim}),
+                                  .scale = attention.scale,
+                                  .softcap = attention.softcap,
+                                  .window = static_cast<int32_t>(attention.window)});
+  pass.backend.run(
+      Linear{.x = mixed, .products = {{.weight = attention.out, .bias = attention.out_bias, .out = out}}});
+}
+
+}  // namespace millrace

@@ -1,0 +1,61 @@
+// Grouped-query attention as most families have it: project, norm and rotate heads, attend over pages,
+// project.
+#pragma once
+
+#include "model/hparams.h"
+#include "model/layers/rope.h"
+#include "model/model.h"
+#include "model/weights.h"
+
+namespace millrace {
+
+struct AttentionSizes {
+  int64_t hidden = 0;
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;    // of queries and keys
+  int64_t v_head_dim = 0;  // of values
+
+  int64_t q_width() const { return n_heads * head_dim; }
+  int64_t k_width() const { return n_kv_heads * head_dim; }
+  int64_t v_width() const { return n_kv_heads * v_head_dim; }
+  int64_t out_width() const { return n_heads * v_head_dim; }
+  KvLayer kv_layer() const { return {n_kv_heads, head_dim, v_head_dim}; }
+};
+
+// attention.head_count, head_count_kv, key_length and value_length, the same in every layer. Throws
+// Error(bad_model) when the heads do not divide.
+AttentionSizes read_attention_sizes(Hparams& hparams, int64_t hidden);
+
+// One layer: its weights, and what a family may set for it. Optional tensors are empty.
+struct Attention {
+  AttentionSizes sizes;
+  Tensor q, k,
+      v;  // (n_heads * head_dim, hidden), (n_kv_heads * head_dim, hidden), (n_kv_heads * v_head_dim, hidden)
+  Tensor out;  // (hidden, n_heads * v_head_dim)
+  Tensor q_bias, k_bias, v_bias, out_bias;
+  Tensor q_norm, k_norm;  // (head_dim)
+  Rope rope;              // empty: no rotation
+  float norm_eps = 1e-6f;
+  float scale = 1.0f;
+  float softcap = 0.0f;  // 0: none
+  int64_t window = 0;    // 0: none
+  float q_scale_beta = 0.0f;
+  float q_scale_length = 1.0f;
+};
+
+// Adds q, k, v and the output projection to the list.
+void list_projections(WeightList& list, Attention& attention);
+enum class Presence { needed, optional };
+void list_qkv_bias(WeightList& list, Attention& attention, Presence presence);
+void list_head_norms(WeightList& list, Attention& attention);
+
+// Sets the window of each layer from attention.sliding_window and sliding_window_pattern. `period` is the
+// pattern where the file has none (Hparams::pattern_or).
+std::vector<int64_t> read_windows(Hparams& hparams, int64_t n_layers, int64_t period);
+
+// out = attention(x); both (n_rows, hidden). Writes the keys and values of the rows to the pages of `layer`.
+void run_attention(const Pass& pass, const Attention& attention, int64_t layer, const Tensor& x,
+                   const Tensor& out);
+
+}  // namespace millrace

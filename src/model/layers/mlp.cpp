@@ -1,0 +1,71 @@
+#include "model/layers/mlp.h"
+
+namespace millrace {
+
+void list_mlp(WeightList& list, Mlp& mlp) {
+  list.add(mlp.gate, "ffn_gate.weight", {mlp.n_ff, mlp.hidden}, Shard::outputs);
+  list.add(mlp.up, "ffn_up.weight", {mlp.n_ff, mlp.hidden}, Shard::outputs);
+  list.add(mlp.down, "ffn_down.weight", {mlp.hidden, mlp.n_ff}, Shard::inputs);
+}
+
+void list_mlp_bias(WeightList& list, Mlp& mlp) {
+  list.add_optional(mlp.gate_bias, "ffn_gate.bias", {mlp.n_ff}, Shard::outputs);
+  list.add_optional(mlp.up_bias, "ffn_up.bias", {mlp.n_ff}, Shard::outputs);
+  list.add_optional(mlp.down_bias, "ffn_down.bias", {mlp.hidden});
+}
+
+void run_mlp(const Pass& pass, const Mlp& mlp, const Tensor& x, const Tensor& out) {
+  const ArenaScope scope(pass.arena);
+  const Tensor gated = pass.arena.take(Dtype::f32, {x.dim(0), mlp.n_ff});
+  pass.backend.run(LinearGated{.x = x,
+                               .gate = mlp.gate,
+                               .up = mlp.up,
+                               .gate_bias = mlp.gate_bias,
+                               .up_bias = mlp.up_bias,
+                               .out = gated,
+                               .activation = mlp.activation});
+  pass.backend.run(Linear{.x = gated, .products = {{.weight = mlp.down, .bias = mlp.down_bias, .out = out}}});
+}
+
+Moe read_moe(Hparams& hparams, int64_t hidden) {
+  Moe moe{.hidden = hidden, .n_experts = hparams.count_or("expert_count", 0, {0, 4096})};
+  if (moe.n_experts == 0) return moe;
+  moe.n_used = hparams.count("expert_used_count");
+  if (moe.n_used > moe.n_experts) {
+    hparams.refuse("expert_used_count",
+                   fmt::format("{} of {} experts cannot be used", moe.n_used, moe.n_experts));
+  }
+  // Mixtral's files give the width of an expert as that of the feed-forward.
+  const int64_t n_ff = hparams.count_or("feed_forward_length", 0);
+  moe.n_ff = n_ff > 0 ? hparams.count_or("expert_feed_forward_length", n_ff, kCount)
+                      : hparams.count("expert_feed_forward_length");
+  moe.is_renormalised = hparams.flag_or("expert_weights_norm", true);
+  if (hparams.count_or("expert_gating_func", 0) > 1) {
+    hparams.refuse("expert_gating_func", "only softmax (1) is implemented for this architecture");
+  }
+  return moe;
+}
+
+void list_moe(WeightList& list, Moe& moe) {
+  list.add(moe.router, "ffn_gate_inp.weight", {moe.n_experts, moe.hidden});
+  list.add(moe.gate, "ffn_gate_exps.weight", {moe.n_experts, moe.n_ff, moe.hidden}, Shard::experts);
+  list.add(moe.up, "ffn_up_exps.weight", {moe.n_experts, moe.n_ff, moe.hidden}, Shard::experts);
+  list.add(moe.down, "ffn_down_exps.weight", {moe.n_experts, moe.hidden, moe.n_ff}, Shard::experts);
+}
+
+void run_moe(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor& out) {
+  const ArenaScope scope(pass.arena);
+  const int64_t n_rows = x.dim(0);
+  const Tensor experts = pass.arena.take(Dtype::i32, {n_rows, moe.n_used});
+  const Tensor weights = pass.arena.take(Dtype::f32, {n_rows, moe.n_used});
+  pass.backend.run(Route{.x = x,
+                         .weight = moe.router,
+                         .experts = experts,
+                         .weights = weights,
+                         .renormalise = moe.is_renormalised});
+  const Tensor gated = pass.arena.take(Dtype::f32, {n_rows, moe.n_used, moe.n_ff});
+  pass.backend.run(MoeGated{.x = x, .experts = experts, .gate = moe.gate, .up = moe.up, .out = gated});
+  pass.backend.run(MoeDown{.x = gated, .experts = experts, .weights = weights, .down = moe.down, .out = out});
+}
+
+}  // namespace millrace

@@ -1,0 +1,72 @@
+#include "model/layers/stream.h"
+
+namespace millrace {
+
+ModelShape read_shape(Hparams& hparams, const Checkpoint& checkpoint) {
+  ModelShape shape;
+  shape.family = hparams.arch();
+  shape.n_layers = hparams.count("block_count", {1, 4096});
+  shape.hidden = hparams.count("embedding_length");
+  shape.n_ctx_train = hparams.count("context_length", {1, INT32_MAX});
+  shape.n_vocab = n_vocab_of(checkpoint, shape.hidden);
+  return shape;
+}
+
+Ends read_ends(Hparams& hparams, const ModelShape& shape) {
+  return {.n_vocab = shape.n_vocab,
+          .hidden = shape.hidden,
+          .norm_eps = static_cast<float>(hparams.real("attention.layer_norm_rms_epsilon", {0.0, 1.0}))};
+}
+
+void list_ends(WeightList& list, Ends& ends) {
+  list.end_layers();
+  list.add(ends.token_embd, "token_embd.weight", {ends.n_vocab, ends.hidden}, Shard::outputs);
+  list.add(ends.output_norm, "output_norm.weight", {ends.hidden});
+  list.add_optional(ends.output, "output.weight", {ends.n_vocab, ends.hidden}, Shard::outputs);
+}
+
+Stream::Stream(const Pass& pass, const Ends& ends) : pass_(pass), ends_(ends) {
+  const int64_t n_rows = pass.batch.n_rows();
+  x_ = pass.arena.take(Dtype::f32, {n_rows, ends.hidden});
+  normed_ = pass.arena.take(Dtype::f32, {n_rows, ends.hidden});
+  branch_ = pass.arena.take(Dtype::f32, {n_rows, ends.hidden});
+  pass.backend.run(
+      Embed{.tokens = pass.batch.tokens, .table = ends.token_embd, .out = x_, .scale = ends.embd_scale});
+}
+
+void Stream::norm(const Tensor& weight) {
+  pass_.backend.run(Norm{.x = x_,
+                         .add = has_branch_ ? branch_ : Tensor(),
+                         .weight = weight,
+                         .out = normed_,
+                         .eps = ends_.norm_eps});
+  has_branch_ = true;  // of what the caller computes next
+}
+
+void Stream::norm_branch(const Tensor& weight) {
+  pass_.backend.run(Norm{.x = branch_, .weight = weight, .out = branch_, .eps = ends_.norm_eps});
+}
+
+Tensor Stream::logits() {
+  const int64_t n_rows = pass_.batch.logit_rows.dim(0);
+  const Tensor logits = pass_.arena.take(Dtype::f32, {n_rows, ends_.n_vocab});
+  if (n_rows == 0) return logits;
+
+  const ArenaScope scope(pass_.arena);
+  const auto gathered = [&](const Tensor& from) {
+    const Tensor rows = pass_.arena.take(Dtype::f32, {n_rows, ends_.hidden});
+    pass_.backend.run(GatherRows{.x = from, .rows = pass_.batch.logit_rows, .out = rows});
+    return rows;
+  };
+  const Tensor x = gathered(x_);
+  const Tensor branch = gathered(branch_);
+  const Tensor normed = pass_.arena.take(Dtype::f32, {n_rows, ends_.hidden});
+  pass_.backend.run(
+      Norm{.x = x, .add = branch, .weight = ends_.output_norm, .out = normed, .eps = ends_.norm_eps});
+  const Tensor& head = ends_.output ? ends_.output : ends_.token_embd;
+  pass_.backend.run(
+      Linear{.x = normed, .products = {{.weight = head, .out = logits}}, .softcap = ends_.logit_softcap});
+  return logits;
+}
+
+}  // namespace millrace

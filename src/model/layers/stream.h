@@ -1,0 +1,51 @@
+// The two ends of a decoder: tokens in, logits out; and the residual stream between them.
+#pragma once
+
+#include "model/hparams.h"
+#include "model/model.h"
+#include "model/weights.h"
+
+namespace millrace {
+
+struct Ends {
+  int64_t n_vocab = 0;
+  int64_t hidden = 0;
+  Tensor token_embd;   // (n_vocab, hidden)
+  Tensor output_norm;  // (hidden)
+  Tensor output;       // (n_vocab, hidden); empty: token_embd (tied)
+  float norm_eps = 1e-6f;
+  float embd_scale = 1.0f;
+  float logit_softcap = 0.0f;
+};
+
+// The keys every decoder has: context_length, embedding_length, block_count; and the vocabulary. The family
+// fills in kv_layers.
+ModelShape read_shape(Hparams& hparams, const Checkpoint& checkpoint);
+Ends read_ends(Hparams& hparams, const ModelShape& shape);
+void list_ends(WeightList& list, Ends& ends);
+
+// The residual stream of one pass. A branch (attention, feed-forward) reads `normed`, writes `branch`, and
+// the next norm adds it to x: residual and norm are one op.
+class Stream {
+ public:
+  // x = embed(tokens)
+  Stream(const Pass& pass, const Ends& ends);
+
+  // normed = norm(x + branch) * weight, where x keeps the sum.
+  void norm(const Tensor& weight);
+  // branch = norm(branch) * weight (Gemma's norm after each branch).
+  void norm_branch(const Tensor& weight);
+  // The logits of batch.logit_rows: float32 (n_logit_rows, n_vocab).
+  Tensor logits();
+
+  const Tensor& normed() const { return normed_; }  // (n_rows, hidden)
+  const Tensor& branch() const { return branch_; }  // (n_rows, hidden)
+
+ private:
+  const Pass& pass_;
+  const Ends& ends_;
+  Tensor x_, normed_, branch_;  // (n_rows, hidden) each
+  bool has_branch_ = false;     // whether branch_ waits to be added
+};
+
+}  // namespace millrace

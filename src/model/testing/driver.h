@@ -1,0 +1,128 @@
+// For tests: runs a model on sequences given as token ids, building batches and pages by hand. The engine's
+// runner does the same in earnest.
+#pragma once
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "model/model.h"
+#include "tensor/buffer.h"
+
+namespace millrace::testing {
+
+// One sequence of a step: what is new of it, and all logits that come of that.
+struct Rows {
+  size_t sequence;
+  std::span<const int32_t> tokens;
+};
+
+class Driver {
+ public:
+  static constexpr int64_t kPageSize = 16;
+
+  // For `n_sequences` of at most `max_positions` each. Their pages lie shuffled by `seed`.
+  Driver(const Model& model, Backend& backend, size_t n_sequences, int64_t max_positions, unsigned seed = 1)
+      : model_(model),
+        backend_(backend),
+        n_pages_each_((max_positions + kPageSize - 1) / kPageSize),
+        lengths_(n_sequences, 0),
+        is_long_(n_sequences, 0),
+        pages_(n_sequences * static_cast<size_t>(n_pages_each_)),
+        kv_({.layers = model.shape().kv_layers,
+             .n_pages = static_cast<int64_t>(n_sequences) * n_pages_each_,
+             .page_size = kPageSize,
+             .dtype = Dtype::f32}) {
+    std::iota(pages_.begin(), pages_.end(), 0);
+    std::shuffle(pages_.begin(), pages_.end(), std::mt19937(seed));
+  }
+
+  // Says how long the prompt of a sequence is: longrope chooses its table by it.
+  void set_prompt_length(size_t sequence, size_t n_tokens) {
+    const int64_t from = model_.shape().long_rope_from;
+    is_long_[sequence] = from > 0 && static_cast<int64_t>(n_tokens) > from ? 1 : 0;
+  }
+
+  // Appends the tokens to their sequences in one step; logits of every row: (n_rows, n_vocab).
+  std::vector<float> step(std::span<const Rows> step) {
+    Ints ints = ints_of(step);
+    const auto view = [](std::vector<int32_t>& values) {
+      return Tensor(values.data(), Dtype::i32, {std::ssize(values)});
+    };
+    const Batch batch{
+        .tokens = view(ints.tokens),
+        .positions = view(ints.positions),
+        .seq_of_row = view(ints.seq_of_row),
+        .row_begin = view(ints.row_begin),
+        .page_tables = Tensor(ints.page_tables.data(), Dtype::i32, {std::ssize(step), n_pages_each_}),
+        .rope_tables = view(ints.rope_tables),
+        .logit_rows = view(ints.logit_rows)};
+    Arena measuring;
+    Measure nothing;
+    model_.forward({.backend = nothing, .arena = measuring, .batch = batch, .kv = kv_});
+    const Buffer memory(measuring.peak_bytes());
+    Arena arena(memory.data(), memory.n_bytes());
+    const Tensor logits = model_.forward({.backend = backend_, .arena = arena, .batch = batch, .kv = kv_});
+    check(arena.peak_bytes() == measuring.peak_bytes(), "a forward takes the memory that it measured");
+    return {logits.f32(), logits.f32() + logits.n_elems()};
+  }
+
+  // One sequence alone, `n_chunk` tokens a step (0: all at once).
+  std::vector<float> run(size_t sequence, std::span<const int32_t> tokens, size_t n_chunk) {
+    std::vector<float> logits;
+    if (n_chunk == 0) n_chunk = tokens.size();
+    for (size_t at = 0; at < tokens.size(); at += n_chunk) {
+      const Rows rows{sequence, tokens.subspan(at, std::min(n_chunk, tokens.size() - at))};
+      const std::vector<float> part = step({&rows, 1});
+      logits.insert(logits.end(), part.begin(), part.end());
+    }
+    return logits;
+  }
+
+ private:
+  // Computes nothing: the arena alone sees the pass.
+  class Measure final : public Backend {
+   public:
+    std::string_view name() const override { return "measure"; }
+    void run(const Op&) override {}
+  };
+
+  struct Ints {
+    std::vector<int32_t> tokens, positions, seq_of_row, row_begin{0}, page_tables, rope_tables, logit_rows;
+  };
+
+  Ints ints_of(std::span<const Rows> step) {
+    Ints ints;
+    for (const Rows& rows : step) {
+      for (const int32_t token : rows.tokens) {
+        ints.logit_rows.push_back(static_cast<int32_t>(ints.tokens.size()));
+        ints.tokens.push_back(token);
+        ints.positions.push_back(lengths_[rows.sequence]++);
+        ints.seq_of_row.push_back(static_cast<int32_t>(ints.rope_tables.size()));
+      }
+      ints.row_begin.push_back(static_cast<int32_t>(ints.tokens.size()));
+      ints.rope_tables.push_back(is_long_[rows.sequence]);
+      const auto first = pages_.begin() + static_cast<int64_t>(rows.sequence) * n_pages_each_;
+      const int64_t n_used = (lengths_[rows.sequence] + kPageSize - 1) / kPageSize;
+      check(n_used <= n_pages_each_, "the driver was told of enough positions");
+      for (int64_t i = 0; i < n_pages_each_; ++i) ints.page_tables.push_back(i < n_used ? first[i] : -1);
+    }
+    return ints;
+  }
+
+  const Model& model_;
+  Backend& backend_;
+  int64_t n_pages_each_;
+  std::vector<int32_t> lengths_;  // positions of each sequence so far
+  std::vector<int32_t> is_long_;
+  std::vector<int32_t> pages_;  // those of sequence s: [s * n_pages_each_, (s + 1) * n_pages_each_)
+  KvCache kv_;
+};
+
+inline int32_t argmax(std::span<const float> logits) {
+  return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
+}
+
+}  // namespace millrace::testing

@@ -1,0 +1,80 @@
+#include "model/weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace millrace {
+namespace {
+
+bool has_shape(const Tensor& tensor, const std::vector<int64_t>& shape) {
+  return tensor.n_dims == std::ssize(shape) && std::equal(shape.begin(), shape.end(), tensor.shape.begin());
+}
+
+std::string text_of(const std::vector<int64_t>& shape) { return fmt::format("({})", fmt::join(shape, ", ")); }
+
+void check_entry(const Weight& weight, const Tensor& tensor) {
+  if (!has_shape(tensor, weight.shape)) {
+    fail(ErrorKind::bad_model, "tensor {} should have the shape {}, found {}", weight.name,
+         text_of(weight.shape), shape_text(tensor));
+  }
+  const bool is_vector = weight.shape.size() == 1;
+  if (is_vector ? tensor.dtype != Dtype::f32 : tensor.dtype == Dtype::i32) {
+    fail(ErrorKind::bad_model, "tensor {} should be {}, found {}", weight.name,
+         is_vector ? "F32" : "a format of weights", format_of(tensor.dtype).name);
+  }
+}
+
+// Tensors that old converters left in files and nothing reads.
+bool is_leftover(std::string_view name) {
+  return name.ends_with(".attn_rot_embd.weight") || name.ends_with(".attn_rot_embd");
+}
+
+}  // namespace
+
+void WeightList::begin_layer(int64_t layer) { prefix_ = fmt::format("blk.{}.", layer); }
+
+void WeightList::add(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard) {
+  entries_.push_back({.name = prefix_ + std::string(name),
+                      .shape = std::move(shape),
+                      .shard = shard,
+                      .is_optional = false,
+                      .place = &place});
+}
+
+void WeightList::add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard) {
+  add(place, name, std::move(shape), shard);
+  entries_.back().is_optional = true;
+}
+
+void WeightList::bind(const Checkpoint& checkpoint) const {
+  std::unordered_set<std::string_view> known;
+  for (const Weight& weight : entries_) {
+    known.insert(weight.name);
+    const Tensor* tensor = checkpoint.find(weight.name);
+    if (tensor == nullptr && !weight.is_optional) {
+      fail(ErrorKind::bad_model, "the model has no tensor {} {}", weight.name, text_of(weight.shape));
+    }
+    if (tensor != nullptr) check_entry(weight, *tensor);
+    *weight.place = tensor == nullptr ? Tensor() : *tensor;
+  }
+  for (const NamedTensor& named : checkpoint.tensors()) {
+    if (known.contains(named.name) || is_leftover(named.name)) continue;
+    fail(ErrorKind::bad_model,
+         "tensor {} is not one that this architecture has; the model would run without it",
+         printable(named.name));
+  }
+}
+
+int64_t n_vocab_of(const Checkpoint& checkpoint, int64_t hidden) {
+  const Tensor* table = checkpoint.find("token_embd.weight");
+  if (table == nullptr) fail(ErrorKind::bad_model, "the model has no tensor token_embd.weight");
+  if (table->n_dims != 2 || table->dim(1) != hidden || table->dim(0) < 1) {
+    fail(ErrorKind::bad_model, "tensor token_embd.weight should have the shape (vocabulary, {}), found {}",
+         hidden, shape_text(*table));
+  }
+  return table->dim(0);
+}
+
+}  // namespace millrace

@@ -1,0 +1,51 @@
+// The weights of a model as one list: name, shape, how it may be divided. A family writes the list once; it
+// serves loading, checking and inspection, and later sharding, quantising and LoRA.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+
+namespace millrace {
+
+// How a tensor divides among ranks: not at all, by outputs, by inputs (then the product is summed over the
+// ranks), or by experts.
+enum class Shard { none, outputs, inputs, experts };
+
+struct Weight {
+  std::string name;            // as GGUF calls it
+  std::vector<int64_t> shape;  // outermost first
+  Shard shard = Shard::none;
+  bool is_optional = false;
+  Tensor* place = nullptr;  // where the model keeps its view
+};
+
+class WeightList {
+ public:
+  // Names added from here on belong to block `layer`: "blk.3." is put in front.
+  void begin_layer(int64_t layer);
+  void end_layers() { prefix_.clear(); }
+
+  void add(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard = Shard::none);
+  // Left an empty tensor where the checkpoint has none.
+  void add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape,
+                    Shard shard = Shard::none);
+
+  const std::vector<Weight>& entries() const { return entries_; }
+
+  // Points every place at its tensor. Throws Error(bad_model) when a tensor is missing, has another shape or
+  // a format that cannot be used there (vectors are float32), and when `checkpoint` holds a tensor that no
+  // entry names: a model that needs it would run wrongly.
+  void bind(const Checkpoint& checkpoint) const;
+
+ private:
+  std::string prefix_;
+  std::vector<Weight> entries_;
+};
+
+// Rows of the token embedding: the vocabulary that the model really has.
+int64_t n_vocab_of(const Checkpoint& checkpoint, int64_t hidden);
+
+}  // namespace millrace
