@@ -31,3 +31,8 @@ if(MILLRACE_SANITIZE)
   add_link_options(-fsanitize=${MILLRACE_SANITIZE})
   add_compile_definitions(MILLRACE_SANITIZED=1)
 endif()
+
+# libFuzzer sees only code that was compiled for it.
+if(MILLRACE_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

@@ -7,9 +7,9 @@
 
 namespace millrace {
 
-void check(bool ok, const char* what, std::source_location where) {
+void check(bool ok, const char* what, SourcePlace where) {
   if (ok) return;
-  std::fprintf(stderr, "bug: %s (%s:%u, %s)\n", what, where.file_name(), where.line(), where.function_name());
+  std::fprintf(stderr, "bug: %s (%s:%d, %s)\n", what, where.file, where.line, where.function);
   std::abort();
 }
 

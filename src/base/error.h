@@ -4,7 +4,6 @@
 
 #include <fmt/core.h>
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -31,8 +30,19 @@ template <class... Args>
   throw Error(kind, fmt::format(format, std::forward<Args>(args)...));
 }
 
+// Where a function was called, as a default argument. std::source_location, which clang 14 lacks.
+struct SourcePlace {
+  const char* file;
+  int line;
+  const char* function;
+  static constexpr SourcePlace current(const char* file = __builtin_FILE(), int line = __builtin_LINE(),
+                                       const char* function = __builtin_FUNCTION()) {
+    return {file, line, function};
+  }
+};
+
 // Aborts with the place and `what` when `ok` is false. For our own bugs only: no input may trigger it.
-void check(bool ok, const char* what, std::source_location where = std::source_location::current());
+void check(bool ok, const char* what, SourcePlace where = SourcePlace::current());
 
 // `text` fit for a terminal or a log: control characters, escapes and broken UTF-8 are shown as \xNN, and
 // more than `max_bytes` are cut with an ellipsis. For every name or string that came from a file or a client.
