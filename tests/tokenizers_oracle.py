@@ -2,7 +2,8 @@
 """Compares tokenizers with the `tokenizers` package from PyPI: ids with and without special tokens, and decoding.
 
 tokenizers_oracle.py PROBE CORPUS [NAME...]: the probe program, the folder with tokenizers/NAME/tokenizer.json.xz.
-Exit status 77 (skipped) where the package or the corpus is missing.
+First small tokenizers, which the package makes here, so that every part of the format is met once; then the
+published ones, where the corpus is there. Exit status 77 (skipped) where the package is missing.
 """
 import lzma
 import pathlib
@@ -14,6 +15,8 @@ import tempfile
 
 try:
     import tokenizers
+    from tokenizers import (AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors,
+                            trainers)
 except ImportError:
     print("skipped: needs the package `tokenizers` from PyPI (pip install tokenizers)")
     sys.exit(77)
@@ -85,6 +88,143 @@ def texts_of(rng, n_bytes):
     return texts
 
 
+NORMALIZERS = {
+    "nfc": lambda: normalizers.NFC(),
+    "nfd_strip": lambda: normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Strip()]),
+    "nfkc_lower": lambda: normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]),
+    "nfkd": lambda: normalizers.NFKD(),
+    "nmt": lambda: normalizers.Nmt(),
+    "bert": lambda: normalizers.BertNormalizer(),
+    "bert_cased": lambda: normalizers.BertNormalizer(lowercase=False, strip_accents=False),
+    "replace": lambda: normalizers.Sequence(
+        [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Replace("a", "[A]"), normalizers.Prepend("^")]),
+    "strip_left": lambda: normalizers.Strip(left=True, right=False),
+    "byte_level": lambda: normalizers.ByteLevel(),
+}
+SPLITS = {
+    "byte_level": lambda: pre_tokenizers.ByteLevel(add_prefix_space=True),
+    "byte_level_digits": lambda: pre_tokenizers.Sequence(  # as Falcon: steps after the byte-level alphabet
+        [pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.ByteLevel(add_prefix_space=False),
+         pre_tokenizers.Digits(), pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated")]),
+    "metaspace": lambda: pre_tokenizers.Metaspace(),
+    "metaspace_first": lambda: pre_tokenizers.Metaspace(prepend_scheme="first", split=False),
+    "metaspace_never": lambda: pre_tokenizers.Metaspace(replacement="_", prepend_scheme="never"),
+    "whitespace": lambda: pre_tokenizers.Whitespace(),
+    "whitespace_split": lambda: pre_tokenizers.WhitespaceSplit(),
+    "digits": lambda: pre_tokenizers.Digits(individual_digits=True),
+    "bert": lambda: pre_tokenizers.BertPreTokenizer(),
+    "delimiter": lambda: pre_tokenizers.CharDelimiterSplit("e"),
+    "fixed": lambda: pre_tokenizers.FixedLength(length=3),
+    **{f"punctuation_{b}": lambda b=b: pre_tokenizers.Punctuation(b)
+       for b in ("removed", "isolated", "contiguous", "merged_with_previous", "merged_with_next")},
+    **{f"split_{b}_{i}": lambda b=b, i=i: pre_tokenizers.Split(Regex(r"[aeiou]|\s+"), b, invert=i)
+       for b in ("removed", "isolated", "contiguous", "merged_with_previous", "merged_with_next")
+       for i in (False, True)},
+    "split_text": lambda: pre_tokenizers.Split("o", "merged_with_next"),
+    "split_empty": lambda: pre_tokenizers.Split(Regex(r"(?=[aeiou])"), "isolated"),
+    **{f"pattern_{k}": lambda p=p: pre_tokenizers.Split(Regex(p), "isolated") for k, p in {
+        "o200k": r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+                 r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+                 r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "tekken": r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|"
+                  r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}|"
+                  r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "qwen35": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|"
+                  r"\s*[\r\n]+|\s+(?!\S)|\s+",
+        "kimi": r"[\p{Han}]+|"
+                r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+"
+                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+                r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*"
+                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+                r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "letters": r"\s?\p{L}+", "signs": r"\s?\p{P}+", "end": r"\s+$", "numbers": r"\p{N}+",
+        "cjk": "[一-龥ࠀ-一가-퟿]+", "newline": "[\r\n]", "other": r"\d{2}|[[:punct:]]+|\p{Han}",
+    }.items()},
+}
+DECODERS = {
+    "byte_level": lambda: decoders.ByteLevel(),
+    "metaspace": lambda: decoders.Metaspace(),
+    "wordpiece": lambda: decoders.WordPiece(),
+    "bpe": lambda: decoders.BPEDecoder(),
+    "ctc": lambda: decoders.CTC(pad_token="a", word_delimiter_token="e"),
+    "sequence": lambda: decoders.Sequence([decoders.Replace("e", "E"), decoders.ByteFallback(), decoders.Fuse(),
+                                           decoders.Strip("t", 1, 0)]),
+    "strip": lambda: decoders.Strip("e", 2, 0),
+    "regex": lambda: decoders.Replace(Regex("[aeiou]+"), "*"),
+}
+
+
+def trained(model, trainer, split=None, normalizer=None, decoder=None):
+    oracle = tokenizers.Tokenizer(model)
+    if normalizer is not None:
+        oracle.normalizer = normalizer
+    if split is not None:
+        oracle.pre_tokenizer = split
+    if decoder is not None:
+        oracle.decoder = decoder
+    oracle.train_from_iterator(SAMPLES, trainer)
+    return oracle
+
+
+def bpe(size=600, alphabet=(), **options):
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False,
+                                  initial_alphabet=list(alphabet),
+                                  **({"continuing_subword_prefix": "@@"} if options.get("continuing_subword_prefix") else {}),
+                                  **({"end_of_word_suffix": "</w>"} if options.get("end_of_word_suffix") else {}))
+    return models.BPE(**options), trainer
+
+
+def made_tokenizers():
+    """(name, tokenizer): every part of the format at least once."""
+    bytes_alphabet = pre_tokenizers.ByteLevel.alphabet()
+    for name, make in NORMALIZERS.items():
+        split = None if name in ("replace", "nmt") else pre_tokenizers.WhitespaceSplit()
+        yield f"normalizer {name}", trained(*bpe(unk_token="<unk>", fuse_unk=name == "bert"), split, make())
+    for name, make in SPLITS.items():
+        alphabet = bytes_alphabet if name.startswith("byte_level") else ()
+        yield f"pre-tokenizer {name}", trained(*bpe(alphabet=alphabet, unk_token="<unk>"), make())
+    for name, make in DECODERS.items():
+        split = pre_tokenizers.ByteLevel() if name == "byte_level" else pre_tokenizers.Metaspace()
+        yield f"decoder {name}", trained(*bpe(), split, decoder=make())
+    words = pre_tokenizers.Whitespace
+    yield "bpe dropped", trained(*bpe(300), words())
+    yield "bpe fused", trained(*bpe(300, unk_token="<unk>", fuse_unk=True))
+    yield "bpe prefix", trained(*bpe(unk_token="<unk>", continuing_subword_prefix="@@"), words())
+    yield "bpe suffix", trained(*bpe(unk_token="<unk>", end_of_word_suffix="</w>"), words(), decoder=decoders.BPEDecoder())
+    yield "bpe whole words", trained(*bpe(ignore_merges=True), words())
+    fallback = trained(*bpe(300, unk_token="<unk>", byte_fallback=True))
+    fallback.add_tokens([f"<0x{byte:02X}>" for byte in range(256)])
+    yield "bpe fallback, bytes only added", fallback
+    unigram = dict(vocab_size=500, special_tokens=["<unk>", "<s>"], unk_token="<unk>", show_progress=False)
+    yield "unigram", trained(models.Unigram(), trainers.UnigramTrainer(**unigram), pre_tokenizers.Metaspace(),
+                             decoder=decoders.Metaspace())
+    yield "unigram whole", trained(models.Unigram(), trainers.UnigramTrainer(**unigram))
+    pieces = [("<unk>", 0.0), *((f"<0x{byte:02X}>", 0.0) for byte in range(256)), ("the", -1.0), (" ", -2.0),
+              ("th", -1.5), ("e", -1.6), ("q", -3.0), ("ui", -2.5)]
+    yield "unigram bytes", tokenizers.Tokenizer(models.Unigram(pieces, 0, True))
+    pieces = [("<unk>", 0.0), ("a", -1.0), ("▁", -2.0), ("fox", -2.0)]
+    yield "unigram tiny", tokenizers.Tokenizer(models.Unigram(pieces, 0, False))
+    special = ["[UNK]", "[CLS]", "[SEP]"]
+    wordpiece = trained(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=20),
+                        trainers.WordPieceTrainer(vocab_size=500, special_tokens=special, show_progress=False),
+                        pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer(), decoders.WordPiece())
+    wordpiece.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    yield "wordpiece", wordpiece
+    level = trained(models.WordLevel(unk_token="[UNK]"),
+                    trainers.WordLevelTrainer(special_tokens=special, show_progress=False), words())
+    level.post_processor = processors.RobertaProcessing(("[SEP]", 2), ("[CLS]", 1))
+    yield "wordlevel", level
+    added = trained(*bpe(), words(), normalizers.Lowercase())
+    added.add_tokens([AddedToken("fox", single_word=True), AddedToken("lazy", lstrip=True, normalized=False),
+                      AddedToken("Dog", rstrip=True), AddedToken("de", single_word=True, normalized=False),
+                      AddedToken("\n", normalized=False), AddedToken(" x", lstrip=True), AddedToken("ov")])
+    added.add_special_tokens([AddedToken("<|eot_id|>", lstrip=True, rstrip=True), "<|im_start|>", "<|im_"])
+    added.post_processor = processors.Sequence(
+        [processors.ByteLevel(), processors.TemplateProcessing(single="<s> $A </s> </s>", special_tokens=[("<s>", 1), ("</s>", 2)])])
+    yield "added tokens", added
+
+
 class Answers:
     def __init__(self, data):
         self.data, self.at = data, 0
@@ -135,12 +275,15 @@ def compare(name, path, probe, texts):
 
 def main():
     probe, corpus, names = sys.argv[1], pathlib.Path(sys.argv[2]) / "tokenizers", sys.argv[3:]
-    if not corpus.is_dir():
-        print(f"skipped: needs the published tokenizers in {corpus}")
-        sys.exit(77)
-    texts = texts_of(random.Random(2), 2_000_000)
     n_wrong = 0
-    for folder in sorted(corpus.iterdir()):
+    texts = texts_of(random.Random(1), 40_000)
+    for name, oracle in made_tokenizers():
+        if not names or any(name.startswith(n) for n in names):
+            with tempfile.NamedTemporaryFile(suffix=".json") as file:
+                oracle.save(file.name)
+                n_wrong += compare(name, pathlib.Path(file.name), probe, texts)
+    texts = texts_of(random.Random(2), 2_000_000)
+    for folder in sorted(corpus.iterdir()) if corpus.is_dir() else ():
         if names and folder.name not in names:
             continue
         with tempfile.NamedTemporaryFile(suffix=".json") as file:

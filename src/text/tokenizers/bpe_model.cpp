@@ -49,11 +49,14 @@ void BpeModel::find_cuts() {
       left = right;
     }
   }
-  // Neighbouring unknown characters may become one token.
+  // Neighbouring unknown characters may become one token; where unknown characters are dropped, their
+  // neighbours become neighbours.
+  const bool drops_unknown = !parts_.unknown && parts_.fallback != BpeParts::Fallback::bytes_last;
   const auto is_unknown = [this](size_t index) { return index == 129 || (index < 128 && ascii_[index] < 0); };
   for (size_t left = 0; left < kNClasses; ++left) {
     for (size_t right = 0; right < kNClasses; ++right) {
-      if (is_unknown(left) && is_unknown(right)) join(left, right);
+      const bool is_either = is_unknown(left) || is_unknown(right);
+      if ((is_unknown(left) && is_unknown(right)) || (drops_unknown && is_either)) join(left, right);
     }
   }
 }

@@ -9,8 +9,8 @@ ByteTrie::ByteTrie(std::vector<Entry> entries) {
   root_.fill(-1);
   std::erase_if(entries, [](const Entry& entry) { return entry.first.empty(); });
   std::ranges::stable_sort(entries, {}, &Entry::first);
-  const auto last = std::ranges::unique(entries, {}, &Entry::first);
-  entries.erase(last.begin(), last.end());
+  const auto is_equal = [](const Entry& a, const Entry& b) { return a.first == b.first; };
+  entries.erase(std::unique(entries.begin(), entries.end(), is_equal), entries.end());
 
   struct Range {
     size_t begin, end, depth;

@@ -66,9 +66,14 @@ bool ComposedTokenizer::is_shown(int32_t id, bool show_special) const {
   return show_special || (kind != TokenKind::control && kind != TokenKind::unknown);
 }
 
+std::string_view ComposedTokenizer::spelling(int32_t id) const {
+  const auto other = parts_.decoded_as.find(id);
+  return other == parts_.decoded_as.end() ? parts_.vocabulary->piece(id) : std::string_view(other->second);
+}
+
 std::string ComposedTokenizer::token_bytes(int32_t id, bool show_special) const {
   if (!is_shown(id, show_special)) return {};
-  std::string token(parts_.vocabulary->piece(id));
+  std::string token(spelling(id));
   for (const auto& step : parts_.decoders) step->decode_one(token);
   return token;
 }
@@ -77,7 +82,7 @@ std::string ComposedTokenizer::decode(std::span<const int32_t> ids, bool show_sp
   std::vector<std::string> tokens;
   tokens.reserve(ids.size());
   for (const int32_t id : ids) {
-    if (is_shown(id, show_special)) tokens.emplace_back(parts_.vocabulary->piece(id));
+    if (is_shown(id, show_special)) tokens.emplace_back(spelling(id));
   }
   for (const auto& step : parts_.decoders) step->decode(tokens);
   std::string text;

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "text/tokenizer.h"
@@ -26,8 +27,9 @@ struct TokenizerParts {
   AddedTokens added_after;  // found in the normalised text
   SplitSteps splits;
   std::unique_ptr<TokenModel> model;
-  std::vector<int32_t> prefix, suffix;  // what add_special adds
-  DecoderSteps decoders;                // none: tokens joined by spaces
+  std::vector<int32_t> prefix, suffix;                  // what add_special adds
+  DecoderSteps decoders;                                // none: tokens joined by spaces
+  std::unordered_map<int32_t, std::string> decoded_as;  // where that is not the spelling
   std::optional<int32_t> bos, eos;
   std::vector<int32_t> end_tokens;  // ascending
 };
@@ -51,6 +53,7 @@ class ComposedTokenizer final : public Tokenizer {
  private:
   void encode_text(std::string_view text, Options options, Scratch& scratch) const;
   void encode_fragment(Piece fragment, Options options, Scratch& scratch) const;
+  std::string_view spelling(int32_t id) const;
   bool is_shown(int32_t id, bool show_special) const;
   std::unique_ptr<Scratch> lease() const;
   void give_back(std::unique_ptr<Scratch> scratch) const;

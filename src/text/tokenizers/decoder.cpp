@@ -195,8 +195,7 @@ class CtcStep final : public DecoderStep {
   CtcStep(std::string pad, std::string delimiter, bool cleans_up)
       : pad_(std::move(pad)), delimiter_(std::move(delimiter)), cleans_up_(cleans_up) {}
   void decode(std::vector<std::string>& tokens) const override {
-    const auto last = std::ranges::unique(tokens);
-    tokens.erase(last.begin(), last.end());
+    tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
     for (std::string& token : tokens) decode_one(token);
     std::erase_if(tokens, [](const std::string& token) { return token.empty(); });
   }

@@ -28,8 +28,7 @@ std::vector<int32_t> find_end_tokens(const Vocabulary& vocabulary,
   const auto end = vocabulary.find("<|end|>");
   if (end && vocabulary.find("<|return|>")) std::erase(ids, *end);
   std::ranges::sort(ids);
-  const auto last = std::ranges::unique(ids);
-  ids.erase(last.begin(), last.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 

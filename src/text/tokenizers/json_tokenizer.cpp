@@ -153,6 +153,9 @@ std::unique_ptr<TokenModel> make_bpe(const Json& model, const Vocabulary& vocabu
   if (json_bool(model, "byte_fallback", false)) {
     bpe.fallback = BpeParts::Fallback::bytes_first;
     bpe.byte_tokens = vocabulary.byte_tokens();
+    // Bytes that were only added are not the model's.
+    std::ranges::replace_if(
+        bpe.byte_tokens, [&](int32_t id) { return !is_symbol(id); }, -1);
   }
   add_symbols(bpe, vocabulary, is_symbol);
   add_merges(bpe, vocabulary, read_merges(model), UnknownMerge::refuse);
@@ -222,7 +225,9 @@ void add_tokens(TokenizerParts& parts, std::vector<AddedEntry> added) {
       continue;
     }
     std::string buffer;
-    entry.token.text = run_normalizers(parts.normalizers, entry.token.text, buffer);
+    std::string text(run_normalizers(parts.normalizers, entry.token.text, buffer));
+    if (text != entry.token.text) parts.decoded_as[entry.token.id] = text;
+    entry.token.text = std::move(text);
     after.push_back(std::move(entry.token));
   }
   parts.added = AddedTokens(std::move(before));

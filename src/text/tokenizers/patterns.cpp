@@ -121,7 +121,7 @@ const Known kKnown[] = {
     {R"([\r\n])", [](PatternOptions o) { return make_split(ascii("\r\n", 1, 1), o); }},
     {R"(\s?\p{L}+)", [](PatternOptions o) { return make_split(run_after_space(kLetter), o); }},
     {R"(\s?\p{P}+)", [](PatternOptions o) { return make_split(run_after_space(kPunctuation), o); }},
-    {R"(\s+$)", [](PatternOptions o) { return make_split(FinalSpaceScanner(), o); }},
+    {R"(\s+$)", [](PatternOptions o) { return make_split(LineEndScanner(), o); }},
     {"[一-龥ࠀ-一가-퟿]+",
      [](PatternOptions o) {
        return make_split(code_points({{0x800, 0x9fa5}, {0xac00, 0xd7ff}}), o);

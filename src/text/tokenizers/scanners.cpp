@@ -150,15 +150,21 @@ size_t RunScanner::end_of(std::string_view text, size_t at) const {
   return run(text, at);
 }
 
-Match FinalSpaceScanner::next(std::string_view text, size_t from) const {
-  size_t begin = text.size();
-  while (begin > from) {
-    size_t at = begin - 1;
-    while (at > from && (static_cast<uint8_t>(text[at]) & 0xc0) == 0x80) --at;
-    if (!look(text, at).is(kWhiteSpace)) break;
-    begin = at;
+// Greedy, then back to before the last newline. A run in which that fails is passed over as a whole: it would
+// fail from every place of it.
+Match LineEndScanner::next(std::string_view text, size_t from) const {
+  while (from < text.size()) {
+    size_t end = from;
+    size_t last_newline = from;
+    for (Look c = look(text, end); c.is(kWhiteSpace); c = look(text, end)) {
+      if (c.code_point == '\n') last_newline = end;
+      end += static_cast<size_t>(c.n_bytes);
+    }
+    if (end > from && end == text.size()) return {from, end};
+    if (last_newline > from) return {from, last_newline};
+    from = end + static_cast<size_t>(look(text, end).n_bytes);
   }
-  return {begin, text.size()};
+  return {text.size(), text.size()};
 }
 
 size_t Gpt2Scanner::end_of(std::string_view text, size_t at) const {

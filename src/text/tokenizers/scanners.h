@@ -67,8 +67,8 @@ struct RunScanner : ScanFrom<RunScanner> {
   size_t run(std::string_view text, size_t at) const;
 };
 
-// White space at the very end: `\s+$`.
-struct FinalSpaceScanner {
+// White space at the end of the text or of a line: `\s+$`, where $ is before every \n too.
+struct LineEndScanner {
   Match next(std::string_view text, size_t from) const;
 };
 

@@ -25,7 +25,7 @@ class IdBuffer {
   }
   // Room for `n` more; write them and then call grew().
   int32_t* reserve(size_t n) {
-    if (size_ + n > ids_.size()) ids_.resize(2 * ids_.size() + n + 64);
+    if (size_ + n >= ids_.size()) ids_.resize(2 * ids_.size() + n + 64);
     return ids_.data() + size_;
   }
   void grew(size_t n) { size_ += n; }

@@ -46,7 +46,7 @@ class WordCache {
     place.n_bytes = static_cast<uint8_t>(word.size());
     place.n_ids = static_cast<uint8_t>(n_ids);
     std::memcpy(place.room, word.data(), word.size());
-    std::memcpy(place.room + word.size(), ids, n_ids * sizeof(int32_t));
+    if (n_ids > 0) std::memcpy(place.room + word.size(), ids, n_ids * sizeof(int32_t));
   }
 
  private:
