@@ -15,7 +15,6 @@ namespace millrace {
 
 // The memory that serving a model takes besides its weights, computed before anything is allocated.
 struct MemoryPlan {
-  int64_t weights_bytes = 0;  // mapped, not allocated
   int64_t kv_bytes = 0;
   int64_t arena_bytes = 0;  // activations of the widest step
 };

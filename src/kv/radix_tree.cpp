@@ -1,5 +1,7 @@
 #include "kv/radix_tree.h"
 
+#include <utility>
+
 #include "base/error.h"
 
 namespace millrace {
@@ -36,10 +38,10 @@ std::vector<Page> RadixTree::match(int32_t salt, std::span<const int32_t> tokens
   return pages;
 }
 
-void RadixTree::insert(int32_t salt, std::span<const int32_t> tokens, std::span<const Page> pages) {
+void RadixTree::insert(int32_t salt, std::span<const int32_t> tokens, std::span<Page> pages) {
   check(tokens.size() >= pages.size() * page_size_, "a page in the tree is full");
   Node* node = &root(salt);
-  for (const Page page : pages) {
+  for (Page& page : pages) {
     auto [child, is_new] =
         node->children.try_emplace({tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(page_size_)});
     tokens = tokens.subspan(page_size_);
@@ -50,6 +52,10 @@ void RadixTree::insert(int32_t salt, std::span<const int32_t> tokens, std::span<
       ++n_pages_;
     }
     node = child->second.get();
+    if (node->page != page) {
+      pool_.hold(node->page);
+      pool_.release(std::exchange(page, node->page));
+    }
     touch(*node);
   }
 }

@@ -32,9 +32,10 @@ class RadixTree {
   // caller.
   std::vector<Page> match(int32_t salt, std::span<const int32_t> tokens);
 
-  // Remembers that pages[i] holds the i-th page of `tokens`, which are pages.size() * page_size at least.
-  // Pages whose tokens are known already are left to the caller.
-  void insert(int32_t salt, std::span<const int32_t> tokens, std::span<const Page> pages);
+  // Remembers that pages[i], which the caller holds, is the i-th page of `tokens` (pages.size() * page_size
+  // at least). Where those tokens are known already, pages[i] is exchanged for the known page, which holds
+  // the same bits: so the caller holds all pages above any that it holds, and nothing is kept twice.
+  void insert(int32_t salt, std::span<const int32_t> tokens, std::span<Page> pages);
 
   // Gives back the least recently used leaf that nobody else holds; false when there is none.
   bool evict_one();

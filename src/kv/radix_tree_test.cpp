@@ -27,7 +27,7 @@ TEST(PagePool, TakesEachPageOnce) {
 TEST(RadixTree, SaltsAreApart) {
   PagePool pool(4);
   RadixTree tree(pool, kPageSize);
-  const std::vector<Page> pages{*pool.take()};
+  std::vector<Page> pages{*pool.take()};
   const Tokens tokens{1, 2, 3, 4, 5};
   tree.insert(0, tokens, pages);
   EXPECT_EQ(tree.match(0, tokens), pages);
@@ -35,12 +35,24 @@ TEST(RadixTree, SaltsAreApart) {
   EXPECT_TRUE(tree.match(0, Tokens{1, 2, 3}).empty());
 }
 
+TEST(RadixTree, ExchangesAPageForTheKnownOne) {
+  PagePool pool(4);
+  RadixTree tree(pool, 1);
+  std::vector<Page> first{*pool.take()}, second{*pool.take(), *pool.take()};
+  tree.insert(0, Tokens{5}, first);
+  tree.insert(0, Tokens{5, 6}, second);
+  EXPECT_EQ(second[0], first[0]);
+  EXPECT_EQ(pool.n_holders(first[0]), 3);
+  EXPECT_EQ(pool.n_free(), 2);
+}
+
 TEST(RadixTree, EvictsTheLeastRecentlyUsedLeafThatNobodyHolds) {
   PagePool pool(8);
   RadixTree tree(pool, 1);
   const Page a = *pool.take(), b = *pool.take(), c = *pool.take();
-  tree.insert(0, Tokens{1, 2}, std::vector<Page>{a, b});
-  tree.insert(0, Tokens{3}, std::vector<Page>{c});
+  std::vector<Page> ab{a, b}, only_c{c};
+  tree.insert(0, Tokens{1, 2}, ab);
+  tree.insert(0, Tokens{3}, only_c);
   for (const Page page : {a, b}) pool.release(page);  // c stays in use
   for (const Page page : tree.match(0, Tokens{1, 2})) pool.release(page);
   ASSERT_TRUE(tree.evict_one());  // b: c is older but held, a is no leaf

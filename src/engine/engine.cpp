@@ -1,0 +1,319 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "base/log.h"
+#include "engine/memory.h"
+#include "engine/runner.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+
+namespace millrace {
+namespace {
+
+int64_t n_pages_for(int64_t n_positions, int64_t page_size) {
+  return (n_positions + page_size - 1) / page_size;
+}
+
+KvCache::Shape kv_shape(const Model& model, const Engine::Options& options) {
+  return {.layers = model.shape().kv_layers,
+          .n_pages = n_pages_for(options.n_kv_positions, options.page_size),
+          .page_size = options.page_size,
+          .dtype = options.kv_dtype};
+}
+
+BatchLimits batch_limits(const Engine::Options& options) {
+  const int64_t n_seqs = std::min(options.max_sequences, options.max_rows);
+  return {.max_rows = options.max_rows,
+          .max_sequences = n_seqs,
+          .max_logit_rows = n_seqs,
+          .max_pages = n_pages_for(options.n_ctx, options.page_size)};
+}
+
+Engine::Options filled_in(const Model& model, Engine::Options options) {
+  const auto need = [](const char* name, int64_t value, int64_t min) {
+    if (value < min) fail(ErrorKind::usage, "{} is {}, expected at least {}", name, value, min);
+  };
+  if (options.n_ctx == 0) options.n_ctx = model.shape().n_ctx_train;
+  if (options.n_kv_positions == 0) options.n_kv_positions = options.n_ctx;
+  need("the context", options.n_ctx, 1);
+  need("the number of kept positions", options.n_kv_positions, options.n_ctx);
+  need("the page size", options.page_size, 1);
+  need("the rows of a step", options.max_rows, 1);
+  need("the number of running sequences", options.max_sequences, 1);
+  need("the length of the queue", options.max_waiting, 1);
+  return options;
+}
+
+MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
+  return {.kv_bytes = KvCache::n_bytes(kv_shape(model, options)),
+          .arena_bytes = Runner::arena_bytes(model, kv_shape(model, options), batch_limits(options))};
+}
+
+// Refuses a plan that does not fit, with the numbers and the largest context that does.
+MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
+  const MemoryPlan plan = plan_for(model, options);
+  const int64_t available = available_memory_bytes();
+  if (plan.kv_bytes + plan.arena_bytes <= available) return plan;
+  const int64_t bytes_a_position = plan.kv_bytes / options.n_kv_positions;
+  const int64_t n_fit =
+      std::max<int64_t>(0, available - plan.arena_bytes) / std::max<int64_t>(1, bytes_a_position);
+  fail(ErrorKind::does_not_fit,
+       "a context of {} needs {} MiB for keys and values and {} MiB for activations, {} MiB of memory are "
+       "available; a "
+       "context of {} would fit",
+       options.n_ctx, plan.kv_bytes >> 20, plan.arena_bytes >> 20, available >> 20,
+       n_fit / options.page_size * options.page_size);
+}
+
+}  // namespace
+
+// What the engine thread owns, and the two queues through which the others speak to it.
+class Engine::Loop {
+ public:
+  Loop(const Model& model, Backend& backend, const Options& options)
+      : options_(filled_in(model, options)),
+        memory_(fitting_plan(model, options_)),
+        model_(model),
+        kv_(kv_shape(model, options_)),
+        runner_(model, backend, kv_, batch_limits(options_)),
+        scheduler_({.n_pages = kv_.shape().n_pages,
+                    .page_size = options_.page_size,
+                    .max_rows = options_.max_rows,
+                    .max_sequences = batch_limits(options_).max_sequences,
+                    .has_prefix_cache = options_.has_prefix_cache}),
+        thread_([this] { run(); }) {}
+
+  ~Loop() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_stopping_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  Submitted submit(Request request);
+  void cancel(uint64_t id);
+  const MemoryPlan& memory() const { return memory_; }
+  const Options& options() const { return options_; }
+
+ private:
+  // A request and its sequence.
+  struct Job {
+    Request request;
+    std::shared_ptr<Channel<Event>> events;
+    Sequence sequence;
+    SamplerState sampler;
+  };
+
+  std::string fault_of(const Request& request) const;
+  void run();
+  // Takes over what came in; waits for something when there is nothing to compute. False when the engine
+  // stops.
+  bool receive();
+  void step();
+  void advance(Job& job, std::span<float> logits);
+  void finish(Job& job, FinishReason reason, Event event);
+  void fail_all(const std::string& sentence);
+  Usage usage_of(const Job& job) const;
+  int64_t max_tokens_of(const Job& job) const;
+
+  const Options options_;
+  const MemoryPlan memory_;
+  const Model& model_;
+  KvCache kv_;
+  Runner runner_;
+  Scheduler scheduler_;
+  std::map<uint64_t, std::unique_ptr<Job>> jobs_;  // by id; engine thread only
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable wake_;
+  std::vector<std::unique_ptr<Job>> incoming_;
+  std::vector<uint64_t> cancelled_;
+  int64_t n_unfinished_ = 0;
+  uint64_t last_id_ = 0;
+  bool is_stopping_ = false;
+
+  std::thread thread_;  // last: it uses all of the above
+};
+
+std::string Engine::Loop::fault_of(const Request& request) const {
+  const auto n_prompt = static_cast<int64_t>(request.prompt.size());
+  const int64_t n_vocab = model_.shape().n_vocab;
+  if (n_prompt == 0) return "the prompt is empty, expected at least one token";
+  if (n_prompt >= options_.n_ctx) {
+    return fmt::format("the prompt has {} tokens, the context {}: no room for an answer", n_prompt,
+                       options_.n_ctx);
+  }
+  for (const int32_t token : request.prompt) {
+    if (token < 0 || token >= n_vocab)
+      return fmt::format("the prompt holds token {}, the vocabulary has {}", token, n_vocab);
+  }
+  if (request.max_tokens < -1)
+    return fmt::format("max_tokens is {}, expected -1 or more", request.max_tokens);
+  if (request.n_logprobs < -1 || request.n_logprobs > n_vocab) {
+    return fmt::format("logprobs is {}, expected -1 to {}", request.n_logprobs, n_vocab);
+  }
+  return find_fault(request.sampling, n_vocab).value_or("");
+}
+
+Engine::Submitted Engine::Loop::submit(Request request) {
+  if (std::string fault = fault_of(request); !fault.empty())
+    return {.ticket = std::nullopt, .refusal = std::move(fault)};
+  auto job = std::make_unique<Job>();
+  job->events = std::make_shared<Channel<Event>>();
+  job->sequence.tokens = request.prompt;
+  job->sequence.n_prompt = static_cast<int64_t>(request.prompt.size());
+  const int64_t long_from = model_.shape().long_rope_from;
+  job->sequence.rope_table = long_from > 0 && job->sequence.n_prompt > long_from ? 1 : 0;
+  job->request = std::move(request);
+
+  Submitted out;
+  {
+    const std::lock_guard lock(mutex_);
+    if (n_unfinished_ >= options_.max_waiting + options_.max_sequences) {
+      out.refusal = fmt::format("the queue is full: {} requests are unfinished", n_unfinished_);
+      return out;
+    }
+    ++n_unfinished_;
+    job->sequence.id = ++last_id_;
+    out.ticket = Ticket{.id = last_id_, .events = job->events};
+    incoming_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+  return out;
+}
+
+void Engine::Loop::cancel(uint64_t id) {
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_.push_back(id);
+  }
+  wake_.notify_one();
+}
+
+void Engine::Loop::run() {
+  while (receive()) {
+    try {
+      step();
+    } catch (const std::exception& error) {
+      fail_all(error.what());
+    }
+  }
+  while (!jobs_.empty()) finish(*jobs_.begin()->second, FinishReason::cancelled, {});
+}
+
+bool Engine::Loop::receive() {
+  std::vector<std::unique_ptr<Job>> incoming;
+  std::vector<uint64_t> cancelled;
+  {
+    std::unique_lock lock(mutex_);
+    wake_.wait(
+        lock, [this] { return is_stopping_ || !jobs_.empty() || !incoming_.empty() || !cancelled_.empty(); });
+    incoming.swap(incoming_);
+    cancelled.swap(cancelled_);
+    if (is_stopping_) {
+      for (auto& job : incoming) jobs_.emplace(job->sequence.id, std::move(job));
+      return false;
+    }
+  }
+  for (auto& job : incoming) {
+    scheduler_.add(job->sequence);
+    const uint64_t id = job->sequence.id;
+    jobs_.emplace(id, std::move(job));
+  }
+  for (const uint64_t id : cancelled) {
+    const auto job = jobs_.find(id);
+    if (job != jobs_.end()) finish(*job->second, FinishReason::cancelled, {});
+  }
+  return true;
+}
+
+void Engine::Loop::step() {
+  const std::vector<PlannedRows> rows = scheduler_.plan();
+  if (rows.empty()) return;
+  const Tensor logits = runner_.run(rows);
+  scheduler_.commit(rows);
+  int64_t row = 0;
+  for (const PlannedRows& planned : rows) {
+    if (!planned.wants_logits()) continue;
+    const int64_t n_vocab = logits.dim(1);
+    Job& job = *jobs_.at(planned.sequence->id);
+    advance(job, {logits.f32() + n_vocab * row++, static_cast<size_t>(n_vocab)});
+  }
+}
+
+int64_t Engine::Loop::max_tokens_of(const Job& job) const {
+  const int64_t room = options_.n_ctx - job.sequence.n_prompt;
+  return job.request.max_tokens < 0 ? room : std::min(room, job.request.max_tokens);
+}
+
+Usage Engine::Loop::usage_of(const Job& job) const {
+  return {.n_prompt = job.sequence.n_prompt,
+          .n_cached = job.sequence.n_cached,
+          .n_generated = static_cast<int64_t>(job.sequence.tokens.size()) - job.sequence.n_prompt};
+}
+
+// Draws the next token of a sequence whose newest logits are there.
+void Engine::Loop::advance(Job& job, std::span<float> logits) {
+  if (max_tokens_of(job) == 0) return finish(job, FinishReason::length, {});
+  const Sampled sampled =
+      sample(logits, job.sequence.tokens, job.request.sampling, job.request.n_logprobs, job.sampler);
+  const bool is_end =
+      std::ranges::find(job.request.end_tokens, sampled.token) != job.request.end_tokens.end();
+  if (is_end && !job.request.ignore_end) return finish(job, FinishReason::stop, {});
+  job.sequence.tokens.push_back(sampled.token);
+  Event event{.token = sampled.token, .logprobs = sampled.logprobs, .usage = usage_of(job)};
+  if (event.usage.n_generated == max_tokens_of(job))
+    return finish(job, FinishReason::length, std::move(event));
+  job.events->push(std::move(event));
+}
+
+void Engine::Loop::finish(Job& job, FinishReason reason, Event event) {
+  scheduler_.remove(job.sequence);
+  event.finish_reason = reason;
+  event.usage = usage_of(job);
+  job.events->push(std::move(event));
+  job.events->close();
+  jobs_.erase(job.sequence.id);
+  const std::lock_guard lock(mutex_);
+  --n_unfinished_;
+}
+
+// A step threw (memory, a device): the requests it served are told, and the engine goes on.
+void Engine::Loop::fail_all(const std::string& sentence) {
+  log_line(LogLevel::error, sentence);
+  while (!jobs_.empty()) finish(*jobs_.begin()->second, FinishReason::error, {.error = sentence});
+}
+
+std::string_view name_of(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::cancelled:
+      return "cancelled";
+    case FinishReason::error:
+      return "error";
+  }
+  return "error";
+}
+
+Engine::Engine(const Model& model, Backend& backend, const Options& options)
+    : loop_(std::make_unique<Loop>(model, backend, options)) {}
+Engine::~Engine() = default;
+Engine::Submitted Engine::submit(Request request) { return loop_->submit(std::move(request)); }
+void Engine::cancel(uint64_t id) { loop_->cancel(id); }
+const MemoryPlan& Engine::memory() const { return loop_->memory(); }
+const Engine::Options& Engine::options() const { return loop_->options(); }
+MemoryPlan Engine::plan(const Model& model, const Options& options) {
+  return plan_for(model, filled_in(model, options));
+}
+
+}  // namespace millrace

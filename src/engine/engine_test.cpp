@@ -1,0 +1,233 @@
+// The engine on a model that is a hash of the tokens it finds in its pages: whatever is planned, cached,
+// preempted or cancelled, each request must give the tokens that it gives alone.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kVocab = 50;
+
+// Keeps each token in its page; the logits of a row are a hash of all tokens up to it, read back from the
+// pages.
+class HashModel final : public Model {
+ public:
+  HashModel() {
+    shape_.family = "hash";
+    shape_.n_layers = 1;
+    shape_.hidden = 1;
+    shape_.n_vocab = kVocab;
+    shape_.n_ctx_train = 200;
+    shape_.kv_layers = {{.n_kv_heads = 1, .k_head_dim = 1, .v_head_dim = 1}};
+    shape_.long_rope_from = 40;
+  }
+
+  const ModelShape& shape() const override { return shape_; }
+
+  Tensor forward(const Pass& pass) const override {
+    const Batch& batch = pass.batch;
+    const Tensor logits = pass.arena.take(Dtype::f32, {batch.logit_rows.dim(0), kVocab});
+    if (pass.arena.is_measuring()) return logits;
+    for (int64_t row = 0; row < batch.n_rows(); ++row) {
+      *slot(pass, row, batch.positions.i32()[row]) = static_cast<float>(batch.tokens.i32()[row]);
+    }
+    for (int64_t i = 0; i < batch.logit_rows.dim(0); ++i)
+      write_logits(pass, batch.logit_rows.i32()[i], logits.f32() + i * kVocab);
+    return logits;
+  }
+
+ private:
+  static float* slot(const Pass& pass, int64_t row, int64_t position) {
+    const Tensor& pages = pass.kv.layer(0).k;  // (n_pages, 1, page_size, 1)
+    const int64_t page_size = pages.dim(2);
+    const int32_t seq = pass.batch.seq_of_row.i32()[row];
+    const int32_t page =
+        pass.batch.page_tables.i32()[seq * pass.batch.page_tables.dim(1) + position / page_size];
+    return pages.f32() + page * page_size + position % page_size;
+  }
+
+  static void write_logits(const Pass& pass, int64_t row, float* logits) {
+    uint64_t hash = static_cast<uint64_t>(pass.batch.rope_tables.i32()[pass.batch.seq_of_row.i32()[row]]);
+    for (int64_t position = 0; position <= pass.batch.positions.i32()[row]; ++position) {
+      hash = (hash + static_cast<uint64_t>(*slot(pass, row, position)) + 1) * 0x9e3779b97f4a7c15;
+    }
+    for (int64_t token = 0; token < kVocab; ++token) {
+      hash = hash * 6364136223846793005u + 1442695040888963407u;
+      logits[token] = static_cast<float>(hash >> 40) * 0x1p-22f;
+    }
+  }
+
+  ModelShape shape_;
+};
+
+class NoBackend final : public Backend {
+ public:
+  std::string_view name() const override { return "none"; }
+  void run(const Op&) override {}
+};
+
+struct Answer {
+  std::vector<int32_t> tokens;
+  FinishReason reason;
+  Usage usage;
+};
+
+Answer answer_of(const Engine::Ticket& ticket) {
+  Answer answer{};
+  while (const auto event = ticket.events->pop()) {
+    if (event->token) answer.tokens.push_back(*event->token);
+    if (event->finish_reason) answer.reason = *event->finish_reason;
+    answer.usage = event->usage;
+  }
+  return answer;
+}
+
+std::vector<Request> mixed_requests() {
+  std::mt19937 random(3);
+  std::vector<Request> requests;
+  for (int i = 0; i < 40; ++i) {
+    Request request;
+    const size_t n_shared = random() % 60;  // a common beginning, so that prefixes are shared
+    for (size_t k = 0; k < n_shared; ++k) request.prompt.push_back(static_cast<int32_t>(k % 7));
+    for (size_t k = 0; k < 1 + random() % 20; ++k)
+      request.prompt.push_back(static_cast<int32_t>(random() % kVocab));
+    request.max_tokens = static_cast<int64_t>(random() % 60);
+    request.sampling.temperature = i % 2 == 0 ? 0.0f : 0.8f;
+    request.sampling.seed = static_cast<uint64_t>(i);
+    request.sampling.mirostat = i % 5 == 1 ? 2 : 0;
+    request.sampling.repetition_penalty = i % 3 == 0 ? 1.3f : 1.0f;
+    request.end_tokens = {4};
+    requests.push_back(request);
+  }
+  return requests;
+}
+
+Engine::Options options_of(int64_t n_kv_positions, int64_t max_rows, bool has_prefix_cache) {
+  return {.n_ctx = 160,
+          .n_kv_positions = n_kv_positions,
+          .page_size = 4,
+          .max_rows = max_rows,
+          .max_sequences = 8,
+          .kv_dtype = Dtype::f32,
+          .has_prefix_cache = has_prefix_cache};
+}
+
+TEST(Engine, ColdEqualsWarm) {
+  const HashModel model;
+  NoBackend backend;
+  const std::vector<Request> requests = mixed_requests();
+  std::vector<Answer> alone;
+  for (const Request& request : requests) {
+    Engine engine(model, backend, options_of(160, 64, false));
+    alone.push_back(answer_of(*engine.submit(request).ticket));
+  }
+  // Plenty of pages, just enough for one (so that they preempt each other), tiny chunks, with and without the
+  // cache.
+  for (const Engine::Options& options :
+       {options_of(4000, 64, true), options_of(160, 64, true), options_of(200, 3, true),
+        options_of(160, 16, false), options_of(4000, 1, true)}) {
+    Engine engine(model, backend, options);
+    for (int round = 0; round < 2; ++round) {
+      std::vector<Engine::Ticket> tickets;
+      for (const Request& request : requests) tickets.push_back(*engine.submit(request).ticket);
+      for (size_t i = 0; i < requests.size(); ++i) {
+        const Answer answer = answer_of(tickets[i]);
+        EXPECT_EQ(answer.tokens, alone[i].tokens) << "request " << i << " with " << options.n_kv_positions;
+        EXPECT_EQ(answer.reason, alone[i].reason);
+      }
+    }
+  }
+}
+
+TEST(Engine, TheSecondTurnIsCached) {
+  const HashModel model;
+  NoBackend backend;
+  Engine engine(model, backend, options_of(160, 64, true));
+  Request request{.prompt = std::vector<int32_t>(30, 2), .max_tokens = 1, .ignore_end = true};
+  EXPECT_EQ(answer_of(*engine.submit(request).ticket).usage.n_cached, 0);
+  EXPECT_EQ(answer_of(*engine.submit(request).ticket).usage.n_cached, 28);
+}
+
+TEST(Engine, CancelledRequestsEndAndFreeTheirPages) {
+  const HashModel model;
+  NoBackend backend;
+  Engine engine(model, backend, options_of(160, 64, true));
+  for (int i = 0; i < 200; ++i) {
+    Request request{.prompt = {1, 2, 3, i % 40}, .ignore_end = true};
+    const Engine::Ticket ticket = *engine.submit(request).ticket;
+    if (i % 2 == 0) ticket.events->pop();
+    engine.cancel(ticket.id);
+    const Answer answer = answer_of(ticket);
+    EXPECT_TRUE(answer.reason == FinishReason::cancelled || answer.reason == FinishReason::length);
+  }
+  engine.cancel(123456);  // unknown: ignored
+  EXPECT_EQ(
+      answer_of(*engine.submit({.prompt = {1}, .max_tokens = 2, .ignore_end = true}).ticket).tokens.size(),
+      2u);
+}
+
+TEST(Engine, DestructionCancelsWhatIsLeft) {
+  const HashModel model;
+  NoBackend backend;
+  std::vector<Engine::Ticket> tickets;
+  {
+    Engine engine(model, backend, options_of(160, 2, true));
+    for (int i = 0; i < 20; ++i)
+      tickets.push_back(*engine.submit({.prompt = std::vector<int32_t>(100, i), .ignore_end = true}).ticket);
+  }
+  for (const Engine::Ticket& ticket : tickets) EXPECT_EQ(answer_of(ticket).reason, FinishReason::cancelled);
+}
+
+TEST(Engine, RefusesWithTheNumbers) {
+  const HashModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(160, 4, true);
+  options.max_waiting = 1;
+  options.max_sequences = 1;
+  Engine engine(model, backend, options);
+  EXPECT_NE(engine.submit({.prompt = {}}).refusal, "");
+  EXPECT_NE(engine.submit({.prompt = std::vector<int32_t>(160, 1)}).refusal.find("160"), std::string::npos);
+  EXPECT_NE(engine.submit({.prompt = {50}}).refusal.find("50"), std::string::npos);
+  EXPECT_NE(engine.submit({.prompt = {-1}}).refusal, "");
+  EXPECT_NE(
+      engine.submit({.prompt = {1}, .sampling = {.temperature = std::nanf("")}}).refusal.find("temperature"),
+      std::string::npos);
+  EXPECT_NE(engine.submit({.prompt = {1}, .max_tokens = -2}).refusal, "");
+  EXPECT_NE(engine.submit({.prompt = {1}, .n_logprobs = -5}).refusal, "");
+  std::string refusal;
+  for (int i = 0; i < 100 && refusal.empty(); ++i) {
+    refusal = engine.submit({.prompt = std::vector<int32_t>(100, 1), .ignore_end = true}).refusal;
+  }
+  EXPECT_NE(refusal.find("queue is full"), std::string::npos);
+}
+
+TEST(Engine, ThePlanIsWhatIsAllocated) {
+  const HashModel model;
+  NoBackend backend;
+  const Engine::Options options = options_of(160, 8, true);
+  const Engine engine(model, backend, options);
+  EXPECT_EQ(Engine::plan(model, options).kv_bytes, engine.memory().kv_bytes);
+  EXPECT_EQ(engine.memory().kv_bytes, 160 * 2 * 4);
+  EXPECT_EQ(engine.memory().arena_bytes, 8 * kVocab * 4 / 64 * 64);
+}
+
+TEST(Engine, RefusesWhatDoesNotFit) {
+  const HashModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(int64_t{1} << 50, 8, true);
+  options.n_ctx = int64_t{1} << 50;
+  try {
+    Engine engine(model, backend, options);
+    FAIL() << "a petabyte fits";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::does_not_fit);
+    EXPECT_NE(std::string(error.what()).find("would fit"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace millrace

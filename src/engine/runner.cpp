@@ -1,0 +1,106 @@
+#include "engine/runner.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace millrace {
+namespace {
+
+// Computes nothing: a forward on it and on a measuring arena shows what memory a step takes.
+class NullBackend final : public Backend {
+ public:
+  std::string_view name() const override { return "null"; }
+  void run(const Op&) override {}
+};
+
+Tensor view(std::span<const int32_t> numbers) {
+  return Tensor(const_cast<int32_t*>(numbers.data()), Dtype::i32, {static_cast<int64_t>(numbers.size())});
+}
+
+// A cache without memory, for shapes only.
+KvCache::Shape without_pages(KvCache::Shape shape) {
+  shape.n_pages = 0;
+  return shape;
+}
+
+}  // namespace
+
+Runner::Runner(const Model& model, Backend& backend, const KvCache& kv, const BatchLimits& limits)
+    : model_(model),
+      backend_(backend),
+      kv_(kv),
+      limits_(limits),
+      arena_memory_(static_cast<size_t>(arena_bytes(model, kv.shape(), limits))) {}
+
+int64_t Runner::arena_bytes(const Model& model, const KvCache::Shape& kv, const BatchLimits& limits) {
+  NullBackend backend;
+  Arena arena;
+  const KvCache no_memory(without_pages(kv));
+  const auto numbers = [](int64_t n) { return Tensor(nullptr, Dtype::i32, {n}); };
+  const Batch batch{.tokens = numbers(limits.max_rows),
+                    .positions = numbers(limits.max_rows),
+                    .seq_of_row = numbers(limits.max_rows),
+                    .row_begin = numbers(limits.max_sequences + 1),
+                    .page_tables = Tensor(nullptr, Dtype::i32, {limits.max_sequences, limits.max_pages}),
+                    .rope_tables = numbers(limits.max_sequences),
+                    .logit_rows = numbers(limits.max_logit_rows)};
+  model.forward({.backend = backend, .arena = arena, .batch = batch, .kv = no_memory});
+  return static_cast<int64_t>(arena.peak_bytes());
+}
+
+Tensor Runner::run(std::span<const PlannedRows> rows) {
+  std::vector<int32_t> logit_rows;
+  int64_t n_rows = 0;
+  for (const PlannedRows& planned : rows) {
+    n_rows += planned.end - planned.begin;
+    if (planned.wants_logits()) logit_rows.push_back(static_cast<int32_t>(n_rows - 1));
+  }
+  return forward(rows, logit_rows);
+}
+
+Tensor Runner::run_all_logits(const PlannedRows& rows) {
+  std::vector<int32_t> logit_rows;
+  for (int64_t i = 0; i < rows.end - rows.begin; ++i) logit_rows.push_back(static_cast<int32_t>(i));
+  return forward({&rows, 1}, logit_rows);
+}
+
+Tensor Runner::forward(std::span<const PlannedRows> rows, std::span<const int32_t> logit_rows) {
+  fill(rows);
+  check(static_cast<int64_t>(tokens_.size()) <= limits_.max_rows, "a step within the row budget");
+  const auto n_seqs = static_cast<int64_t>(rows.size());
+  const int64_t max_pages = static_cast<int64_t>(page_tables_.size()) / n_seqs;
+  const Batch batch{.tokens = view(tokens_),
+                    .positions = view(positions_),
+                    .seq_of_row = view(seq_of_row_),
+                    .row_begin = view(row_begin_),
+                    .page_tables = view(page_tables_).reshaped({n_seqs, max_pages}),
+                    .rope_tables = view(rope_tables_),
+                    .logit_rows = view(logit_rows)};
+  Arena arena(arena_memory_.data(), arena_memory_.n_bytes());
+  return model_.forward({.backend = backend_, .arena = arena, .batch = batch, .kv = kv_});
+}
+
+void Runner::fill(std::span<const PlannedRows> rows) {
+  tokens_.clear();
+  positions_.clear();
+  seq_of_row_.clear();
+  rope_tables_.clear();
+  row_begin_.assign(1, 0);
+  size_t max_pages = 1;
+  for (const PlannedRows& planned : rows) max_pages = std::max(max_pages, planned.sequence->pages.size());
+  page_tables_.assign(rows.size() * max_pages, -1);
+  for (size_t s = 0; s < rows.size(); ++s) {
+    const Sequence& sequence = *rows[s].sequence;
+    for (int64_t position = rows[s].begin; position < rows[s].end; ++position) {
+      tokens_.push_back(sequence.tokens[static_cast<size_t>(position)]);
+      positions_.push_back(static_cast<int32_t>(position));
+      seq_of_row_.push_back(static_cast<int32_t>(s));
+    }
+    row_begin_.push_back(static_cast<int32_t>(tokens_.size()));
+    rope_tables_.push_back(sequence.rope_table);
+    std::ranges::copy(sequence.pages, page_tables_.begin() + static_cast<ptrdiff_t>(s * max_pages));
+  }
+}
+
+}  // namespace millrace

@@ -1,0 +1,46 @@
+// Runs planned rows: fills a batch, calls the model, hands out the logits.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/scheduler.h"
+#include "model/model.h"
+
+namespace millrace {
+
+// Sizes that bound every batch of a runner.
+struct BatchLimits {
+  int64_t max_rows;
+  int64_t max_sequences;
+  int64_t max_logit_rows;
+  int64_t max_pages;  // of one sequence
+};
+
+class Runner {
+ public:
+  // Everything is allocated here; `model`, `backend` and `kv` must outlive the runner.
+  Runner(const Model& model, Backend& backend, const KvCache& kv, const BatchLimits& limits);
+
+  // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: one row for each
+  // planned sequence that wants logits, in the order of the plan.
+  Tensor run(std::span<const PlannedRows> rows);
+  // The same with the logits of every row, at most limits.max_logit_rows.
+  Tensor run_all_logits(const PlannedRows& rows);
+
+  // Bytes of activations that the widest step takes, exactly. Allocates next to nothing.
+  static int64_t arena_bytes(const Model& model, const KvCache::Shape& kv, const BatchLimits& limits);
+
+ private:
+  Tensor forward(std::span<const PlannedRows> rows, std::span<const int32_t> logit_rows);
+  void fill(std::span<const PlannedRows> rows);
+
+  const Model& model_;
+  Backend& backend_;
+  const KvCache& kv_;
+  BatchLimits limits_;
+  Buffer arena_memory_;
+  std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, rope_tables_;
+};
+
+}  // namespace millrace

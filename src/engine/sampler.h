@@ -1,0 +1,32 @@
+// From logits to the next token. Pure: what is drawn depends on the logits, the request and the position
+// alone, never on neighbours or on what was drawn for others.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+
+#include "engine/request.h"
+
+namespace millrace {
+
+// The name of the first field whose value makes no sense, in a sentence; nothing when all do.
+std::optional<std::string> find_fault(const Sampling& sampling, int64_t n_vocab);
+
+// What one sequence carries from token to token (mirostat's running estimate).
+struct SamplerState {
+  float mirostat_mu = -1.0f;  // below 0: not begun
+};
+
+struct Sampled {
+  int32_t token = 0;
+  std::optional<TokenLogprobs> logprobs;
+};
+
+// Draws the token at position history.size(). `logits` (n_vocab) is overwritten. `history` is the prompt and
+// what was generated. Log-probabilities are of the model's own distribution, before anything of `sampling`.
+// n_logprobs: as in Request.
+Sampled sample(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling,
+               int n_logprobs, SamplerState& state);
+
+}  // namespace millrace

@@ -1,0 +1,92 @@
+// Which rows the next step computes. Integers only: it knows tokens, pages and budgets, and no model.
+//
+//   waiting --admit--> running --finish--> gone
+//      ^                  |
+//      +----preempt-------+      pages ran out: the youngest gives its pages back and is computed again later
+//
+// plan() decides and takes pages; commit() is told what was computed. A sequence's tokens never depend on its
+// neighbours: they decide only when its rows are computed.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "kv/page_pool.h"
+#include "kv/radix_tree.h"
+
+namespace millrace {
+
+// The token history of one request.
+struct Sequence {
+  uint64_t id = 0;
+  std::vector<int32_t> tokens;  // the prompt, then what was generated
+  int64_t n_prompt = 0;
+  int64_t n_computed = 0;   // positions whose keys and values are in the pages
+  int64_t n_cached = 0;     // of the prompt, found in the prefix cache when it was admitted first
+  std::vector<Page> pages;  // pages[i] holds positions [i * page_size, (i + 1) * page_size)
+  int32_t rope_table = 0;   // also keeps its prefixes apart from those of other tables
+  bool was_admitted = false;
+};
+
+// Rows of one sequence: its positions [begin, end). Logits are wanted of the last row when it is the newest
+// token.
+struct PlannedRows {
+  Sequence* sequence;
+  int64_t begin, end;
+
+  bool wants_logits() const { return end == static_cast<int64_t>(sequence->tokens.size()); }
+};
+
+class Scheduler {
+ public:
+  struct Limits {
+    int64_t n_pages;
+    int64_t page_size;
+    int64_t max_rows;       // a step
+    int64_t max_sequences;  // running at once
+    bool has_prefix_cache;
+  };
+
+  explicit Scheduler(const Limits& limits);
+
+  // `sequence` (owned by the caller until finish() or cancel of it) waits; it must fit into all pages alone.
+  void add(Sequence& sequence);
+  // The rows of the next step: sequences that generate first, then prompts in the order of arrival, as far as
+  // the row budget and the pages go. Empty only when nothing waits or runs.
+  std::vector<PlannedRows> plan();
+  // The rows were computed: n_computed grows, full pages become known to the prefix cache.
+  void commit(const std::vector<PlannedRows>& rows);
+  // The sequence is done or cancelled, waiting or running: its pages are free or left to the prefix cache.
+  void remove(Sequence& sequence);
+
+  int64_t n_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t n_running() const { return static_cast<int64_t>(running_.size()); }
+  int64_t n_preemptions() const { return n_preemptions_; }
+  // Aborts where pages are lost or shared wrongly. For tests.
+  void check_integrity() const;
+
+ private:
+  int64_t n_left(const Sequence& sequence) const {
+    return static_cast<int64_t>(sequence.tokens.size()) - sequence.n_computed;
+  }
+  bool admit_next();
+  // Takes pages for positions up to `end`, evicting cached ones and preempting younger sequences. Returns how
+  // far the pages reach, at most `end`; the youngest itself gets fewer than asked, or is preempted when it
+  // gets none.
+  int64_t reserve(Sequence& sequence, int64_t end);
+  bool take_page(Sequence& sequence);
+  void preempt(Sequence& sequence);
+  void release_pages(Sequence& sequence);
+  void remember(Sequence& sequence);
+
+  Limits limits_;
+  PagePool pool_;
+  RadixTree tree_;
+  std::deque<Sequence*> waiting_;   // in the order of arrival; preempted ones in front
+  std::vector<Sequence*> running_;  // oldest first
+  int64_t n_preemptions_ = 0;
+};
+
+}  // namespace millrace

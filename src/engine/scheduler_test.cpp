@@ -1,0 +1,150 @@
+// The scheduler on integers alone: random workloads, every invariant checked after every step.
+#include "engine/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "base/error.h"
+
+namespace millrace {
+namespace {
+
+constexpr Scheduler::Limits kLimits{
+    .n_pages = 16, .page_size = 4, .max_rows = 12, .max_sequences = 5, .has_prefix_cache = true};
+
+Sequence prompt_of(uint64_t id, int64_t n, int32_t token) {
+  Sequence sequence;
+  sequence.id = id;
+  sequence.tokens.assign(static_cast<size_t>(n), token);
+  sequence.n_prompt = n;
+  return sequence;
+}
+
+TEST(Scheduler, PrefillsInChunksAndThenDecodes) {
+  Scheduler scheduler(kLimits);
+  Sequence sequence = prompt_of(1, 30, 7);
+  scheduler.add(sequence);
+  std::vector<int64_t> ends;
+  for (int i = 0; i < 3; ++i) {
+    const auto rows = scheduler.plan();
+    ASSERT_EQ(rows.size(), 1u);
+    ends.push_back(rows[0].end);
+    EXPECT_EQ(rows[0].wants_logits(), i == 2);
+    scheduler.commit(rows);
+  }
+  EXPECT_EQ(ends, (std::vector<int64_t>{12, 24, 30}));
+  sequence.tokens.push_back(8);
+  const auto rows = scheduler.plan();
+  EXPECT_EQ(rows.at(0).begin, 30);
+  EXPECT_EQ(rows.at(0).end, 31);
+}
+
+TEST(Scheduler, AStepMixesAnswersAndPrompts) {
+  Scheduler scheduler(kLimits);
+  Sequence a = prompt_of(1, 5, 1), b = prompt_of(2, 40, 2);
+  scheduler.add(a);
+  scheduler.commit(scheduler.plan());
+  a.tokens.push_back(1);
+  scheduler.add(b);
+  const auto rows = scheduler.plan();
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].sequence, &a);
+  EXPECT_EQ(rows[1].end - rows[1].begin, kLimits.max_rows - 1);
+}
+
+TEST(Scheduler, ASecondRequestFindsThePrefix) {
+  Scheduler scheduler(kLimits);
+  Sequence a = prompt_of(1, 11, 3);
+  scheduler.add(a);
+  scheduler.commit(scheduler.plan());
+  scheduler.remove(a);
+  Sequence b = prompt_of(2, 11, 3);
+  scheduler.add(b);
+  const auto rows = scheduler.plan();
+  EXPECT_EQ(b.n_cached, 8);
+  EXPECT_EQ(rows.at(0).begin, 8);
+  Sequence other_table = prompt_of(3, 11, 3);
+  other_table.rope_table = 1;
+  scheduler.add(other_table);
+  scheduler.remove(b);
+  scheduler.plan();
+  EXPECT_EQ(other_table.n_cached, 0);
+}
+
+// Requests of random length arrive at random times; each generates a random number of tokens; some are
+// cancelled.
+class Workload {
+ public:
+  explicit Workload(uint32_t seed) : random_(seed) {}
+
+  void run(int n_requests) {
+    int n_steps = 0;
+    while (n_requests > 0 || !live_.empty()) {
+      if (n_requests > 0 && random_() % 3 == 0) {
+        arrive();
+        --n_requests;
+      }
+      step();
+      if (!live_.empty() && random_() % 40 == 0) end(live_.begin()->first);
+      ASSERT_LT(++n_steps, 100000) << "somebody starves";
+    }
+    EXPECT_GT(scheduler_.n_preemptions(), 0) << "the workload should be too much for the pages";
+  }
+
+ private:
+  struct Live {
+    Sequence sequence;
+    int64_t n_wanted;
+  };
+
+  void arrive() {
+    const uint64_t id = ++last_id_;
+    Live& live = live_[id];
+    live.sequence =
+        prompt_of(id, 1 + static_cast<int64_t>(random_() % 30), static_cast<int32_t>(random_() % 2));
+    live.n_wanted = 1 + static_cast<int64_t>(random_() % 30);  // at most 60 of the 64 positions
+    scheduler_.add(live.sequence);
+  }
+
+  void step() {
+    const auto rows = scheduler_.plan();
+    ASSERT_TRUE(!rows.empty() || live_.empty()) << "nothing runs although somebody waits";
+    int64_t n_rows = 0;
+    for (const PlannedRows& planned : rows) {
+      n_rows += planned.end - planned.begin;
+      ASSERT_EQ(planned.begin, planned.sequence->n_computed);
+      ASSERT_LE(planned.end, static_cast<int64_t>(planned.sequence->pages.size()) * kLimits.page_size);
+    }
+    ASSERT_LE(n_rows, kLimits.max_rows);
+    ASSERT_LE(scheduler_.n_running(), kLimits.max_sequences);
+    scheduler_.commit(rows);
+    scheduler_.check_integrity();
+    for (const PlannedRows& planned : rows) {
+      if (!planned.wants_logits()) continue;
+      Live& live = live_.at(planned.sequence->id);
+      live.sequence.tokens.push_back(static_cast<int32_t>(random_() % 2));
+      if (static_cast<int64_t>(live.sequence.tokens.size()) == live.sequence.n_prompt + live.n_wanted)
+        end(live.sequence.id);
+    }
+  }
+
+  void end(uint64_t id) {
+    scheduler_.remove(live_.at(id).sequence);
+    live_.erase(id);
+    scheduler_.check_integrity();
+  }
+
+  std::mt19937 random_;
+  Scheduler scheduler_{kLimits};
+  std::map<uint64_t, Live> live_;
+  uint64_t last_id_ = 0;
+};
+
+TEST(Scheduler, RandomWorkloadsFinish) {
+  for (uint32_t seed = 0; seed < 20; ++seed) Workload(seed).run(200);
+}
+
+}  // namespace
+}  // namespace millrace
