@@ -1,6 +1,7 @@
 #include "text/tokenizers/bpe_model.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -33,6 +34,7 @@ BpeModel::BpeModel(BpeParts parts) : parts_(std::move(parts)) {
     ascii_[static_cast<size_t>(byte)] =
         is_symbol ? parts_.by_spelling.find(parts_.spellings, {&spelling, 1}).value_or(-1) : -1;
   }
+  for (const std::string_view spelling : parts_.spellings) n_longest_ = std::max(n_longest_, spelling.size());
   if (!parts_.is_byte_level) find_cuts();
 }
 
@@ -97,14 +99,14 @@ void BpeModel::encode_word(std::string_view word, Scratch& scratch) const {
 void BpeModel::merge_word(std::string_view word, Scratch& scratch) const {
   if (parts_.ignores_merges) {
     const auto whole = parts_.by_spelling.find(parts_.spellings, word);
-    if (whole && *whole < parts_.n_vocab) return scratch.ids.push(*whole);
+    if (whole) return scratch.ids.push(*whole);
   }
   scratch.symbols.clear();
   split_into_symbols(word, scratch);
   if (scratch.symbols.size() <= kShort) {
-    merge_short(scratch);
+    merge_short(word, scratch);
   } else {
-    merge_long(scratch);
+    merge_long(word, scratch);
   }
   emit(word, scratch);
 }
@@ -119,29 +121,33 @@ void BpeModel::split_into_symbols(std::string_view word, Scratch& scratch) const
 
 void BpeModel::add_character(std::string_view word, size_t at, size_t n_bytes, Scratch& scratch) const {
   const std::string_view character = word.substr(at, n_bytes);
-  const auto begin = static_cast<uint32_t>(at);
-  const int32_t symbol = symbol_of(character, at == 0, at + n_bytes == word.size());
-  if (symbol >= 0 || parts_.fallback == BpeParts::Fallback::bytes_last) {
-    scratch.symbols.push_back({symbol, begin, -1, -1});
+  Scratch::Symbol symbol{-1, static_cast<uint32_t>(at), static_cast<uint32_t>(at + n_bytes), -1, -1};
+  symbol.id = symbol_of(character, at == 0, at + n_bytes == word.size());
+  if (symbol.id >= 0 || parts_.fallback == BpeParts::Fallback::bytes_last) {
+    scratch.symbols.push_back(symbol);
     return;
   }
   const auto has_token = [this](char byte) { return parts_.byte_tokens[static_cast<uint8_t>(byte)] >= 0; };
   if (parts_.fallback == BpeParts::Fallback::bytes_first && std::ranges::all_of(character, has_token)) {
     for (const char byte : character) {
-      scratch.symbols.push_back({parts_.byte_tokens[static_cast<uint8_t>(byte)], begin, -1, -1});
+      symbol.id = parts_.byte_tokens[static_cast<uint8_t>(byte)];
+      scratch.symbols.push_back(symbol);
     }
     return;
   }
-  add_unknown(at, scratch);
+  add_unknown(symbol, scratch);
 }
 
-// Consecutive unknown characters become one where the model says so. They are told by their place: a known
-// symbol between them would have pushed its own.
-void BpeModel::add_unknown(size_t at, Scratch& scratch) const {
+// Consecutive unknown characters become one where the model says so. `after` marks them until the symbols are
+// linked: a known one between them would have none.
+void BpeModel::add_unknown(Scratch::Symbol place, Scratch& scratch) const {
+  constexpr int32_t kUnknownMark = -2;
   if (!parts_.unknown) return;
-  const bool follows_unknown = !scratch.symbols.empty() && scratch.symbols.back().after == -2;
+  const bool follows_unknown = !scratch.symbols.empty() && scratch.symbols.back().after == kUnknownMark;
   if (follows_unknown && parts_.fuses_unknown) return;
-  scratch.symbols.push_back({*parts_.unknown, static_cast<uint32_t>(at), -1, -2});
+  place.id = *parts_.unknown;
+  place.after = kUnknownMark;
+  scratch.symbols.push_back(place);
 }
 
 int32_t BpeModel::symbol_of(std::string_view character, bool is_first, bool is_last) const {
@@ -157,91 +163,114 @@ int32_t BpeModel::symbol_of(std::string_view character, bool is_first, bool is_l
   return parts_.by_spelling.find(parts_.spellings, spelling).value_or(-1);
 }
 
-void BpeModel::merge_short(Scratch& scratch) const {
-  auto& symbols = scratch.symbols;
-  auto& merges = scratch.merges;  // merges[i]: of symbols i and i + 1
-  size_t n = symbols.size();
-  if (n < 2) return;
-  merges.resize(n - 1);
-  for (size_t i = 0; i + 1 < n; ++i) merges[i] = parts_.merges.find(symbols[i].id, symbols[i + 1].id);
-  while (n > 1) {
-    size_t best = 0;
-    for (size_t i = 1; i + 1 < n; ++i) {
-      // Ranks only: of equal ranks the leftmost, whatever symbol it makes.
-      if (MergeTable::rank_of(merges[i]) < MergeTable::rank_of(merges[best])) best = i;
-    }
-    if (merges[best] == MergeTable::kNone) break;
-    symbols[best].id = MergeTable::symbol_of(merges[best]);
-    std::copy(symbols.begin() + static_cast<ptrdiff_t>(best) + 2, symbols.begin() + static_cast<ptrdiff_t>(n),
-              symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
-    std::copy(merges.begin() + static_cast<ptrdiff_t>(best) + 1,
-              merges.begin() + static_cast<ptrdiff_t>(n) - 1, merges.begin() + static_cast<ptrdiff_t>(best));
-    --n;
-    if (best > 0) merges[best - 1] = parts_.merges.find(symbols[best - 1].id, symbols[best].id);
-    if (best + 1 < n) merges[best] = parts_.merges.find(symbols[best].id, symbols[best + 1].id);
-  }
-  symbols.resize(n);
+MergeTable::Merge BpeModel::find_merge(std::string_view word, const Scratch::Symbol& left,
+                                       const Scratch::Symbol& right) const {
+  if (parts_.score_ranks.empty()) return parts_.merges.find(left.id, right.id);
+  const size_t n_bytes = right.end - left.begin;
+  if (n_bytes > n_longest_) return MergeTable::kNone;
+  const auto id = parts_.by_spelling.find(parts_.spellings, word.substr(left.begin, n_bytes));
+  return id ? MergeTable::merge_of(parts_.score_ranks[static_cast<size_t>(*id)], *id) : MergeTable::kNone;
 }
 
-// A linked list of symbols and a heap of (rank, left symbol). An entry whose pair has changed since is
-// skipped.
-void BpeModel::merge_long(Scratch& scratch) const {
+void BpeModel::merge_short(std::string_view word, Scratch& scratch) const {
   auto& symbols = scratch.symbols;
+  auto& merges = scratch.merges;  // merges[i]: of symbols i and i + 1
+  if (symbols.size() < 2) return;
+  const auto find = [&](size_t i) { merges[i] = find_merge(word, symbols[i], symbols[i + 1]); };
+  merges.resize(symbols.size() - 1);
+  for (size_t i = 0; i < merges.size(); ++i) find(i);
+  while (!merges.empty()) {
+    // By ranks only: of equal ones the leftmost, whatever token it makes.
+    const auto best = std::ranges::min_element(merges, {}, MergeTable::rank_of);
+    if (*best == MergeTable::kNone) return;
+    const auto i = static_cast<size_t>(best - merges.begin());
+    symbols[i].id = MergeTable::symbol_of(*best);
+    symbols[i].end = symbols[i + 1].end;
+    symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(i) + 1);
+    merges.erase(best);
+    if (i > 0) find(i - 1);
+    if (i < merges.size()) find(i);
+  }
+}
+
+namespace {
+
+// The symbols of a long piece as a linked list: what has joined the one before it is gone.
+class SymbolList {
+ public:
+  explicit SymbolList(std::vector<Scratch::Symbol>& symbols) : symbols_(symbols) {
+    const auto n = static_cast<int32_t>(symbols.size());
+    for (int32_t i = 0; i < n; ++i) {
+      at(i).before = i - 1;
+      at(i).after = i + 1 < n ? i + 1 : -1;
+    }
+  }
+  Scratch::Symbol& at(int32_t i) { return symbols_[static_cast<size_t>(i)]; }
+  bool has_pair(int32_t left) { return at(left).before != kGone && at(left).after >= 0; }
+
+  void join(int32_t left, int32_t id) {
+    Scratch::Symbol& symbol = at(left);
+    Scratch::Symbol& right = at(symbol.after);
+    symbol.id = id;
+    symbol.end = right.end;
+    symbol.after = right.after;
+    if (right.after >= 0) at(right.after).before = left;
+    right.before = kGone;
+  }
+  void drop_gone() {
+    std::erase_if(symbols_, [](const Scratch::Symbol& symbol) { return symbol.before == kGone; });
+  }
+
+ private:
+  static constexpr int32_t kGone = -2;
+  std::vector<Scratch::Symbol>& symbols_;
+};
+
+}  // namespace
+
+// A heap of (rank, left symbol). An entry whose pair has changed since is skipped.
+void BpeModel::merge_long(std::string_view word, Scratch& scratch) const {
+  SymbolList list(scratch.symbols);
   auto& heap = scratch.merges;
   heap.clear();
-  const auto n = static_cast<int32_t>(symbols.size());
-  const auto entry = [&](int32_t left) {
-    const Scratch::Symbol& symbol = symbols[static_cast<size_t>(left)];
-    const auto merge = parts_.merges.find(symbol.id, symbols[static_cast<size_t>(symbol.after)].id);
-    return merge == MergeTable::kNone ? merge : merge >> 32 << 32 | static_cast<uint32_t>(left);
+  const auto find = [&](int32_t left) {
+    return find_merge(word, list.at(left), list.at(list.at(left).after));
+  };
+  const auto key_of = [](MergeTable::Merge merge, int32_t left) {
+    return MergeTable::merge_of(MergeTable::rank_of(merge), left);
   };
   const auto push = [&](int32_t left) {
-    const uint64_t key = entry(left);
-    if (key == MergeTable::kNone) return;
-    heap.push_back(key);
+    if (left < 0 || !list.has_pair(left)) return;
+    const MergeTable::Merge merge = find(left);
+    if (merge == MergeTable::kNone) return;
+    heap.push_back(key_of(merge, left));
     std::ranges::push_heap(heap, std::greater<>());
   };
-  for (int32_t i = 0; i < n; ++i) {
-    symbols[static_cast<size_t>(i)].before = i - 1;
-    symbols[static_cast<size_t>(i)].after = i + 1 < n ? i + 1 : -1;
-  }
-  for (int32_t i = 0; i + 1 < n; ++i) {
-    const uint64_t key = entry(i);
-    if (key != MergeTable::kNone) heap.push_back(key);
-  }
-  std::ranges::make_heap(heap, std::greater<>());
-  constexpr int32_t kGone = -2;
+  for (int32_t i = 0; i < static_cast<int32_t>(scratch.symbols.size()); ++i) push(i);
   while (!heap.empty()) {
     std::ranges::pop_heap(heap, std::greater<>());
     const uint64_t key = heap.back();
     heap.pop_back();
-    const auto left = static_cast<int32_t>(key);
-    Scratch::Symbol& symbol = symbols[static_cast<size_t>(left)];
-    if (symbol.before == kGone || symbol.after < 0 || entry(left) != key) continue;
-    Scratch::Symbol& right = symbols[static_cast<size_t>(symbol.after)];
-    symbol.id = MergeTable::symbol_of(parts_.merges.find(symbol.id, right.id));
-    symbol.after = right.after;
-    right.before = kGone;
-    if (symbol.after >= 0) {
-      symbols[static_cast<size_t>(symbol.after)].before = left;
-      push(left);
-    }
-    if (symbol.before >= 0) push(symbol.before);
+    const int32_t left = MergeTable::symbol_of(key);
+    if (!list.has_pair(left)) continue;
+    const MergeTable::Merge merge = find(left);
+    if (merge == MergeTable::kNone || key_of(merge, left) != key) continue;
+    list.join(left, MergeTable::symbol_of(merge));
+    push(left);
+    push(list.at(left).before);
   }
-  std::erase_if(symbols, [](const Scratch::Symbol& symbol) { return symbol.before == kGone; });
+  list.drop_gone();
 }
 
 void BpeModel::emit(std::string_view word, Scratch& scratch) const {
-  const auto& symbols = scratch.symbols;
-  for (size_t i = 0; i < symbols.size(); ++i) {
-    const int32_t id = symbols[i].id;
-    if (id >= 0 && id < parts_.n_vocab) {
-      scratch.ids.push(id);
-      continue;
+  bool after_unknown = false;
+  for (const Scratch::Symbol& symbol : scratch.symbols) {
+    if (symbol.id >= 0) {
+      scratch.ids.push(symbol.id);
+    } else {
+      emit_bytes(word.substr(symbol.begin, symbol.end - symbol.begin), scratch, after_unknown);
     }
-    const size_t end = i + 1 < symbols.size() ? symbols[i + 1].at : word.size();
-    const bool after_unknown = i > 0 && (symbols[i - 1].id < 0 || symbols[i - 1].id >= parts_.n_vocab);
-    emit_bytes(word.substr(symbols[i].at, end - symbols[i].at), scratch, after_unknown);
+    after_unknown = symbol.id < 0;
   }
 }
 

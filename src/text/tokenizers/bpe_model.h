@@ -17,15 +17,16 @@
 
 namespace millrace {
 
-// The parts of a BPE model, prepared by a loader. Symbols are the ids of the vocabulary and, above them,
-// helper symbols that stand for characters which are only part of tokens.
+// The parts of a BPE model, prepared by a loader (bpe_symbols.h).
 struct BpeParts {
   MergeTable merges;
-  // The symbols as the text spells them (raw bytes for byte-level); empty for ids that no text becomes.
+  // SentencePiece has no merges but scores: two symbols join where that makes a token, which has this rank
+  // (by id; 0 is the highest score). Empty: by `merges`.
+  std::vector<uint32_t> score_ranks;
+  // The tokens as the text spells them (raw bytes for byte-level); empty for ids that no text becomes.
   std::vector<std::string_view> spellings;
   std::unique_ptr<std::string> arena;  // what spellings point to, where that is not the vocabulary
   PieceTable by_spelling;
-  int32_t n_vocab = 0;  // symbols from here on are helpers
 
   bool is_byte_level = false;
   // A whole piece that is a token is that token, whatever the merges say (Llama 3, tekken).
@@ -48,10 +49,12 @@ class BpeModel : public TokenModel {
   void merge_word(std::string_view word, Scratch& scratch) const;
   void split_into_symbols(std::string_view word, Scratch& scratch) const;
   void add_character(std::string_view word, size_t at, size_t n_bytes, Scratch& scratch) const;
-  void add_unknown(size_t at, Scratch& scratch) const;
+  void add_unknown(Scratch::Symbol place, Scratch& scratch) const;
   int32_t symbol_of(std::string_view character, bool is_first, bool is_last) const;
-  void merge_short(Scratch& scratch) const;
-  void merge_long(Scratch& scratch) const;
+  MergeTable::Merge find_merge(std::string_view word, const Scratch::Symbol& left,
+                               const Scratch::Symbol& right) const;
+  void merge_short(std::string_view word, Scratch& scratch) const;
+  void merge_long(std::string_view word, Scratch& scratch) const;
   void emit(std::string_view word, Scratch& scratch) const;
   void emit_bytes(std::string_view bytes, Scratch& scratch, bool after_unknown) const;
 
@@ -60,6 +63,7 @@ class BpeModel : public TokenModel {
 
   BpeParts parts_;
   std::array<int32_t, 256> ascii_{};  // symbols of single bytes; -1: none
+  size_t n_longest_ = 0;              // bytes of the longest spelling
   // A text without splits of its own may be cut between two characters that stand side by side in no token:
   // no merge reaches over such a cut. is_joined_[a * kNClasses + b]: characters of these classes do, in some
   // token. A class is an ASCII character, U+2581, or all others.

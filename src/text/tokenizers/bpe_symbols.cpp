@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <unordered_set>
 
 #include "base/error.h"
-#include "base/utf8.h"
 #include "text/tokenizers/byte_level.h"
 
 namespace millrace {
@@ -48,23 +46,6 @@ void index_spellings(BpeParts& parts) {
   }
 }
 
-// Characters that are no symbol but part of one become symbols of their own.
-void add_helpers(BpeParts& parts) {
-  std::unordered_set<std::string_view> added;
-  const size_t n = parts.spellings.size();
-  for (size_t id = 0; id < n; ++id) {
-    const std::string_view spelling = parts.spellings[id];
-    for (size_t at = 0; at < spelling.size();) {
-      const auto n_bytes = static_cast<size_t>(next_utf8(spelling, at).n_bytes);
-      const std::string_view character = spelling.substr(at, n_bytes);
-      at += n_bytes;
-      if (parts.by_spelling.find(parts.spellings, character) || !added.insert(character).second) continue;
-      parts.spellings.push_back(character);
-    }
-  }
-  if (parts.spellings.size() > n) index_spellings(parts);
-}
-
 // Equal scores have equal ranks, so that the leftmost pair wins among them. Rank 0 is the highest score.
 std::vector<uint32_t> ranks_of(std::span<const double> scores) {
   std::vector<int32_t> order(scores.size());
@@ -80,28 +61,9 @@ std::vector<uint32_t> ranks_of(std::span<const double> scores) {
   return ranks;
 }
 
-struct ScoredMerge {
-  int32_t left, right;
-  uint32_t rank;
-  int32_t symbol;
-};
-
-void collect_splits(const BpeParts& parts, int32_t id, uint32_t rank, std::vector<ScoredMerge>& merges) {
-  const std::string_view spelling = parts.spellings[static_cast<size_t>(id)];
-  for (size_t at = 0;;) {
-    at += static_cast<size_t>(next_utf8(spelling, at).n_bytes);
-    if (at >= spelling.size()) return;
-    const auto left = parts.by_spelling.find(parts.spellings, spelling.substr(0, at));
-    if (!left) continue;
-    const auto right = parts.by_spelling.find(parts.spellings, spelling.substr(at));
-    if (right) merges.push_back({*left, *right, rank, id});
-  }
-}
-
 }  // namespace
 
 void add_symbols(BpeParts& parts, const Vocabulary& vocabulary, const IsSymbol& is_symbol) {
-  parts.n_vocab = vocabulary.size();
   parts.spellings = parts.is_byte_level ? raw_spellings(parts, vocabulary, is_symbol)
                                         : plain_spellings(vocabulary, is_symbol);
   index_spellings(parts);
@@ -130,31 +92,18 @@ void add_merges(BpeParts& parts, const Vocabulary& vocabulary, std::span<const M
   }
 }
 
-void add_merges_by_score(BpeParts& parts, const Vocabulary& vocabulary, std::span<const double> scores) {
-  check(scores.size() == static_cast<size_t>(vocabulary.size()), "a score for every token");
+void add_scores(BpeParts& parts, std::span<const double> scores) {
+  check(scores.size() == parts.spellings.size(), "a score for every token");
   if (std::ranges::any_of(scores, [](double score) { return std::isnan(score); })) {
     fail(ErrorKind::bad_model, "tokenizer.ggml.scores holds a value that is not a number");
   }
-  for (int32_t id = 0; id < vocabulary.size(); ++id) {
-    const size_t n_bytes = parts.spellings[static_cast<size_t>(id)].size();
-    if (n_bytes > kMaxScoredBytes) {
-      fail(ErrorKind::bad_model,
-           "token {} of the vocabulary has {} bytes, the most for this kind of tokenizer are {}", id, n_bytes,
-           kMaxScoredBytes);
-    }
+  for (size_t id = 0; id < parts.spellings.size(); ++id) {
+    const size_t n_bytes = parts.spellings[id].size();
+    if (n_bytes <= kMaxScoredBytes) continue;
+    fail(ErrorKind::bad_model, "token {} has {} bytes, the most for this kind of tokenizer are {}", id,
+         n_bytes, kMaxScoredBytes);
   }
-  add_helpers(parts);
-  const std::vector<uint32_t> ranks = ranks_of(scores);
-  std::vector<ScoredMerge> merges;
-  merges.reserve(2 * scores.size());
-  for (int32_t id = 0; id < vocabulary.size(); ++id) {
-    if (!parts.spellings[static_cast<size_t>(id)].empty()) {
-      collect_splits(parts, id, ranks[static_cast<size_t>(id)], merges);
-    }
-  }
-  parts.merges = MergeTable(merges.size());
-  for (const ScoredMerge& merge : merges)
-    parts.merges.insert(merge.left, merge.right, merge.rank, merge.symbol);
+  parts.score_ranks = ranks_of(scores);
 }
 
 }  // namespace millrace

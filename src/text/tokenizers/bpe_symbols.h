@@ -30,9 +30,8 @@ enum class UnknownMerge { skip, refuse };
 void add_merges(BpeParts& parts, const Vocabulary& vocabulary, std::span<const MergeText> merges,
                 UnknownMerge unknown);
 
-// Merges of SentencePiece BPE: two symbols join where that makes a token, the highest score first. Adds
-// helper symbols for characters that are no token but part of one. Throws Error(bad_model) for a token that
-// is too long for that, and for a score that is no number.
-void add_merges_by_score(BpeParts& parts, const Vocabulary& vocabulary, std::span<const double> scores);
+// The ranks of SentencePiece BPE, where the highest score joins first. Throws Error(bad_model) for a score
+// that is no number, and for a token that is too long.
+void add_scores(BpeParts& parts, std::span<const double> scores);
 
 }  // namespace millrace

@@ -6,6 +6,9 @@
 namespace millrace {
 namespace {
 
+// What a very long text needed is given back to the system, not kept for the next one.
+constexpr size_t kMaxIdleBytes = 8 << 20;
+
 // The end of the chain: pieces become ids.
 class ModelSink final : public PieceSink {
  public:
@@ -110,6 +113,7 @@ std::unique_ptr<Scratch> ComposedTokenizer::lease() const {
 }
 
 void ComposedTokenizer::give_back(std::unique_ptr<Scratch> scratch) const {
+  if (scratch->n_bytes() > kMaxIdleBytes) return;
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(scratch));
 }

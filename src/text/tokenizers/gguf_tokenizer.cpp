@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "text/tokenizers/bpe_symbols.h"
 #include "text/tokenizers/composed_tokenizer.h"
 #include "text/tokenizers/end_tokens.h"
@@ -148,8 +149,15 @@ std::vector<MergeText> read_merges(const Metadata& metadata) {
   return merges;
 }
 
+const PreType& read_pre_type(const Metadata& metadata) {
+  const auto name = metadata.get<std::string_view>("tokenizer.ggml.pre");
+  if (!name)
+    log_warning("the file has no tokenizer.ggml.pre: \"default\" is used, which may give other tokens");
+  return find_pre_type(name.value_or("default"));
+}
+
 std::unique_ptr<Tokenizer> load_gpt2(const Metadata& metadata) {
-  const PreType& pre = find_pre_type(metadata.get_or<std::string_view>("tokenizer.ggml.pre", "default"));
+  const PreType& pre = read_pre_type(metadata);
   TokenizerParts parts = common_parts(metadata, std::nullopt, std::nullopt);
   const Vocabulary& vocabulary = *parts.vocabulary;
   if (pre.is_nfc) parts.normalizers.push_back(normalizers::unicode_form(NormalForm::nfc));
@@ -220,7 +228,7 @@ std::unique_ptr<Tokenizer> load_sentence_piece_bpe(const Metadata& metadata) {
   bpe.unknown = token_id(metadata, vocabulary, "unknown", 0);
   bpe.fuses_unknown = true;
   add_symbols(bpe, vocabulary, text_tokens(vocabulary));
-  add_merges_by_score(bpe, vocabulary, read_scores(metadata, vocabulary));
+  add_scores(bpe, read_scores(metadata, vocabulary));
   parts.model = std::make_unique<BpeModel>(std::move(bpe));
   parts.decoders = sentence_piece_decoders(metadata);
   add_if(metadata, "tokenizer.ggml.add_bos_token", true, parts.bos, parts.prefix);

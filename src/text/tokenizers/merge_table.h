@@ -14,6 +14,9 @@ class MergeTable {
   // A rank in the upper and a symbol in the lower half: of two, the smaller merges first.
   using Merge = uint64_t;
   static constexpr Merge kNone = ~uint64_t{0};
+  static Merge merge_of(uint32_t rank, int32_t symbol) {
+    return uint64_t{rank} << 32 | static_cast<uint32_t>(symbol);
+  }
   static uint32_t rank_of(Merge merge) { return static_cast<uint32_t>(merge >> 32); }
   static int32_t symbol_of(Merge merge) { return static_cast<int32_t>(merge); }
 
@@ -28,7 +31,7 @@ class MergeTable {
     for (; slots_[at].merge != kNone; at = (at + 1) & mask_) {
       if (slots_[at].left == left && slots_[at].right == right) return;
     }
-    slots_[at] = {left, right, uint64_t{rank} << 32 | static_cast<uint32_t>(symbol)};
+    slots_[at] = {left, right, merge_of(rank, symbol)};
   }
 
   Merge find(int32_t left, int32_t right) const {

@@ -29,6 +29,7 @@ class IdBuffer {
     return ids_.data() + size_;
   }
   void grew(size_t n) { size_ += n; }
+  size_t n_bytes() const { return ids_.capacity() * sizeof(int32_t); }
 
  private:
   std::vector<int32_t> ids_;
@@ -42,8 +43,8 @@ struct Scratch {
   WordCache words;
 
   struct Symbol {
-    int32_t id;             // of the model's symbols; -1: a character that it does not know
-    uint32_t at;            // where it begins in the piece
+    int32_t id;             // of the model's tokens; -1: a character that is none
+    uint32_t begin, end;    // its bytes in the piece
     int32_t before, after;  // neighbours in the list of a long piece; -1: none
   };
   std::vector<Symbol> symbols;
@@ -55,6 +56,12 @@ struct Scratch {
     uint32_t from;
   };
   std::vector<Step> steps;  // Viterbi, one a byte
+
+  // Of what grows with the text.
+  size_t n_bytes() const {
+    return ids.n_bytes() + symbols.capacity() * sizeof(Symbol) + merges.capacity() * sizeof(uint64_t) +
+           steps.capacity() * sizeof(Step);
+  }
 };
 
 class TokenModel {

@@ -64,9 +64,9 @@ void UnigramModel::emit(std::string_view piece, Scratch& scratch) const {
   for (size_t end = piece.size(); end > 0;) {
     const Scratch::Step& step = scratch.steps[end];
     if (step.id == kUnknown && !symbols.empty() && symbols.back().id == kUnknown) {
-      symbols.back().at = step.from;
+      symbols.back().begin = step.from;
     } else {
-      symbols.push_back({step.id, step.from, 0, 0});
+      symbols.push_back({step.id, step.from, static_cast<uint32_t>(end), -1, -1});
     }
     end = step.from;
   }
@@ -75,8 +75,7 @@ void UnigramModel::emit(std::string_view piece, Scratch& scratch) const {
       scratch.ids.push(symbol->id);
       continue;
     }
-    const size_t end = symbol + 1 != symbols.rend() ? (symbol + 1)->at : piece.size();
-    emit_unknown(piece.substr(symbol->at, end - symbol->at), scratch);
+    emit_unknown(piece.substr(symbol->begin, symbol->end - symbol->begin), scratch);
   }
 }
 

@@ -31,8 +31,9 @@ bool WordpieceModel::encode_known(std::string_view word, Scratch& scratch) const
       longest = id;
     });
     if (n_longest == 0) return false;
-    scratch.symbols.push_back({longest, static_cast<uint32_t>(at), 0, 0});
-    at += n_longest;
+    const size_t end = at + n_longest;
+    scratch.symbols.push_back({longest, static_cast<uint32_t>(at), static_cast<uint32_t>(end), -1, -1});
+    at = end;
   }
   return true;
 }
