@@ -1,0 +1,53 @@
+#include "kv/kv_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace millrace {
+namespace {
+
+KvCache::Shape mixed_shape(Dtype dtype) {
+  return {.layers = {{.n_kv_heads = 2, .k_head_dim = 16, .v_head_dim = 16},
+                     {.n_kv_heads = 1, .k_head_dim = 24, .v_head_dim = 9},
+                     {.n_kv_heads = 3, .k_head_dim = 80, .v_head_dim = 64}},
+          .n_pages = 5,
+          .page_size = 3,
+          .dtype = dtype};
+}
+
+TEST(KvCache, CountsItsBytesExactly) {
+  // 5 pages of 3 positions: 15 vectors a head, of 2 bytes an element, each tensor rounded up to 64 bytes.
+  const int64_t expected = 960 + 960 + 768 + 320 + 7232 + 5760;
+  EXPECT_EQ(KvCache::n_bytes(mixed_shape(Dtype::f16)), expected);
+  EXPECT_EQ(KvCache::n_bytes(mixed_shape(Dtype::bf16)), expected);
+}
+
+TEST(KvCache, GivesEveryLayerAlignedPagesOfItsOwn) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16}) {
+    const KvCache cache(mixed_shape(dtype));
+    const std::byte* end = nullptr;
+    for (int64_t i = 0; i < 3; ++i) {
+      const KvLayer& layer = cache.shape().layers[static_cast<size_t>(i)];
+      for (const Tensor& pages : {cache.layer(i).k, cache.layer(i).v}) {
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(pages.data) % 64, 0u);
+        EXPECT_GE(pages.data, end);
+        EXPECT_EQ(pages.dtype, dtype);
+        end = pages.data + pages.n_bytes();
+      }
+      EXPECT_EQ(cache.layer(i).k.shape, (std::array<int64_t, 4>{5, layer.n_kv_heads, 3, layer.k_head_dim}));
+      EXPECT_EQ(cache.layer(i).v.shape, (std::array<int64_t, 4>{5, layer.n_kv_heads, 3, layer.v_head_dim}));
+    }
+    EXPECT_LE(end - cache.layer(0).k.data, KvCache::n_bytes(cache.shape()));
+    *const_cast<std::byte*>(end - 1) = std::byte{1};  // the last byte is ours
+  }
+}
+
+TEST(KvCache, RefusesWhatDoesNotFit) {
+  KvCache::Shape shape = mixed_shape(Dtype::f32);
+  shape.n_pages = int64_t{1} << 44;
+  EXPECT_THROW(KvCache{shape}, Error);
+}
+
+}  // namespace
+}  // namespace millrace
