@@ -1,0 +1,445 @@
+#include "backend/cases/op_cases.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "backend/cases/case_maker.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kRowCounts[] = {1, 2, 3, 5, 17, 33};
+constexpr Dtype kPageTypes[] = {Dtype::f32, Dtype::f16, Dtype::bf16};
+
+class Table {
+ public:
+  // `make(maker)` gives the op; the seed is the number of the line.
+  template <class Make>
+  void add(std::string name, Make make) {
+    const uint64_t seed = cases_.size() + 1;
+    cases_.push_back({std::move(name), [make, seed] {
+                        CaseMaker maker(seed);
+                        Op op = make(maker);
+                        return maker.finish(std::move(op));
+                      }});
+  }
+  std::vector<OpCase> take() { return std::move(cases_); }
+
+ private:
+  std::vector<OpCase> cases_;
+};
+
+std::string_view text(Dtype dtype) { return format_of(dtype).name; }
+
+std::vector<Dtype> weight_types() {
+  std::vector<Dtype> types;
+  for (const Format& format : all_formats()) {
+    if (format.decode != nullptr) types.push_back(format.dtype);
+  }
+  return types;
+}
+
+// --- embed, linear, linear_gated -----------------------------------------------------------------------
+
+struct LinearCase {
+  int64_t n_rows;
+  int64_t n_in;
+  std::vector<std::pair<Dtype, int64_t>> products;  // format and n_out of each
+  bool has_bias = false;
+  float scale = 1.0f;
+  float softcap = 0.0f;
+};
+
+void add_linear(Table& table, const LinearCase& c) {
+  std::string name = fmt::format("linear {}x{}", c.n_rows, c.n_in);
+  for (const auto& [dtype, n_out] : c.products) name += fmt::format(" {}:{}", text(dtype), n_out);
+  if (c.has_bias) name += " bias";
+  if (c.scale != 1) name += " scale";
+  if (c.softcap != 0) name += " softcap";
+  table.add(name, [c](CaseMaker& maker) -> Op {
+    Linear op;
+    op.x = maker.floats({c.n_rows, c.n_in});
+    op.n_products = static_cast<int>(c.products.size());
+    op.scale = c.scale;
+    op.softcap = c.softcap;
+    for (size_t i = 0; i < c.products.size(); ++i) {
+      const auto& [dtype, n_out] = c.products[i];
+      op.products[i] = {.weight = maker.weight(dtype, {n_out, c.n_in}),
+                        .bias = c.has_bias ? maker.floats({n_out}) : Tensor(),
+                        .out = maker.output(Dtype::f32, {c.n_rows, n_out})};
+    }
+    return op;
+  });
+}
+
+struct GatedCase {
+  int64_t n_rows;
+  int64_t n_in;
+  int64_t n_out;
+  Dtype gate;
+  Dtype up;
+  Activation activation = Activation::silu;
+  bool has_bias = false;
+};
+
+void add_gated(Table& table, const GatedCase& c) {
+  const std::string name =
+      fmt::format("linear_gated {}x{}->{} {} {}{}{}", c.n_rows, c.n_in, c.n_out, text(c.gate), text(c.up),
+                  c.activation == Activation::silu ? " silu" : " gelu", c.has_bias ? " bias" : "");
+  table.add(name, [c](CaseMaker& maker) -> Op {
+    return LinearGated{.x = maker.floats({c.n_rows, c.n_in}),
+                       .gate = maker.weight(c.gate, {c.n_out, c.n_in}),
+                       .up = maker.weight(c.up, {c.n_out, c.n_in}),
+                       .gate_bias = c.has_bias ? maker.floats({c.n_out}) : Tensor(),
+                       .up_bias = c.has_bias ? maker.floats({c.n_out}) : Tensor(),
+                       .out = maker.output(Dtype::f32, {c.n_rows, c.n_out}),
+                       .activation = c.activation};
+  });
+}
+
+void add_embed(Table& table, Dtype dtype, int64_t n_rows, int64_t hidden, float scale) {
+  table.add(fmt::format("embed {} {}x{} scale {}", text(dtype), n_rows, hidden, scale),
+            [=](CaseMaker& maker) -> Op {
+              return Embed{.tokens = maker.integers({n_rows}, 50),
+                           .table = maker.weight(dtype, {50, hidden}),
+                           .out = maker.output(Dtype::f32, {n_rows, hidden}),
+                           .scale = scale};
+            });
+}
+
+// Every format with every number of rows; formats with short blocks also with n_in that is no multiple of 64.
+void add_weight_cases(Table& table) {
+  for (const Dtype dtype : weight_types()) {
+    const int64_t block = format_of(dtype).block_elems;
+    const int64_t short_in = block == 1 ? 44 : block;
+    for (const int64_t n_rows : kRowCounts) {
+      add_linear(table, {.n_rows = n_rows, .n_in = 256, .products = {{dtype, 48}}});
+      add_linear(table, {.n_rows = n_rows, .n_in = 3 * short_in, .products = {{dtype, 37}}});
+    }
+    add_linear(table, {.n_rows = 4, .n_in = short_in, .products = {{dtype, 64}}});
+    add_linear(table, {.n_rows = 1, .n_in = 1536, .products = {{dtype, 130}}});
+    add_linear(table, {.n_rows = 64, .n_in = 512, .products = {{dtype, 64}}});
+    for (const int64_t n_rows : {1, 5, 17}) {
+      add_gated(table, {.n_rows = n_rows, .n_in = 512, .n_out = 40, .gate = dtype, .up = dtype});
+      add_embed(table, dtype, n_rows, 3 * short_in, n_rows == 5 ? 11.3f : 1.0f);
+    }
+  }
+}
+
+void add_linear_options(Table& table) {
+  for (const int64_t n_rows : {1, 3, 20}) {
+    add_linear(table, {n_rows, 256, {{Dtype::q4_k, 64}, {Dtype::q4_k, 33}, {Dtype::q6_k, 33}}});
+    add_linear(table, {n_rows, 256, {{Dtype::q8_0, 48}, {Dtype::f32, 48}}, true});
+    add_linear(table, {n_rows, 96, {{Dtype::bf16, 64}, {Dtype::bf16, 16}, {Dtype::bf16, 16}}, true});
+    add_linear(table, {.n_rows = n_rows,
+                       .n_in = 96,
+                       .products = {{Dtype::f16, 100}},
+                       .has_bias = true,
+                       .scale = 0.25f,
+                       .softcap = 2.5f});
+    add_linear(table, {.n_rows = n_rows, .n_in = 256, .products = {{Dtype::q6_k, 100}}, .softcap = 3.0f});
+    add_gated(table, {n_rows, 256, 50, Dtype::q4_k, Dtype::q6_k, Activation::gelu_tanh});
+    add_gated(table, {n_rows, 96, 50, Dtype::f32, Dtype::f32, Activation::gelu_tanh, true});
+    add_gated(table, {n_rows, 96, 50, Dtype::q8_0, Dtype::f16, Activation::silu, true});
+  }
+  add_linear(table, {.n_rows = 0, .n_in = 256, .products = {{Dtype::q4_k, 48}}});
+}
+
+// --- rows ----------------------------------------------------------------------------------------------
+
+void add_norm(Table& table, int64_t n_rows, int64_t n_cols, float eps) {
+  const std::string shape = fmt::format("{}x{} eps {}", n_rows, n_cols, eps);
+  table.add("norm " + shape, [=](CaseMaker& maker) -> Op {
+    return Norm{.x = maker.floats({n_rows, n_cols}),
+                .weight = maker.norm_weight(n_cols),
+                .out = maker.output(Dtype::f32, {n_rows, n_cols}),
+                .eps = eps};
+  });
+  table.add("norm in place " + shape, [=](CaseMaker& maker) -> Op {
+    const Tensor x = maker.floats({n_rows, n_cols}, 30);
+    return Norm{.x = x, .weight = maker.norm_weight(n_cols), .out = x, .eps = eps};
+  });
+  table.add("norm with add " + shape, [=](CaseMaker& maker) -> Op {
+    return Norm{.x = maker.floats({n_rows, n_cols}),
+                .add = maker.floats({n_rows, n_cols}),
+                .weight = maker.norm_weight(n_cols),
+                .out = maker.output(Dtype::f32, {n_rows, n_cols}),
+                .eps = eps};
+  });
+}
+
+void add_row_cases(Table& table) {
+  for (const int64_t n_rows : kRowCounts) {
+    for (const int64_t n_cols : {32, 100, 577}) {
+      add_norm(table, n_rows, n_cols, n_cols == 100 ? 1e-5f : 1e-6f);
+      table.add(fmt::format("add {}x{}", n_rows, n_cols), [=](CaseMaker& maker) -> Op {
+        return Add{.x = maker.floats({n_rows, n_cols}), .y = maker.floats({n_rows, n_cols})};
+      });
+      table.add(fmt::format("gather_rows {}x{}", n_rows, n_cols), [=](CaseMaker& maker) -> Op {
+        return GatherRows{.x = maker.floats({9, n_cols}),
+                          .rows = maker.integers({n_rows}, 9),
+                          .out = maker.output(Dtype::f32, {n_rows, n_cols})};
+      });
+    }
+  }
+}
+
+// --- rope_store_kv, paged_attention --------------------------------------------------------------------
+
+struct KvCase {
+  std::vector<SeqRows> seqs;
+  int64_t n_heads = 4;
+  int64_t n_kv_heads = 2;
+  int64_t head_dim = 64;
+  int64_t v_head_dim = 64;
+  int64_t page_size = 16;
+  Dtype dtype = Dtype::f16;
+};
+
+std::string text(const KvCase& c) {
+  std::string rows;
+  for (const SeqRows& seq : c.seqs)
+    rows += fmt::format("{}{}+{}", rows.empty() ? "" : ",", seq.n_past, seq.n_rows);
+  return fmt::format("[{}] heads {}/{} dim {}/{} page {} {}", rows, c.n_heads, c.n_kv_heads, c.head_dim,
+                     c.v_head_dim, c.page_size, text(c.dtype));
+}
+
+struct RopeCase {
+  int64_t n_rotary = 64;
+  RopePairing pairing = RopePairing::half_split;
+  int64_t n_tables = 1;
+  bool has_norms = false;
+  float q_scale_beta = 0;
+};
+
+// theta^(-2i / n_rotary); the second table is longrope's idea of it, four times as slow.
+Tensor inverse_frequencies(const RopeCase& rope, CaseMaker& maker) {
+  if (rope.n_rotary == 0) return {};
+  const Tensor table = maker.floats({rope.n_tables, rope.n_rotary / 2});
+  for (int64_t i = 0; i < table.n_elems(); ++i) {
+    const int64_t pair = i % table.n_cols();
+    const double theta =
+        std::pow(10000.0, -2.0 * static_cast<double>(pair) / static_cast<double>(rope.n_rotary));
+    table.f32()[i] = static_cast<float>(i < table.n_cols() ? theta : theta / 4);
+  }
+  return table;
+}
+
+std::vector<int32_t> n_past_of(const std::vector<SeqRows>& seqs) {
+  std::vector<int32_t> n_past;
+  for (const SeqRows& seq : seqs) n_past.push_back(seq.n_past);
+  return n_past;
+}
+
+void add_rope(Table& table, const KvCase& c, const RopeCase& rope) {
+  const std::string name = fmt::format("rope_store_kv {} rotary {}{}{}{}{}", text(c), rope.n_rotary,
+                                       rope.pairing == RopePairing::adjacent ? " adjacent" : "",
+                                       rope.n_tables == 2 ? " longrope" : "", rope.has_norms ? " norms" : "",
+                                       rope.q_scale_beta != 0 ? " q scale" : "");
+  table.add(name, [c, rope](CaseMaker& maker) -> Op {
+    Batch batch = maker.batch(c.seqs, c.page_size, 0);
+    if (rope.n_tables == 2) batch.rope_tables = maker.integers({batch.n_seqs()}, 2);
+    const int64_t n_rows = batch.n_rows();
+    const std::vector<int32_t> n_past = n_past_of(c.seqs);
+    return RopeStoreKv{
+        .batch = batch,
+        .q = maker.floats({n_rows, c.n_heads, c.head_dim}),
+        .k = maker.floats({n_rows, c.n_kv_heads, c.head_dim}),
+        .v = maker.floats({n_rows, c.n_kv_heads, c.v_head_dim}),
+        .q_norm = rope.has_norms ? maker.norm_weight(c.head_dim) : Tensor(),
+        .k_norm = rope.has_norms ? maker.norm_weight(c.head_dim) : Tensor(),
+        .rope = {.inv_freq = inverse_frequencies(rope, maker),
+                 .magnitude = {rope.n_tables == 2 ? 1.1f : 1.0f, 1.3f},
+                 .pairing = rope.pairing},
+        .q_scale_beta = rope.q_scale_beta,
+        .q_scale_length = 8,
+        .q_scale_offset = 1,
+        .k_pages = maker.pages(batch, n_past, c.dtype, {c.n_kv_heads, c.page_size, c.head_dim}),
+        .v_pages = maker.pages(batch, n_past, c.dtype, {c.n_kv_heads, c.page_size, c.v_head_dim})};
+  });
+}
+
+void add_attention(Table& table, const KvCase& c, int32_t window = 0, float softcap = 0) {
+  const std::string name =
+      fmt::format("paged_attention {}{}{}", text(c), window > 0 ? fmt::format(" window {}", window) : "",
+                  softcap > 0 ? " softcap" : "");
+  table.add(name, [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, window);
+    std::vector<int32_t> n_stored;
+    for (const SeqRows& seq : c.seqs) n_stored.push_back(seq.n_past + seq.n_rows);
+    const int64_t n_rows = batch.n_rows();
+    return PagedAttention{
+        .batch = batch,
+        .q = maker.floats({n_rows, c.n_heads, c.head_dim}),
+        .k_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.head_dim}),
+        .v_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.v_head_dim}),
+        .out = maker.output(Dtype::f32, {n_rows, c.n_heads, c.v_head_dim}),
+        .scale = 1 / std::sqrt(static_cast<float>(c.head_dim)),
+        .softcap = softcap,
+        .window = window};
+  });
+}
+
+// Ragged batches: beginnings, continuations, single rows deep in a history, an empty sequence.
+const std::vector<SeqRows> kOneRow = {{40, 1}};
+const std::vector<SeqRows> kPrompt = {{0, 33}};
+const std::vector<SeqRows> kMixed = {{0, 5}, {37, 1}, {16, 17}, {3, 0}, {100, 1}, {15, 2}};
+const std::vector<SeqRows> kLong = {{255, 3}, {700, 1}, {256, 1}, {500, 40}};
+
+void add_kv_cases(Table& table) {
+  for (const Dtype dtype : kPageTypes) {
+    for (const int64_t dim : {16, 64, 80, 128, 256}) {
+      for (const std::vector<SeqRows>* seqs : {&kOneRow, &kPrompt, &kMixed, &kLong}) {
+        const KvCase c{.seqs = *seqs,
+                       .n_heads = dim == 64 ? 6 : 4,
+                       .n_kv_heads = dim == 64 ? 3 : (dim == 80 ? 4 : 1),
+                       .head_dim = dim,
+                       .v_head_dim = dim,
+                       .page_size = dim == 128 ? 32 : 16,
+                       .dtype = dtype};
+        add_attention(table, c);
+        if (seqs == &kOneRow || seqs == &kMixed) add_rope(table, c, {.n_rotary = dim});
+        if (seqs != &kOneRow && (dim == 64 || dim == 256)) {
+          add_attention(table, c, 20);
+          add_attention(table, c, 0, 5.0f);
+          add_attention(table, c, 300, 5.0f);
+        }
+      }
+    }
+    const KvCase mixed{.seqs = kMixed, .n_heads = 8, .n_kv_heads = 8, .page_size = 32, .dtype = dtype};
+    add_attention(table, mixed);
+    add_attention(table, mixed, 1);
+    add_attention(table, {.seqs = kLong, .n_heads = 7, .n_kv_heads = 1, .v_head_dim = 48, .dtype = dtype});
+    add_rope(table, mixed, {.n_rotary = 32});
+    add_rope(table, mixed, {.n_rotary = 0, .q_scale_beta = 0.1f});
+    add_rope(table, mixed, {.pairing = RopePairing::adjacent});
+    add_rope(table, mixed, {.n_rotary = 48, .pairing = RopePairing::adjacent, .has_norms = true});
+    add_rope(table, mixed, {.n_tables = 2});
+    add_rope(table, mixed, {.n_tables = 2, .has_norms = true, .q_scale_beta = 0.1f});
+    add_rope(table, {.seqs = {{1000000, 2}}, .v_head_dim = 48, .dtype = dtype}, {.n_tables = 1});
+  }
+}
+
+// --- experts -------------------------------------------------------------------------------------------
+
+struct RouteCase {
+  int64_t n_rows;
+  int64_t n_experts;
+  int64_t n_used;
+  Dtype dtype = Dtype::f32;
+  RouteScore score = RouteScore::softmax;
+  bool has_bias = false;
+  bool renormalise = true;
+  float scale = 1.0f;
+};
+
+void add_route(Table& table, const RouteCase& c) {
+  const std::string name =
+      fmt::format("route {} rows {} of {} {}{}{}{}", c.n_rows, c.n_used, c.n_experts, text(c.dtype),
+                  c.score == RouteScore::softmax ? " softmax" : " sigmoid", c.has_bias ? " bias" : "",
+                  c.renormalise ? " renormalised" : "");
+  table.add(name, [c](CaseMaker& maker) -> Op {
+    return Route{.x = maker.floats({c.n_rows, 256}),
+                 .weight = maker.weight(c.dtype, {c.n_experts, 256}),
+                 .select_bias = c.has_bias ? maker.floats({c.n_experts}) : Tensor(),
+                 .experts = maker.output(Dtype::i32, {c.n_rows, c.n_used}),
+                 .weights = maker.output(Dtype::f32, {c.n_rows, c.n_used}),
+                 .score = c.score,
+                 .renormalise = c.renormalise,
+                 .scale = c.scale};
+  });
+}
+
+struct MoeCase {
+  int64_t n_rows;
+  int64_t n_used;
+  int32_t n_experts;
+  int64_t n_in;
+  int64_t n_out;
+  Dtype dtype;
+  Activation activation = Activation::silu;
+};
+
+std::string text(const MoeCase& c) {
+  return fmt::format("{} rows {} of {} {}->{} {}", c.n_rows, c.n_used, c.n_experts, c.n_in, c.n_out,
+                     text(c.dtype));
+}
+
+void add_moe(Table& table, const MoeCase& c) {
+  table.add("moe_gated " + text(c), [c](CaseMaker& maker) -> Op {
+    return MoeGated{.x = maker.floats({c.n_rows, c.n_in}),
+                    .experts = maker.experts(c.n_rows, c.n_used, c.n_experts),
+                    .gate = maker.weight(c.dtype, {c.n_experts, c.n_out, c.n_in}),
+                    .up = maker.weight(c.dtype, {c.n_experts, c.n_out, c.n_in}),
+                    .out = maker.output(Dtype::f32, {c.n_rows, c.n_used, c.n_out}),
+                    .activation = c.activation};
+  });
+  table.add("moe_down " + text(c), [c](CaseMaker& maker) -> Op {
+    return MoeDown{.x = maker.floats({c.n_rows, c.n_used, c.n_in}),
+                   .experts = maker.experts(c.n_rows, c.n_used, c.n_experts),
+                   .weights = maker.floats({c.n_rows, c.n_used}),
+                   .down = maker.weight(c.dtype, {c.n_experts, c.n_out, c.n_in}),
+                   .out = maker.output(Dtype::f32, {c.n_rows, c.n_out})};
+  });
+}
+
+void add_expert_cases(Table& table) {
+  for (const int64_t n_rows : kRowCounts) {
+    add_route(table, {.n_rows = n_rows, .n_experts = 8, .n_used = 2});
+    add_route(table, {.n_rows = n_rows, .n_experts = 60, .n_used = 4, .renormalise = false});
+    add_route(table, {.n_rows = n_rows,
+                      .n_experts = 33,
+                      .n_used = 8,
+                      .score = RouteScore::sigmoid,
+                      .has_bias = true,
+                      .scale = 2.5f});
+  }
+  add_route(table, {.n_rows = 5, .n_experts = 4, .n_used = 4});
+  for (const Dtype dtype : {Dtype::f16, Dtype::bf16, Dtype::q8_0})
+    add_route(table, {.n_rows = 5, .n_experts = 16, .n_used = 1, .dtype = dtype});
+  for (const Dtype dtype : weight_types()) {
+    add_moe(table, {.n_rows = 1, .n_used = 2, .n_experts = 8, .n_in = 256, .n_out = 40, .dtype = dtype});
+    add_moe(table, {3, 4, 9, 512, 33, dtype, Activation::gelu_tanh});
+    add_moe(table, {17, 2, 5, 256, 48, dtype});
+  }
+  add_moe(table, {.n_rows = 5, .n_used = 1, .n_experts = 3, .n_in = 33, .n_out = 50, .dtype = Dtype::f32});
+  add_moe(table, {.n_rows = 33, .n_used = 8, .n_experts = 8, .n_in = 96, .n_out = 64, .dtype = Dtype::q8_0});
+}
+
+}  // namespace
+
+std::vector<OpCase> op_cases() {
+  Table table;
+  add_weight_cases(table);
+  add_linear_options(table);
+  add_row_cases(table);
+  add_kv_cases(table);
+  add_expert_cases(table);
+  return table.take();
+}
+
+// Llama 3 8B's layers, a small mixture, and histories of one and eight sequences.
+std::vector<OpCase> op_bench_cases() {
+  Table table;
+  for (const int64_t n_rows : {1, 8, 128}) {
+    for (const Dtype dtype : weight_types())
+      add_linear(table, {.n_rows = n_rows, .n_in = 4096, .products = {{dtype, 14336}}});
+    add_gated(table, {n_rows, 4096, 14336, Dtype::q4_k, Dtype::q4_k});
+    add_linear(table, {n_rows, 4096, {{Dtype::q4_k, 4096}, {Dtype::q4_k, 1024}, {Dtype::q6_k, 1024}}});
+    add_moe(table, {n_rows, 8, 64, 2048, 768, Dtype::q4_k});
+    add_route(table, {.n_rows = n_rows, .n_experts = 128, .n_used = 8});
+    add_norm(table, n_rows, 4096, 1e-5f);
+  }
+  const KvCase kv{.seqs = {{4095, 1}}, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128, .v_head_dim = 128};
+  KvCase many = kv;
+  many.seqs.assign(8, {4095, 1});
+  KvCase prompt = kv;
+  prompt.seqs = {{512, 128}};
+  for (const KvCase& c : {kv, many, prompt}) {
+    add_attention(table, c);
+    add_rope(table, c, {.n_rotary = 128});
+  }
+  return table.take();
+}
+
+}  // namespace millrace
