@@ -1,5 +1,7 @@
 #include "backend/op_shapes.h"
 
+#include <fmt/format.h>  // join
+
 #include <algorithm>
 
 #include "backend/op_operands.h"
@@ -45,11 +47,8 @@ class Rules {
 
  private:
   [[gnu::cold]] void refuse(const char* operand, std::initializer_list<int64_t> dims) const {
-    Tensor expected;
-    expected.n_dims = static_cast<int>(dims.size());
-    std::ranges::copy(dims, expected.shape.begin());
-    check(false, fmt::format("operand {} should have the shape {} or another type: {}", operand,
-                             shape_text(expected), describe(op_))
+    check(false, fmt::format("operand {} should have the shape ({}) and a type the op takes: {}", operand,
+                             fmt::join(dims, ", "), describe(op_))
                      .c_str());
   }
 

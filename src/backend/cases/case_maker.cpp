@@ -106,7 +106,10 @@ Batch CaseMaker::batch(std::span<const SeqRows> seqs, int64_t page_size, int32_t
   std::vector<int32_t> positions, seq_of_row, row_begin{0};
   int64_t max_pages = 1;
   int64_t n_pages = 2;
-  const auto n_pages_needed = [&](const SeqRows& seq) {
+  const auto first_page = [&](const SeqRows& seq) {
+    return window > 0 ? std::max(0, seq.n_past - window + 1) / page_size : 0;
+  };
+  const auto end_page = [&](const SeqRows& seq) {
     return (seq.n_past + seq.n_rows + page_size - 1) / page_size;
   };
   for (const SeqRows& seq : seqs) {
@@ -115,14 +118,9 @@ Batch CaseMaker::batch(std::span<const SeqRows> seqs, int64_t page_size, int32_t
       seq_of_row.push_back(static_cast<int32_t>(row_begin.size()) - 1);
     }
     row_begin.push_back(static_cast<int32_t>(positions.size()));
-    max_pages = std::max(max_pages, n_pages_needed(seq) + 1);
-    n_pages += n_pages_needed(seq);
+    max_pages = std::max(max_pages, end_page(seq) + 1);
+    n_pages += end_page(seq) - first_page(seq);
   }
-
-  std::vector<int32_t> free_pages(static_cast<size_t>(n_pages));
-  std::iota(free_pages.begin(), free_pages.end(), 0);
-  for (size_t i = free_pages.size(); i > 1; --i)
-    std::swap(free_pages[i - 1], free_pages[static_cast<size_t>(next_below(static_cast<int32_t>(i)))]);
 
   const int64_t n_rows = static_cast<int64_t>(positions.size());
   const int64_t n_seqs = static_cast<int64_t>(seqs.size());
@@ -133,15 +131,23 @@ Batch CaseMaker::batch(std::span<const SeqRows> seqs, int64_t page_size, int32_t
               .page_tables = output(Dtype::i32, {n_seqs, max_pages}),  // every bit set is -1
               .rope_tables = integers({n_seqs}, 1),
               .logit_rows = integers({0}, 1)};
+  std::vector<int32_t> free_pages = shuffled(n_pages);
   for (int64_t s = 0; s < n_seqs; ++s) {
     const SeqRows& seq = seqs[static_cast<size_t>(s)];
-    const int64_t first = window > 0 ? std::max(0, seq.n_past - window + 1) / page_size : 0;
-    for (int64_t i = first; i < n_pages_needed(seq); ++i) {
+    for (int64_t i = first_page(seq); i < end_page(seq); ++i) {
       batch.page_tables.i32()[s * max_pages + i] = free_pages.back();
       free_pages.pop_back();
     }
   }
   return batch;
+}
+
+std::vector<int32_t> CaseMaker::shuffled(int64_t n) {
+  std::vector<int32_t> numbers(static_cast<size_t>(n));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  for (size_t i = numbers.size(); i > 1; --i)
+    std::swap(numbers[i - 1], numbers[static_cast<size_t>(next_below(static_cast<int32_t>(i)))]);
+  return numbers;
 }
 
 // Two more than the highest used, so that a page that nobody owns exists.

@@ -43,6 +43,7 @@ class CaseMaker {
   CaseOp finish(Op op) { return {std::move(op), std::move(memory_)}; }
 
  private:
+  std::vector<int32_t> shuffled(int64_t n);  // 0 to n - 1
   Tensor allocate(Dtype dtype, std::initializer_list<int64_t> dims);
   uint64_t next_bits();
   float next_float();

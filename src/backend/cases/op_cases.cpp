@@ -225,22 +225,16 @@ Tensor inverse_frequencies(const RopeCase& rope, CaseMaker& maker) {
   return table;
 }
 
-std::vector<int32_t> n_past_of(const std::vector<SeqRows>& seqs) {
-  std::vector<int32_t> n_past;
-  for (const SeqRows& seq : seqs) n_past.push_back(seq.n_past);
-  return n_past;
-}
-
 void add_rope(Table& table, const KvCase& c, const RopeCase& rope) {
   const std::string name = fmt::format("rope_store_kv {} rotary {}{}{}{}{}", text(c), rope.n_rotary,
                                        rope.pairing == RopePairing::adjacent ? " adjacent" : "",
                                        rope.n_tables == 2 ? " longrope" : "", rope.has_norms ? " norms" : "",
                                        rope.q_scale_beta != 0 ? " q scale" : "");
   table.add(name, [c, rope](CaseMaker& maker) -> Op {
-    Batch batch = maker.batch(c.seqs, c.page_size, 0);
+    Batch batch = maker.batch(c.seqs, c.page_size, 1);  // the pages of earlier positions are not its business
     if (rope.n_tables == 2) batch.rope_tables = maker.integers({batch.n_seqs()}, 2);
     const int64_t n_rows = batch.n_rows();
-    const std::vector<int32_t> n_past = n_past_of(c.seqs);
+    const std::vector<int32_t> n_stored(c.seqs.size(), 0);
     return RopeStoreKv{
         .batch = batch,
         .q = maker.floats({n_rows, c.n_heads, c.head_dim}),
@@ -254,8 +248,8 @@ void add_rope(Table& table, const KvCase& c, const RopeCase& rope) {
         .q_scale_beta = rope.q_scale_beta,
         .q_scale_length = 8,
         .q_scale_offset = 1,
-        .k_pages = maker.pages(batch, n_past, c.dtype, {c.n_kv_heads, c.page_size, c.head_dim}),
-        .v_pages = maker.pages(batch, n_past, c.dtype, {c.n_kv_heads, c.page_size, c.v_head_dim})};
+        .k_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.head_dim}),
+        .v_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.v_head_dim})};
   });
 }
 

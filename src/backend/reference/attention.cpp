@@ -101,12 +101,11 @@ void attend(const PagedAttention& op, const float* q, std::span<const float> k, 
     weights[j] = soft_capped(op.scale * product, op.softcap);
   }
   softmax(weights);
-  for (int64_t i = 0; i < v_head_dim; ++i) {
-    double sum = 0;
-    for (size_t j = 0; j < weights.size(); ++j)
-      sum += weights[j] * v[j * static_cast<size_t>(v_head_dim) + i];
-    out[i] = static_cast<float>(sum);
+  std::vector<double> sums(static_cast<size_t>(v_head_dim));
+  for (size_t j = 0; j < weights.size(); ++j) {
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += weights[j] * double{v[j * sums.size() + i]};
   }
+  for (size_t i = 0; i < sums.size(); ++i) out[i] = static_cast<float>(sums[i]);
 }
 
 // The rows of sequence `seq` for the query heads of key-value head `kv_head`.

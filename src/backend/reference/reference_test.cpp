@@ -1,0 +1,314 @@
+// The oracle against what one can work out by hand. Everything else is tested against the oracle.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "backend/backend.h"
+#include "quant/half.h"
+
+namespace millrace {
+namespace {
+
+using Floats = std::vector<float>;
+using Ints = std::vector<int32_t>;
+
+Tensor view(Floats& values, std::initializer_list<int64_t> dims) { return {values.data(), Dtype::f32, dims}; }
+Tensor view(Ints& values, std::initializer_list<int64_t> dims) { return {values.data(), Dtype::i32, dims}; }
+
+void compute(const Op& op) { make_reference_backend()->run(op); }
+
+// One sequence whose rows are the positions [n_past, n_past + n_rows), in pages of 2 positions: page p of the
+// sequence is page n_pages - 1 - p of the cache.
+struct OneSequence {
+  OneSequence(int32_t n_past, int32_t n_rows, int32_t n_pages)
+      : positions(static_cast<size_t>(n_rows)), zeros(positions.size()), row_begin{0, n_rows} {
+    std::iota(positions.begin(), positions.end(), n_past);
+    for (int32_t page = n_pages; page-- > 0;) pages.push_back(page);
+  }
+  Batch batch() {
+    const int64_t n_rows = static_cast<int64_t>(positions.size());
+    return {.tokens = view(zeros, {n_rows}),
+            .positions = view(positions, {n_rows}),
+            .seq_of_row = view(zeros, {n_rows}),
+            .row_begin = view(row_begin, {2}),
+            .page_tables = view(pages, {1, static_cast<int64_t>(pages.size())}),
+            .rope_tables = view(rope_table, {1}),
+            .logit_rows = view(rope_table, {0})};
+  }
+  Ints positions, zeros, row_begin, pages, rope_table{0};
+};
+
+TEST(Reference, EmbedsAndScales) {
+  Floats table{1, 2, 3, 4, 5, 6}, out(4);
+  Ints tokens{2, 0};
+  compute(
+      Embed{.tokens = view(tokens, {2}), .table = view(table, {3, 2}), .out = view(out, {2, 2}), .scale = 2});
+  EXPECT_EQ(out, (Floats{10, 12, 2, 4}));
+}
+
+TEST(Reference, LinearAddsBiasThenScalesThenCaps) {
+  Floats x{1, 2, 3, -1, 0, 1}, first{1, 0, 0, 1, 1, 1}, second{0, 0, 10}, bias{0.5f, -1}, out(4), other(2);
+  Linear op{.x = view(x, {2, 3}), .n_products = 2, .scale = 2};
+  op.products[0] = {.weight = view(first, {2, 3}), .bias = view(bias, {2}), .out = view(out, {2, 2})};
+  op.products[1] = {.weight = view(second, {1, 3}), .out = view(other, {2, 1})};
+  compute(op);
+  EXPECT_EQ(out, (Floats{3, 10, -1, -2}));
+  EXPECT_EQ(other, (Floats{60, 20}));
+  op.softcap = 5;
+  compute(op);
+  EXPECT_FLOAT_EQ(out[1], 5 * std::tanh(10.0f / 5));
+}
+
+TEST(Reference, LinearDecodesEveryFormat) {
+  const Format& format = format_of(Dtype::q8_0);
+  Floats row(32), x(32, 1), out(1);
+  std::iota(row.begin(), row.end(), -10.0f);
+  std::vector<std::byte> block(static_cast<size_t>(format.block_bytes));
+  format.encode(row.data(), block.data(), 32, {});
+  Linear op{.x = view(x, {1, 32})};
+  op.products[0] = {.weight = {block.data(), Dtype::q8_0, {1, 32}}, .out = view(out, {1, 1})};
+  compute(op);
+  EXPECT_NEAR(out[0], 176, 1);  // the sum of -10 to 21
+}
+
+TEST(Reference, GatesBySiluAndByGelu) {
+  Floats x{2}, gate{1}, up{3}, gate_bias{-1}, up_bias{1}, out(1);
+  LinearGated op{.x = view(x, {1, 1}),
+                 .gate = view(gate, {1, 1}),
+                 .up = view(up, {1, 1}),
+                 .gate_bias = view(gate_bias, {1}),
+                 .up_bias = view(up_bias, {1}),
+                 .out = view(out, {1, 1})};
+  compute(op);
+  EXPECT_FLOAT_EQ(out[0], 7 * 0.7310586f);  // silu(1) = sigmoid(1)
+  op.activation = Activation::gelu_tanh;
+  compute(op);
+  EXPECT_FLOAT_EQ(out[0], 7 * 0.8411920f);  // gelu(1), tanh form
+}
+
+TEST(Reference, NormsRowsAfterAddingToThem) {
+  Floats x{1, 2, 3, 0}, add{2, 2, -3, 0}, weight{1, 2}, out(4);
+  compute(Norm{.x = view(x, {2, 2}),
+               .add = view(add, {2, 2}),
+               .weight = view(weight, {2}),
+               .out = view(out, {2, 2}),
+               .eps = 0.5f});
+  EXPECT_EQ(x, (Floats{3, 4, 0, 0}));
+  EXPECT_FLOAT_EQ(out[0], 3 / std::sqrt(13.0f));  // mean(9, 16) + 0.5
+  EXPECT_FLOAT_EQ(out[1], 8 / std::sqrt(13.0f));
+  EXPECT_EQ(out[2], 0);
+}
+
+TEST(Reference, GathersRows) {
+  Floats x{1, 2, 3, 4}, out(6);
+  Ints rows{1, 1, 0};
+  compute(GatherRows{.x = view(x, {2, 2}), .rows = view(rows, {3}), .out = view(out, {3, 2})});
+  EXPECT_EQ(out, (Floats{3, 4, 3, 4, 1, 2}));
+}
+
+// q of position 1 and k, v of one head, rotated by quarter turns (inv_freq pi / 2) and stored.
+struct RopeCase {
+  explicit RopeCase(RopePairing pairing) {
+    op.batch = sequence.batch();
+    op.q = view(q, {1, 1, 6});
+    op.k = view(k, {1, 1, 6});
+    op.v = view(v, {1, 1, 2});
+    op.rope = {.inv_freq = view(inv_freq, {1, 2}), .pairing = pairing};
+    op.k_pages = view(k_pages, {2, 1, 2, 6});
+    op.v_pages = view(v_pages, {2, 1, 2, 2});
+  }
+  OneSequence sequence{1, 1, 2};
+  Floats q{1, 2, 3, 4, 5, 6}, k{1, 0, 0, 0, 7, 8}, v{9, 10};
+  Floats inv_freq{1.5707964f, 0}, k_pages = Floats(24), v_pages = Floats(8);
+  RopeStoreKv op;
+};
+
+void expect_near(const Floats& actual, const Floats& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5f) << "element " << i;
+}
+
+TEST(Reference, RotatesPairsAndStoresKeys) {
+  RopeCase split(RopePairing::half_split);  // pairs (0, 2) and (1, 3); 4 and 5 stay
+  compute(split.op);
+  expect_near(split.q, {-3, 2, 1, 4, 5, 6});
+  expect_near(split.k, {0, 0, 1, 0, 7, 8});
+  // Position 1 is slot 1 of page 1.
+  EXPECT_EQ(Floats(split.k_pages.begin() + 18, split.k_pages.end()), split.k);
+  EXPECT_EQ(split.v_pages, (Floats{0, 0, 0, 0, 0, 0, 9, 10}));
+  EXPECT_TRUE(std::all_of(split.k_pages.begin(), split.k_pages.begin() + 18, [](float x) { return x == 0; }));
+
+  RopeCase adjacent(RopePairing::adjacent);  // pairs (0, 1) and (2, 3)
+  compute(adjacent.op);
+  expect_near(adjacent.q, {-2, 1, 3, 4, 5, 6});
+  expect_near(adjacent.k, {0, 1, 0, 0, 7, 8});
+}
+
+TEST(Reference, ScalesRotationsAndQueries) {
+  RopeCase magnified(RopePairing::adjacent);
+  magnified.op.rope.magnitude[0] = 2;
+  compute(magnified.op);
+  expect_near(magnified.q, {-4, 2, 6, 8, 5, 6});
+
+  RopeCase scaled(RopePairing::adjacent);
+  scaled.op.rope.inv_freq = {};
+  scaled.op.q_scale_beta = 0.5f;
+  scaled.op.q_scale_length = 2;
+  scaled.op.q_scale_offset = 3;  // floor((1 + 3) / 2) = 2
+  compute(scaled.op);
+  EXPECT_FLOAT_EQ(scaled.q[0], 1 + 0.5f * std::log(3.0f));
+  EXPECT_EQ(scaled.k[0], 1);
+
+  RopeCase normed(RopePairing::adjacent);
+  Floats weight{1, 1, 1, 1, 1, 2};
+  normed.op.q_norm = view(weight, {6});
+  normed.op.norm_eps = 0;
+  compute(normed.op);
+  const float rms = std::sqrt(91.0f / 6);
+  expect_near(normed.q, {-2 / rms, 1 / rms, 3 / rms, 4 / rms, 5 / rms, 12 / rms});
+  expect_near(normed.k, {0, 1, 0, 0, 7, 8});
+}
+
+// An angle of 3 million radians must not lose its fraction.
+TEST(Reference, RotatesFarPositionsExactly) {
+  RopeCase far(RopePairing::adjacent);
+  far.inv_freq = {1, 0};
+  far.sequence.positions[0] = 3000001;
+  far.sequence.pages.assign(1500001, 0);
+  far.op.batch = far.sequence.batch();
+  compute(far.op);
+  EXPECT_FLOAT_EQ(far.q[0], static_cast<float>(std::cos(3000001.0) - 2 * std::sin(3000001.0)));
+}
+
+TEST(Reference, RoundsKeysWhenItStoresThem) {
+  RopeCase half(RopePairing::adjacent);
+  half.op.rope.inv_freq = {};
+  half.k[0] = 1.0005f;
+  std::vector<uint16_t> k_pages(24), v_pages(8);
+  half.op.k_pages = Tensor(k_pages.data(), Dtype::f16, {2, 1, 2, 6});
+  half.op.v_pages = Tensor(v_pages.data(), Dtype::f16, {2, 1, 2, 2});
+  compute(half.op);
+  EXPECT_EQ(half.k[0], 1.0005f);
+  EXPECT_EQ(k_pages[18], f16_of_float(1.0005f));
+  EXPECT_EQ(v_pages[7], f16_of_float(10));
+}
+
+// Keys are zero, so that every visible position weighs the same: out is the mean of the visible values, which
+// are 0, 1, 2, ... by position.
+struct MeanCase {
+  MeanCase() {
+    for (size_t position = 0; position < 6; ++position)
+      v_pages[2 * static_cast<size_t>(sequence.pages[position / 2]) + position % 2] =
+          static_cast<float>(position);
+    op = {.batch = sequence.batch(),
+          .q = view(q, {2, 1, 1}),
+          .k_pages = view(k_pages, {3, 1, 2, 1}),
+          .v_pages = view(v_pages, {3, 1, 2, 1}),
+          .out = view(out, {2, 1, 1})};
+  }
+  OneSequence sequence{3, 2, 3};
+  Floats q{1, 1}, k_pages = Floats(6), v_pages = Floats(6), out = Floats(2);
+  PagedAttention op;
+};
+
+TEST(Reference, AttendsToThePastAndNotBeyondTheWindow) {
+  MeanCase mean;
+  compute(mean.op);
+  expect_near(mean.out, {1.5f, 2});  // positions 0 to 3, and 0 to 4
+  mean.op.window = 2;
+  compute(mean.op);
+  expect_near(mean.out, {2.5f, 3.5f});
+  mean.op.window = 1;
+  compute(mean.op);
+  expect_near(mean.out, {3, 4});
+}
+
+TEST(Reference, WeighsByScaledAndCappedScores) {
+  MeanCase mean;
+  mean.k_pages[2 * static_cast<size_t>(mean.sequence.pages[1]) + 1] = 8;  // position 3
+  mean.op.scale = 0.5f;
+  compute(mean.op);
+  const float e = std::exp(4.0f);
+  EXPECT_FLOAT_EQ(mean.out[0], (3 + 3 * e) / (3 + e));
+  mean.op.softcap = 2;
+  compute(mean.op);
+  const float capped = std::exp(2 * std::tanh(2.0f));
+  EXPECT_FLOAT_EQ(mean.out[0], (3 + 3 * capped) / (3 + capped));
+}
+
+TEST(Reference, SharesKeyValueHeads) {
+  OneSequence sequence(0, 1, 1);
+  Floats q(4), k_pages(4), v_pages{5, 0, 7, 0}, out(4);
+  compute(PagedAttention{.batch = sequence.batch(),
+                         .q = view(q, {1, 4, 1}),
+                         .k_pages = view(k_pages, {1, 2, 2, 1}),
+                         .v_pages = view(v_pages, {1, 2, 2, 1}),
+                         .out = view(out, {1, 4, 1})});
+  EXPECT_EQ(out, (Floats{5, 5, 7, 7}));
+}
+
+// Four experts whose logits for x = 1 are the weights themselves.
+struct RouteCase {
+  Floats x{1}, weight{0, std::log(3.0f), std::log(2.0f), std::log(3.0f)}, bias{5, 0, 0, 0},
+      weights = Floats(2);
+  Ints experts = Ints(2);
+  Route op{.x = view(x, {1, 1}),
+           .weight = view(weight, {4, 1}),
+           .experts = view(experts, {1, 2}),
+           .weights = view(weights, {1, 2})};
+};
+
+TEST(Reference, RoutesToTheLargestAndBreaksTiesByIndex) {
+  RouteCase softmax;
+  softmax.op.renormalise = false;
+  compute(softmax.op);
+  EXPECT_EQ(softmax.experts, (Ints{1, 3}));
+  expect_near(softmax.weights, {3 / 9.0f, 3 / 9.0f});
+  softmax.op.renormalise = true;
+  softmax.op.scale = 3;
+  compute(softmax.op);
+  expect_near(softmax.weights, {1.5f, 1.5f});
+}
+
+TEST(Reference, BiasChoosesButDoesNotWeigh) {
+  RouteCase sigmoid;
+  sigmoid.op.score = RouteScore::sigmoid;
+  sigmoid.op.select_bias = view(sigmoid.bias, {4});
+  sigmoid.op.renormalise = false;
+  compute(sigmoid.op);
+  EXPECT_EQ(sigmoid.experts, (Ints{0, 1}));
+  expect_near(sigmoid.weights, {0.5f, 0.75f});
+}
+
+TEST(Reference, ExpertsComputeTheirRows) {
+  Floats x{1, 2}, gate{1, 10, 100}, up{1, 2, 3}, out(4);
+  Ints experts{2, 0, 1, 1};
+  compute(MoeGated{.x = view(x, {2, 1}),
+                   .experts = view(experts, {2, 2}),
+                   .gate = view(gate, {3, 1, 1}),
+                   .up = view(up, {3, 1, 1}),
+                   .out = view(out, {2, 2, 1})});
+  expect_near(out, {300, 0.7310586f, 80, 80});
+
+  Floats down{1, -1, 2, -2, 3, -3}, weights{0.5f, 2, 1, 1}, sums(4);
+  Floats hidden{10, 20, 30, 40};
+  compute(MoeDown{.x = view(hidden, {2, 2, 1}),
+                  .experts = view(experts, {2, 2}),
+                  .weights = view(weights, {2, 2}),
+                  .down = view(down, {3, 2, 1}),
+                  .out = view(sums, {2, 2})});
+  EXPECT_EQ(sums, (Floats{55, -55, 140, -140}));
+}
+
+TEST(ReferenceDeathTest, NamesTheOperandOfAnotherShape) {
+  Floats x{1, 2}, weight{1}, out(2);
+  const Norm op{.x = view(x, {1, 2}), .weight = view(weight, {1}), .out = view(out, {1, 2})};
+  EXPECT_DEATH(compute(op), "operand weight should have the shape \\(2\\).*norm x \\(1, 2\\) F32");
+}
+
+}  // namespace
+}  // namespace millrace
