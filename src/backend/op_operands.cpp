@@ -1,5 +1,8 @@
 #include "backend/op_operands.h"
 
+#include <array>
+#include <utility>
+
 namespace millrace {
 namespace {
 
@@ -90,7 +93,16 @@ Operands list(GatherRows& op) {
   return {{"x", &op.x, kRead, kWhole}, {"rows", &op.rows, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
 }
 
+template <size_t... kIndex>
+constexpr std::array<std::string_view, kNOps> names(std::index_sequence<kIndex...>) {
+  return {std::variant_alternative_t<kIndex, Op>::kName...};
+}
+
 }  // namespace
+
+std::string_view name_of_op(size_t index) { return names(std::make_index_sequence<kNOps>())[index]; }
+
+std::string_view name_of(const Op& op) { return name_of_op(op.index()); }
 
 std::vector<Operand> operands_of(Op& op) {
   Operands operands = std::visit([](auto& each) { return list(each); }, op);
@@ -105,10 +117,6 @@ Batch* batch_of(Op& op) {
 }
 
 const Batch* batch_of(const Op& op) { return batch_of(const_cast<Op&>(op)); }
-
-std::string_view name_of(const Op& op) {
-  return std::visit([](const auto& each) { return each.kName; }, op);
-}
 
 std::string describe(const Op& op) {
   Op copy = op;

@@ -10,8 +10,9 @@
 
 namespace millrace {
 
-enum class Access { read, write, update };  // update: read, then written
-enum class Extent { rows, whole };          // rows: entry r of the first dimension belongs to row r of the op
+// update: read, then written. A whole operand that is updated is written in some places and keeps the others.
+enum class Access { read, write, update };
+enum class Extent { rows, whole };  // rows: entry r of the first dimension belongs to row r of the op
 
 struct Operand {
   std::string_view name;
@@ -30,6 +31,9 @@ const Batch* batch_of(const Op& op);
 Batch* batch_of(Op& op);
 
 std::string_view name_of(const Op& op);
+inline constexpr size_t kNOps = std::variant_size_v<Op>;
+// The name of the op that is number `index` in the variant.
+std::string_view name_of_op(size_t index);
 // "linear x (3, 64) F32, weight (32, 64) Q4_0, out (3, 32) F32", for messages.
 std::string describe(const Op& op);
 

@@ -1,0 +1,136 @@
+#include "backend/op_cost.h"
+
+#include <algorithm>
+#include <set>
+
+#include "backend/op_operands.h"
+
+namespace millrace {
+namespace {
+
+// --- what attention sees -------------------------------------------------------------------------------
+
+struct Visible {
+  int64_t n_positions = 0;  // keys to read, summed over sequences
+  int64_t n_pairs = 0;      // row and position, summed over rows
+};
+
+Visible most_visible(const PagedAttention& op) {
+  const int64_t n_rows = op.batch.n_rows();
+  const int64_t n_held = op.batch.page_tables.dim(1) * op.k_pages.dim(2);
+  const int64_t n_seen = op.window > 0 ? std::min<int64_t>(n_held, op.window) : n_held;
+  const int64_t n_read = op.window > 0 ? std::min<int64_t>(n_held, op.window + n_rows - 1) : n_held;
+  return {.n_positions = op.batch.n_seqs() * n_read, .n_pairs = n_rows * n_seen};
+}
+
+Visible visible(const PagedAttention& op, Elements elements) {
+  if (elements == Elements::unknown) return most_visible(op);
+  const int32_t* positions = op.batch.positions.i32();
+  const int32_t* row_begin = op.batch.row_begin.i32();
+  const auto n_seen = [&](int64_t position) {
+    return op.window > 0 ? std::min<int64_t>(position + 1, op.window) : position + 1;
+  };
+  Visible visible;
+  for (int64_t s = 0; s < op.batch.n_seqs(); ++s) {
+    if (row_begin[s] == row_begin[s + 1]) continue;
+    const int64_t first = positions[row_begin[s]];
+    const int64_t last = positions[row_begin[s + 1] - 1];
+    visible.n_positions += last - first + n_seen(first);
+    for (int32_t r = row_begin[s]; r < row_begin[s + 1]; ++r) visible.n_pairs += n_seen(positions[r]);
+  }
+  return visible;
+}
+
+int64_t n_experts_used(const Tensor& experts, int64_t n_experts, Elements elements) {
+  if (elements == Elements::unknown) return std::min(n_experts, experts.n_elems());
+  return static_cast<int64_t>(std::set<int32_t>(experts.i32(), experts.i32() + experts.n_elems()).size());
+}
+
+// --- bytes of an operand that the op touches -----------------------------------------------------------
+
+template <class AnyOp>
+int64_t touched_bytes(const AnyOp&, const Tensor& operand, Elements) {
+  return operand.n_bytes();
+}
+
+int64_t touched_bytes(const Embed& op, const Tensor& operand, Elements) {
+  return &operand == &op.table ? op.out.dim(0) * operand.row_bytes() : operand.n_bytes();
+}
+
+int64_t touched_bytes(const GatherRows& op, const Tensor& operand, Elements) {
+  return &operand == &op.x ? op.out.n_bytes() : operand.n_bytes();
+}
+
+int64_t touched_bytes(const RopeStoreKv& op, const Tensor& operand, Elements) {
+  const bool is_page = &operand == &op.k_pages || &operand == &op.v_pages;
+  return is_page ? op.batch.n_rows() * operand.dim(1) * operand.row_bytes() : operand.n_bytes();
+}
+
+int64_t touched_bytes(const PagedAttention& op, const Tensor& operand, Elements elements) {
+  const bool is_page = &operand == &op.k_pages || &operand == &op.v_pages;
+  if (!is_page) return operand.n_bytes();
+  return visible(op, elements).n_positions * operand.dim(1) * operand.row_bytes();
+}
+
+int64_t used_bytes(const Tensor& weight, const Tensor& experts, Elements elements) {
+  const int64_t n_experts = weight.dim(0);
+  return weight.n_bytes() / n_experts * n_experts_used(experts, n_experts, elements);
+}
+
+int64_t touched_bytes(const MoeGated& op, const Tensor& operand, Elements elements) {
+  const bool is_weight = &operand == &op.gate || &operand == &op.up;
+  return is_weight ? used_bytes(operand, op.experts, elements) : operand.n_bytes();
+}
+
+int64_t touched_bytes(const MoeDown& op, const Tensor& operand, Elements elements) {
+  return &operand == &op.down ? used_bytes(operand, op.experts, elements) : operand.n_bytes();
+}
+
+// --- arithmetic ----------------------------------------------------------------------------------------
+
+template <class AnyOp>
+int64_t flops(const AnyOp&, Elements) {
+  return 0;
+}
+
+int64_t flops(const Linear& op, Elements) {
+  int64_t n = 0;
+  for (int i = 0; i < op.n_products; ++i) n += 2 * op.products[i].out.n_elems() * op.x.n_cols();
+  return n;
+}
+
+int64_t flops(const LinearGated& op, Elements) { return 4 * op.out.n_elems() * op.x.n_cols(); }
+int64_t flops(const Route& op, Elements) { return 2 * op.x.n_elems() * op.weight.dim(0); }
+int64_t flops(const MoeGated& op, Elements) { return 4 * op.out.n_elems() * op.x.n_cols(); }
+int64_t flops(const MoeDown& op, Elements) { return 2 * op.x.n_elems() * op.out.n_cols(); }
+
+int64_t flops(const PagedAttention& op, Elements elements) {
+  return 2 * visible(op, elements).n_pairs * op.q.dim(1) * (op.q.dim(2) + op.out.dim(2));
+}
+
+}  // namespace
+
+OpCost& OpCost::operator+=(const OpCost& other) {
+  read_bytes += other.read_bytes;
+  written_bytes += other.written_bytes;
+  flops += other.flops;
+  return *this;
+}
+
+OpCost cost_of(const Op& op, Elements elements) {
+  Op copy = op;  // operands_of points into it
+  return std::visit(
+      [&](const auto& each) {
+        OpCost cost{.flops = flops(each, elements)};
+        for (const Operand& operand : operands_of(copy)) {
+          const int64_t n_bytes = touched_bytes(each, *operand.tensor, elements);
+          const bool is_written_in_part = operand.access == Access::update && operand.extent == Extent::whole;
+          if (operand.access != Access::write && !is_written_in_part) cost.read_bytes += n_bytes;
+          if (operand.is_written()) cost.written_bytes += n_bytes;
+        }
+        return cost;
+      },
+      copy);
+}
+
+}  // namespace millrace
