@@ -5,7 +5,8 @@
 #   x_test.cpp      a test program of its own
 set(MILLRACE_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(MILLRACE_AVX512_FLAGS ${MILLRACE_AVX2_FLAGS} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl
-    -mavx512vnni -mavx512bf16 -mavx512vbmi -mprefer-vector-width=512)
+    -mavx512vnni -mavx512bf16 -mavx512vbmi -mprefer-vector-width=512
+    -Wno-uninitialized)  # g++ 12 sees its own intrinsics use _mm512_undefined (GCC bug 105593)
 
 function(millrace_floor name)
   cmake_parse_arguments(FLOOR "" "" "ON;LIBS" ${ARGN})

@@ -1,0 +1,70 @@
+#include "backend/cpu/cpu.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "backend/cpu/compute.h"
+#include "backend/op_shapes.h"
+
+namespace millrace {
+namespace {
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const cpu::Kernels& kernels, int n_threads) : context_(kernels, n_threads) {}
+
+  std::string_view name() const override { return "cpu"; }
+  void run(const Op& op) override {
+    check_shapes(op);
+    std::visit([this](const auto& each) { cpu::compute(context_, each); }, op);
+  }
+
+ private:
+  cpu::Context context_;
+};
+
+struct InstructionSet {
+  std::string_view name;
+  const cpu::Kernels& (*kernels)();
+};
+
+std::vector<InstructionSet> instruction_sets() {
+  std::vector<InstructionSet> sets;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni")) {
+    sets.push_back({"avx512", cpu::avx512_kernels});
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    sets.push_back({"avx2", cpu::avx2_kernels});
+  }
+#endif
+  sets.push_back({"scalar", cpu::scalar_kernels});
+  return sets;
+}
+
+}  // namespace
+
+std::span<const std::string_view> cpu_instruction_sets() {
+  static const std::vector<std::string_view> names = [] {
+    std::vector<std::string_view> out;
+    for (const InstructionSet& set : instruction_sets()) out.push_back(set.name);
+    return out;
+  }();
+  return names;
+}
+
+std::unique_ptr<Backend> make_cpu_backend(int n_threads, std::string_view instruction_set) {
+  if (n_threads < 1) fail(ErrorKind::usage, "{} threads, expected at least 1", n_threads);
+  const std::vector<InstructionSet> sets = instruction_sets();
+  const auto set = std::ranges::find(sets, instruction_set, &InstructionSet::name);
+  if (set == sets.end()) fail(ErrorKind::usage, "this machine has no {}", printable(instruction_set));
+  return std::make_unique<CpuBackend>(set->kernels(), n_threads);
+}
+
+std::unique_ptr<Backend> make_cpu_backend(int n_threads) {
+  return make_cpu_backend(n_threads, cpu_instruction_sets().front());
+}
+
+}  // namespace millrace

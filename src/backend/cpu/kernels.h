@@ -1,0 +1,134 @@
+// What an instruction set offers the backend: a table of functions, filled once per set by kernels_*.cpp from
+// the same text. Plain data only: this header is read by files compiled for AVX-512, and an inline function
+// that the linker took from there would crash an older machine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace millrace::cpu {
+
+// One row of activations in int8 blocks of 32, the partner of the formats with a float scale per block.
+struct InputScale32 {
+  float scale;
+  int32_t sum;       // of the block's int8 values
+  float scaled_sum;  // scale * sum, what a block's minimum is multiplied by
+};
+
+// The same in blocks of 256, the partner of the formats whose blocks carry integer scales inside.
+struct InputScale256 {
+  float scale;
+  int16_t sums16[16];  // of each 16 int8 values
+  int16_t sums32[8];   // of each 32
+};
+
+// Which view of the activations a weight format is multiplied with.
+enum class InputKind { f32, int8_32, int8_256 };
+
+// The activations of one op; only the views that its weights need are filled.
+struct Inputs {
+  int64_t n_in;
+  const float* f32;               // (n_rows, n_in)
+  const int8_t* int8_32;          // (n_rows, n_in)
+  const InputScale32* scale32;    // (n_rows, n_in / 32)
+  const int8_t* int8_256;         // (n_rows, n_in)
+  const InputScale256* scale256;  // (n_rows, n_in / 256)
+};
+
+inline constexpr int kMaxLanes = 16;
+inline constexpr int kStripGroups = 2;
+inline constexpr int kMaxStrip = kMaxLanes * kStripGroups;
+
+// A strip of weight rows times columns of activations. Rows come in groups of Kernels::n_lanes.
+struct StripProduct {
+  const std::byte* groups[kStripGroups];  // first row of each group
+  int n_groups;
+  int64_t row_bytes;
+  const Inputs* inputs;
+  const int32_t* columns;  // (n_columns) rows of the inputs
+  int n_columns;
+  std::byte* panel;  // scratch, Matmul::panel_bytes(n_in)
+  float* out;        // (n_columns, n_groups * n_lanes)
+};
+
+struct Matmul {
+  InputKind input;
+  // Every sum is accumulated in the order of the row, whatever n_columns and n_groups.
+  void (*multiply)(const StripProduct& product);
+  int64_t (*panel_bytes)(int64_t n_in);
+};
+
+struct NormRow {
+  const float* x;
+  const float* weight;
+  float* out;
+  int64_t n;
+  float eps;
+};
+
+// One block of keys and values against some queries; see text/attention.inl.
+struct AttentionBlock {
+  int head_dim;
+  int v_head_dim;
+  int n_positions;                 // of the block that are read, at most kBlockPositions
+  const std::byte* const* k_rows;  // (n_positions)
+  const std::byte* const* v_rows;  // (n_positions)
+  int n_queries;
+  const float* const* queries;  // (n_queries) of head_dim
+  const int32_t* begin;         // (n_queries) visible positions [begin, end) of the block
+  const int32_t* end;
+  float scale;
+  float softcap;
+  float* k_panel;  // scratch: kBlockPositions * head_dim
+  float* v_panel;  // scratch: kBlockPositions * v_head_dim
+  float* scores;   // scratch: n_queries * kBlockPositions
+  float* max;      // results (n_queries); only where begin < end
+  float* sum;
+  float* out;  // (n_queries, v_head_dim) not divided by the sum
+};
+
+// Joins the result of a later block into that of the earlier ones.
+struct AttentionJoin {
+  float* max;
+  float* sum;
+  float* out;
+  float block_max;
+  float block_sum;
+  const float* block_out;
+  int v_head_dim;
+};
+
+// Positions of one block of attention: the same as ops.h says.
+inline constexpr int kBlockPositions = 256;
+
+inline constexpr int kNElementTypes = 3;  // f32, f16, bf16: the order of Dtype
+
+struct Kernels {
+  const char* name;
+  int n_lanes;  // rows of a group
+
+  Matmul matmul[17];  // by Dtype; `multiply` is nullptr for int32
+
+  void (*quantize32)(const float* x, int64_t n, int8_t* q, InputScale32* scales);
+  void (*quantize256)(const float* x, int64_t n, int8_t* q, InputScale256* scales);
+
+  void (*norm)(const NormRow& row);
+  void (*add)(float* x, const float* y, int64_t n);                         // x += y
+  void (*scale)(float* x, float by, int64_t n);                             // x *= by
+  void (*weighted_add)(float* x, const float* y, float weight, int64_t n);  // x = fma(weight, y, x)
+  void (*softcap)(float* x, float cap, int64_t n);                          // x = cap * tanh(x / cap)
+  void (*silu_mul)(const float* gate, const float* up, float* out, int64_t n);
+  void (*gelu_mul)(const float* gate, const float* up, float* out, int64_t n);
+  void (*exp)(float* x, int64_t n);
+  void (*rotate_halves)(float* x, const float* cos, const float* sin, int64_t n_pairs);
+  void (*store[kNElementTypes])(const float* x, std::byte* out, int64_t n);
+
+  void (*attend[kNElementTypes])(const AttentionBlock& block);  // by the type of the pages
+  void (*join)(const AttentionJoin& join);
+};
+
+const Kernels& scalar_kernels();
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+
+}  // namespace millrace::cpu

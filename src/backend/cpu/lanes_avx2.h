@@ -1,0 +1,243 @@
+// Vectors of AVX2 with FMA and F16C, for the kernel text in text/. Include only from kernels_avx2.cpp.
+// lanes_avx512.h says what the functions mean. Bytes hold 32 weights of one row; vector v is row v.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace millrace::cpu {
+namespace {
+
+constexpr int kLanes = 8;
+constexpr int kByteVectors = 8;
+constexpr int kTileGroups = 1;
+constexpr int kTileColumns = 4;
+// Signed weights stay signed: vpmaddubsw would saturate on larger unsigned ones.
+constexpr int kWideOffset = 0;
+
+using Floats = __m256;
+using Ints = __m256i;
+using Bytes = __m256i;
+
+inline Floats zeros() { return _mm256_setzero_ps(); }
+inline Floats splat(float x) { return _mm256_set1_ps(x); }
+inline Floats load(const float* p) { return _mm256_loadu_ps(p); }
+inline void store(float* p, Floats x) { _mm256_storeu_ps(p, x); }
+inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+inline Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
+inline Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+inline Floats div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
+inline Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+inline Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+inline Floats abs(Floats a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+inline Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+inline Floats fnma(Floats a, Floats b, Floats c) { return _mm256_fnmadd_ps(a, b, c); }
+inline Floats round(Floats a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Floats select_less(Floats a, Floats b, Floats then, Floats otherwise) {
+  return _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+inline Floats copy_sign(Floats magnitude, Floats sign) {
+  const __m256 mask = _mm256_set1_ps(-0.0f);
+  return _mm256_or_ps(_mm256_and_ps(mask, sign), _mm256_andnot_ps(mask, magnitude));
+}
+inline Floats scale_by_power(Floats x, Floats n) {
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
+}
+inline float sum_of(Floats a) {
+  const __m128 a4 = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  const __m128 a2 = _mm_add_ps(a4, _mm_movehl_ps(a4, a4));
+  return _mm_cvtss_f32(_mm_add_ss(a2, _mm_movehdup_ps(a2)));
+}
+inline float max_of(Floats a) {
+  const __m128 a4 = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  const __m128 a2 = _mm_max_ps(a4, _mm_movehl_ps(a4, a4));
+  return _mm_cvtss_f32(_mm_max_ss(a2, _mm_movehdup_ps(a2)));
+}
+
+inline Floats load_f16(const uint8_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline Floats load_bf16(const uint8_t* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+inline void store_f16(uint8_t* p, Floats x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline void store_bf16(uint8_t* p, Floats x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded =
+      _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(64));
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  const __m256i out = _mm256_blendv_epi8(rounded, quiet, is_nan);
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(out, out), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+
+inline Ints splat(int32_t x) { return _mm256_set1_epi32(x); }
+inline Ints load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline void store(int32_t* p, Ints x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+inline Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+inline Ints sub(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
+inline Ints mul(Ints a, Ints b) { return _mm256_mullo_epi32(a, b); }
+inline Ints bit_and(Ints a, Ints b) { return _mm256_and_si256(a, b); }
+inline Ints bit_or(Ints a, Ints b) { return _mm256_or_si256(a, b); }
+inline Ints shift_left(Ints a, int n) { return _mm256_slli_epi32(a, n); }
+inline Ints shift_right(Ints a, int n) { return _mm256_srli_epi32(a, n); }
+inline Ints shift_right_signed(Ints a, int n) { return _mm256_srai_epi32(a, n); }
+inline Floats to_float(Ints a) { return _mm256_cvtepi32_ps(a); }
+inline Floats bits_to_float(Ints a) { return _mm256_castsi256_ps(a); }
+// The lower 16 bits of each lane.
+inline __m128i narrow16(Ints a) {
+  const __m256i low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
+  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08));
+}
+inline void store_int8(int8_t* p, Floats x) {
+  const __m128i words = narrow16(_mm256_cvtps_epi32(x));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+inline Floats f16_to_float(Ints a) { return _mm256_cvtph_ps(narrow16(a)); }
+
+inline Bytes repeat32(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline Bytes load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline Bytes repeat4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return _mm256_set1_epi32(four);
+}
+inline Ints repeat_pair(const int16_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, 4);
+  return _mm256_set1_epi32(pair);
+}
+
+struct Rows {
+  const uint8_t* p;
+  int64_t stride;
+};
+
+inline Bytes load32(Rows rows, int v, int at) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows.p + v * rows.stride + at));
+}
+inline Bytes load16_twice(Rows rows, int v, int at) {
+  return _mm256_broadcastsi128_si256(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows.p + v * rows.stride + at)));
+}
+inline Bytes spread_bits(Rows rows, int v, int at, int value) {
+  int32_t bits;
+  __builtin_memcpy(&bits, rows.p + v * rows.stride + at, 4);
+  const __m256i bytes =
+      _mm256_shuffle_epi8(_mm256_set1_epi32(bits),
+                          _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0));
+  const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
+  const __m256i is_set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+  return _mm256_and_si256(is_set, _mm256_set1_epi8(static_cast<char>(value)));
+}
+inline Bytes nibbles(Bytes x) {
+  return _mm256_and_si256(_mm256_srlv_epi64(x, _mm256_set_epi64x(4, 4, 0, 0)), _mm256_set1_epi8(15));
+}
+inline Bytes shift_mask(Bytes x, int n, int mask) {
+  const __m256i shifted = n >= 0 ? _mm256_srli_epi16(x, n) : _mm256_slli_epi16(x, -n);
+  return _mm256_and_si256(shifted, _mm256_set1_epi8(static_cast<char>(mask)));
+}
+inline Bytes join_bits(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+inline Bytes widen_signed(Bytes x) { return x; }
+inline Bytes lookup_signed(const int8_t* table, Bytes x) {
+  const __m128i row = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(row), x);
+}
+
+// Weights up to 127 go in as they are; wide ones are signed, and lend their sign to the activations.
+template <bool kIsWide>
+inline Ints dot(Ints acc, Bytes weights, Bytes x) {
+  const __m256i pairs = kIsWide ? _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights))
+                                : _mm256_maddubs_epi16(weights, x);
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline Ints dot_pairs(Ints acc, Ints a, Ints b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+
+struct Halves {
+  Ints low;
+  Ints high;
+};
+inline Ints sum_quarters(Ints a, Ints b, Ints c, Ints d) {
+  const Ints ab = add(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+  const Ints cd = add(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+  return add(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+}
+inline Ints low_halves(Ints a, Ints b) { return _mm256_permute2x128_si256(a, b, 0x20); }
+inline Ints high_halves(Ints a, Ints b) { return _mm256_permute2x128_si256(a, b, 0x31); }
+inline Halves half_sums(const Ints* d) {
+  const Ints a = sum_quarters(d[0], d[1], d[2], d[3]), b = sum_quarters(d[4], d[5], d[6], d[7]);
+  return {low_halves(a, b), high_halves(a, b)};
+}
+inline Ints sums(const Ints* d) {
+  const Halves halves = half_sums(d);
+  return add(halves.low, halves.high);
+}
+
+inline void transpose_quarters(Ints a, Ints b, Ints c, Ints d, Ints* out) {
+  const Ints ab_low = _mm256_unpacklo_epi32(a, b), ab_high = _mm256_unpackhi_epi32(a, b);
+  const Ints cd_low = _mm256_unpacklo_epi32(c, d), cd_high = _mm256_unpackhi_epi32(c, d);
+  out[0] = _mm256_unpacklo_epi64(ab_low, cd_low);
+  out[1] = _mm256_unpackhi_epi64(ab_low, cd_low);
+  out[2] = _mm256_unpacklo_epi64(ab_high, cd_high);
+  out[3] = _mm256_unpackhi_epi64(ab_high, cd_high);
+}
+inline void transpose8(const Ints* rows, Ints* out) {
+  Ints t[8];
+  transpose_quarters(rows[0], rows[1], rows[2], rows[3], t);
+  transpose_quarters(rows[4], rows[5], rows[6], rows[7], t + 4);
+  for (int k = 0; k < 4; ++k) {
+    out[k] = low_halves(t[k], t[4 + k]);
+    out[4 + k] = high_halves(t[k], t[4 + k]);
+  }
+}
+inline void transpose(const Bytes* w, uint8_t* out) {
+  Ints lines[8];
+  transpose8(w, lines);
+  for (int k = 0; k < 8; ++k) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * k), lines[k]);
+}
+
+inline Ints two_rows(Rows rows, int r, int at) {  // rows r and r + 4, 16 bytes each
+  const auto row = [&](int i) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows.p + i * rows.stride + at));
+  };
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(row(r)), row(r + 4), 1);
+}
+inline void gather16(Rows rows, int at, Ints* out) {
+  transpose_quarters(two_rows(rows, 0, at), two_rows(rows, 1, at), two_rows(rows, 2, at),
+                     two_rows(rows, 3, at), out);
+}
+template <class T>
+inline int32_t value_at(Rows rows, int r, int at) {
+  T value;
+  __builtin_memcpy(&value, rows.p + r * rows.stride + at, sizeof value);
+  return static_cast<int32_t>(value);
+}
+template <class T>
+inline Ints gather(Rows rows, int at) {
+  return _mm256_setr_epi32(value_at<T>(rows, 0, at), value_at<T>(rows, 1, at), value_at<T>(rows, 2, at),
+                           value_at<T>(rows, 3, at), value_at<T>(rows, 4, at), value_at<T>(rows, 5, at),
+                           value_at<T>(rows, 6, at), value_at<T>(rows, 7, at));
+}
+inline Floats gather_f16(Rows rows, int at) {
+  const auto bits = [&](int r) { return static_cast<short>(value_at<uint16_t>(rows, r, at)); };
+  return _mm256_cvtph_ps(
+      _mm_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)));
+}
+
+inline void transpose(const Floats* rows, float* out, int64_t out_stride) {
+  Ints in[8], lines[8];
+  for (int i = 0; i < 8; ++i) in[i] = _mm256_castps_si256(rows[i]);
+  transpose8(in, lines);
+  for (int i = 0; i < 8; ++i) store(out + i * out_stride, _mm256_castsi256_ps(lines[i]));
+}
+
+}  // namespace
+}  // namespace millrace::cpu

@@ -1,0 +1,276 @@
+// Vectors of AVX-512 with VNNI, for the kernel text in text/. Include only from kernels_avx512.cpp.
+//
+// Bytes hold 32 weights of two rows; kByteVectors of them hold 32 weights of each of kLanes rows. Vector v
+// holds the rows 8 (v & 1) + v / 2 and that plus 4: so sums() and transpose() come out in the order of rows.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace millrace::cpu {
+namespace {
+
+constexpr int kLanes = 16;
+constexpr int kByteVectors = 8;
+constexpr int kTileGroups = 2;
+constexpr int kTileColumns = 6;
+// Signed weights are stored with this added, because dot() wants them unsigned.
+constexpr int kWideOffset = 128;
+
+using Floats = __m512;
+using Ints = __m512i;
+using Bytes = __m512i;
+
+inline Floats zeros() { return _mm512_setzero_ps(); }
+inline Floats splat(float x) { return _mm512_set1_ps(x); }
+inline Floats load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
+inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+inline Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+inline Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+inline Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+inline Floats abs(Floats a) { return _mm512_abs_ps(a); }
+inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
+inline Floats fnma(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
+inline Floats round(Floats a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+inline Floats select_less(Floats a, Floats b, Floats then, Floats otherwise) {  // a < b ? then : otherwise
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), otherwise, then);
+}
+inline Floats copy_sign(Floats magnitude, Floats sign) {
+  const __m512i mask = _mm512_set1_epi32(static_cast<int>(0x80000000u));
+  return _mm512_castsi512_ps(
+      _mm512_ternarylogic_epi32(mask, _mm512_castps_si512(sign), _mm512_castps_si512(magnitude), 0xca));
+}
+// x * 2^n for a whole n in [-126, 127].
+inline Floats scale_by_power(Floats x, Floats n) {
+  return _mm512_castsi512_ps(
+      _mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23)));
+}
+inline float sum_of(Floats a) {
+  const __m256 a8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  const __m128 a4 = _mm_add_ps(_mm256_castps256_ps128(a8), _mm256_extractf128_ps(a8, 1));
+  const __m128 a2 = _mm_add_ps(a4, _mm_movehl_ps(a4, a4));
+  return _mm_cvtss_f32(_mm_add_ss(a2, _mm_movehdup_ps(a2)));
+}
+inline float max_of(Floats a) { return _mm512_reduce_max_ps(a); }
+
+inline Floats load_f16(const uint8_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Floats load_bf16(const uint8_t* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+inline void store_f16(uint8_t* p, Floats x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+// Rounds to nearest, ties to even; a NaN stays one.
+inline void store_bf16(uint8_t* p, Floats x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  __m512i rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  const __m512i quiet = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(64));
+  rounded = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
+}
+
+inline Ints splat(int32_t x) { return _mm512_set1_epi32(x); }
+inline Ints load(const int32_t* p) { return _mm512_loadu_si512(p); }
+inline void store(int32_t* p, Ints x) { _mm512_storeu_si512(p, x); }
+inline Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+inline Ints sub(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
+inline Ints mul(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
+inline Ints bit_and(Ints a, Ints b) { return _mm512_and_si512(a, b); }
+inline Ints bit_or(Ints a, Ints b) { return _mm512_or_si512(a, b); }
+inline Ints shift_left(Ints a, int n) { return _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
+inline Ints shift_right(Ints a, int n) { return _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
+inline Ints shift_right_signed(Ints a, int n) { return _mm512_srai_epi32(a, static_cast<unsigned>(n)); }
+inline Floats to_float(Ints a) { return _mm512_cvtepi32_ps(a); }
+inline Floats bits_to_float(Ints a) { return _mm512_castsi512_ps(a); }
+// Rounded to nearest, narrowed to int8 (values are within range).
+inline void store_int8(int8_t* p, Floats x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+// The float16 in the lower half of each lane.
+inline Floats f16_to_float(Ints a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
+
+// The int8 activations that all rows are multiplied with.
+inline Bytes repeat32(const int8_t* p) {
+  return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }  // a line of a panel
+inline Bytes repeat4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return _mm512_set1_epi32(four);
+}
+inline Ints repeat_pair(const int16_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, 4);
+  return _mm512_set1_epi32(pair);
+}
+
+// Rows of weights, `stride` bytes apart.
+struct Rows {
+  const uint8_t* p;
+  int64_t stride;
+};
+
+inline const uint8_t* first_row(Rows rows, int v, int at) {
+  return rows.p + (8 * (v & 1) + v / 2) * rows.stride + at;
+}
+
+// 32 bytes of each row of vector v.
+inline Bytes load32(Rows rows, int v, int at) {
+  const uint8_t* a = first_row(rows, v, at);
+  const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
+  const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 4 * rows.stride));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+// 16 bytes of each row, in both halves of its 32.
+inline Bytes load16_twice(Rows rows, int v, int at) {
+  const uint8_t* a = first_row(rows, v, at);
+  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
+  const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a + 4 * rows.stride));
+  return _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(low), 0xff00, high);
+}
+// `value` in each byte whose bit of the row's 32 is set.
+inline Bytes spread_bits(Rows rows, int v, int at, int value) {
+  const uint8_t* a = first_row(rows, v, at);
+  uint32_t low, high;
+  __builtin_memcpy(&low, a, 4);
+  __builtin_memcpy(&high, a + 4 * rows.stride, 4);
+  return _mm512_maskz_set1_epi8(low | static_cast<uint64_t>(high) << 32, static_cast<char>(value));
+}
+// Of load16_twice: low nibbles in the first half, high nibbles in the second.
+inline Bytes nibbles(Bytes x) {
+  const __m512i counts = _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0);
+  return _mm512_and_si512(_mm512_srlv_epi64(x, counts), _mm512_set1_epi8(15));
+}
+// (x >> n) & mask, byte by byte, where the mask cuts off what the neighbour byte shifted in.
+inline Bytes shift_mask(Bytes x, int n, int mask) {
+  const __m512i shifted = n >= 0 ? _mm512_srli_epi16(x, static_cast<unsigned>(n))
+                                 : _mm512_slli_epi16(x, static_cast<unsigned>(-n));
+  return _mm512_and_si512(shifted, _mm512_set1_epi8(static_cast<char>(mask)));
+}
+inline Bytes join_bits(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+inline Bytes widen_signed(Bytes x) { return _mm512_xor_si512(x, _mm512_set1_epi8(static_cast<char>(0x80))); }
+// table[x] + kWideOffset for x in [0, 16).
+inline Bytes lookup_signed(const int8_t* table, Bytes x) {
+  const __m128i row = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return _mm512_shuffle_epi8(widen_signed(_mm512_broadcast_i32x4(row)), x);
+}
+
+// Sums of four products each; weights as the formats' expand() gives them.
+template <bool kIsWide>
+inline Ints dot(Ints acc, Bytes weights, Bytes x) {
+  return _mm512_dpbusd_epi32(acc, weights, x);
+}
+inline Ints dot_pairs(Ints acc, Ints a, Ints b) { return _mm512_dpwssd_epi32(acc, a, b); }
+
+// d[v] are dots of 32; folds the two halves of each row, then each quarter: lane r becomes the sum of row r.
+struct Halves {
+  Ints low;
+  Ints high;
+};
+inline Ints sum_quarters(Ints a, Ints b, Ints c, Ints d) {
+  const Ints ab = add(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const Ints cd = add(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  return add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+inline Ints low_halves(Ints a, Ints b) { return _mm512_shuffle_i32x4(a, b, 0x88); }
+inline Ints high_halves(Ints a, Ints b) { return _mm512_shuffle_i32x4(a, b, 0xdd); }
+inline Ints fold(Ints a, Ints b) { return add(low_halves(a, b), high_halves(a, b)); }
+inline Ints sums(const Ints* d) {
+  return sum_quarters(fold(d[0], d[1]), fold(d[2], d[3]), fold(d[4], d[5]), fold(d[6], d[7]));
+}
+// The sums of the first 16 products and of the last 16 apart.
+inline Halves half_sums(const Ints* d) {
+  return {sum_quarters(low_halves(d[0], d[1]), low_halves(d[2], d[3]), low_halves(d[4], d[5]),
+                       low_halves(d[6], d[7])),
+          sum_quarters(high_halves(d[0], d[1]), high_halves(d[2], d[3]), high_halves(d[4], d[5]),
+                       high_halves(d[6], d[7]))};
+}
+
+inline void transpose_quarters(Ints a, Ints b, Ints c, Ints d, Ints* out) {
+  const Ints ab_low = _mm512_unpacklo_epi32(a, b), ab_high = _mm512_unpackhi_epi32(a, b);
+  const Ints cd_low = _mm512_unpacklo_epi32(c, d), cd_high = _mm512_unpackhi_epi32(c, d);
+  out[0] = _mm512_unpacklo_epi64(ab_low, cd_low);
+  out[1] = _mm512_unpackhi_epi64(ab_low, cd_low);
+  out[2] = _mm512_unpacklo_epi64(ab_high, cd_high);
+  out[3] = _mm512_unpackhi_epi64(ab_high, cd_high);
+}
+// Writes 8 vectors: vector k holds bytes [4k, 4k + 4) of row r in lane r.
+inline void transpose(const Bytes* w, uint8_t* out) {
+  Ints rows[8];
+  transpose_quarters(low_halves(w[0], w[1]), low_halves(w[2], w[3]), low_halves(w[4], w[5]),
+                     low_halves(w[6], w[7]), rows);
+  transpose_quarters(high_halves(w[0], w[1]), high_halves(w[2], w[3]), high_halves(w[4], w[5]),
+                     high_halves(w[6], w[7]), rows + 4);
+  for (int k = 0; k < 8; ++k) _mm512_storeu_si512(out + 64 * k, rows[k]);
+}
+
+inline __m128i load_row16(Rows rows, int r, int at) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows.p + r * rows.stride + at));
+}
+inline Ints four_rows(Rows rows, int r, int at) {  // rows r, r + 4, r + 8, r + 12, 16 bytes each
+  Ints x = _mm512_castsi128_si512(load_row16(rows, r, at));
+  x = _mm512_inserti32x4(x, load_row16(rows, r + 4, at), 1);
+  x = _mm512_inserti32x4(x, load_row16(rows, r + 8, at), 2);
+  return _mm512_inserti32x4(x, load_row16(rows, r + 12, at), 3);
+}
+// out[i]: the i-th 4 of 16 bytes of each row.
+inline void gather16(Rows rows, int at, Ints* out) {
+  transpose_quarters(four_rows(rows, 0, at), four_rows(rows, 1, at), four_rows(rows, 2, at),
+                     four_rows(rows, 3, at), out);
+}
+template <class T>
+inline int32_t value_at(Rows rows, int r, int at) {
+  T value;
+  __builtin_memcpy(&value, rows.p + r * rows.stride + at, sizeof value);
+  return static_cast<int32_t>(value);
+}
+// One uint8, uint16 or uint32 of each row.
+template <class T>
+inline Ints gather(Rows rows, int at) {
+  return _mm512_setr_epi32(value_at<T>(rows, 0, at), value_at<T>(rows, 1, at), value_at<T>(rows, 2, at),
+                           value_at<T>(rows, 3, at), value_at<T>(rows, 4, at), value_at<T>(rows, 5, at),
+                           value_at<T>(rows, 6, at), value_at<T>(rows, 7, at), value_at<T>(rows, 8, at),
+                           value_at<T>(rows, 9, at), value_at<T>(rows, 10, at), value_at<T>(rows, 11, at),
+                           value_at<T>(rows, 12, at), value_at<T>(rows, 13, at), value_at<T>(rows, 14, at),
+                           value_at<T>(rows, 15, at));
+}
+inline Floats gather_f16(Rows rows, int at) {
+  const auto bits = [&](int r) { return static_cast<short>(value_at<uint16_t>(rows, r, at)); };
+  return _mm512_cvtph_ps(_mm256_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6),
+                                           bits(7), bits(8), bits(9), bits(10), bits(11), bits(12), bits(13),
+                                           bits(14), bits(15)));
+}
+
+// Writes the transpose of a kLanes x kLanes tile of floats.
+inline void transpose(const Floats* rows, float* out, int64_t out_stride) {
+  Ints t[16];
+  for (int j = 0; j < 4; ++j) {
+    transpose_quarters(_mm512_castps_si512(rows[4 * j]), _mm512_castps_si512(rows[4 * j + 1]),
+                       _mm512_castps_si512(rows[4 * j + 2]), _mm512_castps_si512(rows[4 * j + 3]), t + 4 * j);
+  }
+  // t[4 j + i], quarter c: element 4 c + i of rows 4 j .. 4 j + 3
+  for (int i = 0; i < 4; ++i) {
+    const Ints a = _mm512_shuffle_i32x4(t[i], t[4 + i], 0x88), b = _mm512_shuffle_i32x4(t[i], t[4 + i], 0xdd);
+    const Ints c = _mm512_shuffle_i32x4(t[8 + i], t[12 + i], 0x88),
+               d = _mm512_shuffle_i32x4(t[8 + i], t[12 + i], 0xdd);
+    const Ints lines[4] = {_mm512_shuffle_i32x4(a, c, 0x88), _mm512_shuffle_i32x4(b, d, 0x88),
+                           _mm512_shuffle_i32x4(a, c, 0xdd), _mm512_shuffle_i32x4(b, d, 0xdd)};
+    for (int q = 0; q < 4; ++q) store(out + (4 * q + i) * out_stride, _mm512_castsi512_ps(lines[q]));
+  }
+}
+
+}  // namespace
+}  // namespace millrace::cpu

@@ -1,0 +1,277 @@
+// The same vectors as loops over eight elements, for any machine. Include only from kernels_scalar.cpp.
+// lanes_avx512.h says what the functions mean. Bytes hold 32 weights of one row; vector v is row v.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "quant/half.h"
+
+namespace millrace::cpu {
+namespace {
+
+constexpr int kLanes = 8;
+constexpr int kByteVectors = 8;
+constexpr int kTileGroups = 1;
+constexpr int kTileColumns = 2;
+constexpr int kWideOffset = 0;
+
+template <class T>
+struct Lanes {
+  T at[kLanes];
+};
+using Floats = Lanes<float>;
+using Ints = Lanes<int32_t>;
+struct Bytes {
+  uint8_t at[32];
+};
+
+template <class T, class F>
+inline Lanes<T> each(const F& f) {
+  Lanes<T> out;
+  for (int i = 0; i < kLanes; ++i) out.at[i] = f(i);
+  return out;
+}
+
+inline Floats splat(float x) {
+  return each<float>([&](int) { return x; });
+}
+inline Floats zeros() { return splat(0.0f); }
+inline Floats load(const float* p) {
+  return each<float>([&](int i) { return p[i]; });
+}
+inline void store(float* p, const Floats& x) { std::memcpy(p, x.at, sizeof x.at); }
+inline Floats add(const Floats& a, const Floats& b) {
+  return each<float>([&](int i) { return a.at[i] + b.at[i]; });
+}
+inline Floats sub(const Floats& a, const Floats& b) {
+  return each<float>([&](int i) { return a.at[i] - b.at[i]; });
+}
+inline Floats mul(const Floats& a, const Floats& b) {
+  return each<float>([&](int i) { return a.at[i] * b.at[i]; });
+}
+inline Floats div(const Floats& a, const Floats& b) {
+  return each<float>([&](int i) { return a.at[i] / b.at[i]; });
+}
+inline Floats max(const Floats& a, const Floats& b) {
+  return each<float>([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; });
+}
+inline Floats min(const Floats& a, const Floats& b) {
+  return each<float>([&](int i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; });
+}
+inline Floats abs(const Floats& a) {
+  return each<float>([&](int i) { return std::fabs(a.at[i]); });
+}
+// Not fused: without the instruction a fused product costs a library call.
+inline Floats fma(const Floats& a, const Floats& b, const Floats& c) {
+  return each<float>([&](int i) { return a.at[i] * b.at[i] + c.at[i]; });
+}
+inline Floats fnma(const Floats& a, const Floats& b, const Floats& c) {
+  return each<float>([&](int i) { return c.at[i] - a.at[i] * b.at[i]; });
+}
+inline Floats round(const Floats& a) {
+  return each<float>([&](int i) { return std::nearbyint(a.at[i]); });
+}
+inline Floats select_less(const Floats& a, const Floats& b, const Floats& then, const Floats& otherwise) {
+  return each<float>([&](int i) { return a.at[i] < b.at[i] ? then.at[i] : otherwise.at[i]; });
+}
+inline Floats copy_sign(const Floats& magnitude, const Floats& sign) {
+  return each<float>([&](int i) { return std::copysign(magnitude.at[i], sign.at[i]); });
+}
+inline Floats scale_by_power(const Floats& x, const Floats& n) {
+  return each<float>([&](int i) {
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(x.at[i]) +
+                                (static_cast<uint32_t>(static_cast<int32_t>(n.at[i])) << 23));
+  });
+}
+inline float sum_of(const Floats& a) {
+  float sums[4];
+  for (int i = 0; i < 4; ++i) sums[i] = a.at[i] + a.at[i + 4];
+  return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+}
+inline float max_of(const Floats& a) {
+  float out = a.at[0];
+  for (const float x : a.at) out = x > out ? x : out;
+  return out;
+}
+
+inline uint16_t word_at(const uint8_t* p) {
+  uint16_t word;
+  std::memcpy(&word, p, 2);
+  return word;
+}
+inline Floats load_f16(const uint8_t* p) {
+  return each<float>([&](int i) { return float_of_f16(word_at(p + 2 * i)); });
+}
+inline Floats load_bf16(const uint8_t* p) {
+  return each<float>([&](int i) { return float_of_bf16(word_at(p + 2 * i)); });
+}
+inline void store_f16(uint8_t* p, const Floats& x) {
+  const Lanes<uint16_t> bits = each<uint16_t>([&](int i) { return f16_of_float(x.at[i]); });
+  std::memcpy(p, bits.at, sizeof bits.at);
+}
+inline void store_bf16(uint8_t* p, const Floats& x) {
+  const Lanes<uint16_t> bits = each<uint16_t>([&](int i) { return bf16_of_float(x.at[i]); });
+  std::memcpy(p, bits.at, sizeof bits.at);
+}
+
+inline Ints splat(int32_t x) {
+  return each<int32_t>([&](int) { return x; });
+}
+inline Ints load(const int32_t* p) {
+  return each<int32_t>([&](int i) { return p[i]; });
+}
+inline void store(int32_t* p, const Ints& x) { std::memcpy(p, x.at, sizeof x.at); }
+inline Ints add(const Ints& a, const Ints& b) {
+  return each<int32_t>([&](int i) { return a.at[i] + b.at[i]; });
+}
+inline Ints sub(const Ints& a, const Ints& b) {
+  return each<int32_t>([&](int i) { return a.at[i] - b.at[i]; });
+}
+inline Ints mul(const Ints& a, const Ints& b) {
+  return each<int32_t>([&](int i) { return a.at[i] * b.at[i]; });
+}
+inline Ints bit_and(const Ints& a, const Ints& b) {
+  return each<int32_t>([&](int i) { return a.at[i] & b.at[i]; });
+}
+inline Ints bit_or(const Ints& a, const Ints& b) {
+  return each<int32_t>([&](int i) { return a.at[i] | b.at[i]; });
+}
+inline Ints shift_left(const Ints& a, int n) {
+  return each<int32_t>([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.at[i]) << n); });
+}
+inline Ints shift_right(const Ints& a, int n) {
+  return each<int32_t>([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.at[i]) >> n); });
+}
+inline Ints shift_right_signed(const Ints& a, int n) {
+  return each<int32_t>([&](int i) { return a.at[i] >> n; });
+}
+inline Floats to_float(const Ints& a) {
+  return each<float>([&](int i) { return static_cast<float>(a.at[i]); });
+}
+inline Floats bits_to_float(const Ints& a) {
+  return each<float>([&](int i) { return std::bit_cast<float>(a.at[i]); });
+}
+inline void store_int8(int8_t* p, const Floats& x) {
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(std::nearbyint(x.at[i]));
+}
+inline Floats f16_to_float(const Ints& a) {
+  return each<float>([&](int i) { return float_of_f16(static_cast<uint16_t>(a.at[i])); });
+}
+
+inline Bytes repeat32(const int8_t* p) {
+  Bytes out;
+  std::memcpy(out.at, p, 32);
+  return out;
+}
+inline Bytes load_bytes(const uint8_t* p) {
+  Bytes out;
+  std::memcpy(out.at, p, 32);
+  return out;
+}
+inline Bytes repeat4(const int8_t* p) {
+  Bytes out;
+  for (int i = 0; i < 32; ++i) out.at[i] = static_cast<uint8_t>(p[i % 4]);
+  return out;
+}
+inline Ints repeat_pair(const int16_t* p) {
+  int32_t pair;
+  std::memcpy(&pair, p, 4);
+  return splat(pair);
+}
+
+struct Rows {
+  const uint8_t* p;
+  int64_t stride;
+};
+
+template <class F>
+inline Bytes each_byte(const F& f) {
+  Bytes out;
+  for (int i = 0; i < 32; ++i) out.at[i] = static_cast<uint8_t>(f(i));
+  return out;
+}
+inline Bytes load32(Rows rows, int v, int at) {
+  const uint8_t* p = rows.p + v * rows.stride + at;
+  return each_byte([&](int i) { return p[i]; });
+}
+inline Bytes load16_twice(Rows rows, int v, int at) {
+  const uint8_t* p = rows.p + v * rows.stride + at;
+  return each_byte([&](int i) { return p[i % 16]; });
+}
+inline Bytes spread_bits(Rows rows, int v, int at, int value) {
+  const uint8_t* p = rows.p + v * rows.stride + at;
+  return each_byte([&](int i) { return (p[i / 8] >> (i % 8) & 1) * value; });
+}
+inline Bytes nibbles(const Bytes& x) {
+  return each_byte([&](int i) { return i < 16 ? x.at[i] & 15 : x.at[i] >> 4; });
+}
+inline Bytes shift_mask(const Bytes& x, int n, int mask) {
+  return each_byte([&](int i) { return (n >= 0 ? x.at[i] >> n : x.at[i] << -n) & mask; });
+}
+inline Bytes join_bits(const Bytes& a, const Bytes& b) {
+  return each_byte([&](int i) { return a.at[i] | b.at[i]; });
+}
+inline Bytes widen_signed(const Bytes& x) { return x; }
+inline Bytes lookup_signed(const int8_t* table, const Bytes& x) {
+  return each_byte([&](int i) { return table[x.at[i]]; });
+}
+
+template <bool kIsWide>
+inline Ints dot(const Ints& acc, const Bytes& weights, const Bytes& x) {
+  Ints out = acc;
+  for (int i = 0; i < 32; ++i)
+    out.at[i / 4] += static_cast<int8_t>(weights.at[i]) * static_cast<int8_t>(x.at[i]);
+  return out;
+}
+inline Ints dot_pairs(const Ints& acc, const Ints& a, const Ints& b) {
+  const auto low = [](int32_t pair) { return static_cast<int32_t>(static_cast<int16_t>(pair)); };
+  return each<int32_t>(
+      [&](int i) { return acc.at[i] + low(a.at[i]) * low(b.at[i]) + (a.at[i] >> 16) * (b.at[i] >> 16); });
+}
+
+struct Halves {
+  Ints low;
+  Ints high;
+};
+inline Halves half_sums(const Ints* d) {
+  const auto four = [&](int r, int from) {
+    return d[r].at[from] + d[r].at[from + 1] + d[r].at[from + 2] + d[r].at[from + 3];
+  };
+  return {each<int32_t>([&](int r) { return four(r, 0); }), each<int32_t>([&](int r) { return four(r, 4); })};
+}
+inline Ints sums(const Ints* d) {
+  const Halves halves = half_sums(d);
+  return add(halves.low, halves.high);
+}
+
+inline void transpose(const Bytes* w, uint8_t* out) {
+  for (int k = 0; k < 8; ++k) {
+    for (int r = 0; r < kLanes; ++r) std::memcpy(out + 32 * k + 4 * r, w[r].at + 4 * k, 4);
+  }
+}
+inline void gather16(Rows rows, int at, Ints* out) {
+  for (int k = 0; k < 4; ++k) {
+    for (int r = 0; r < kLanes; ++r) std::memcpy(&out[k].at[r], rows.p + r * rows.stride + at + 4 * k, 4);
+  }
+}
+template <class T>
+inline Ints gather(Rows rows, int at) {
+  return each<int32_t>([&](int r) {
+    T value;
+    std::memcpy(&value, rows.p + r * rows.stride + at, sizeof value);
+    return static_cast<int32_t>(value);
+  });
+}
+inline Floats gather_f16(Rows rows, int at) {
+  return each<float>([&](int r) { return float_of_f16(word_at(rows.p + r * rows.stride + at)); });
+}
+inline void transpose(const Floats* rows, float* out, int64_t out_stride) {
+  for (int i = 0; i < kLanes; ++i) {
+    for (int r = 0; r < kLanes; ++r) out[i * out_stride + r] = rows[r].at[i];
+  }
+}
+
+}  // namespace
+}  // namespace millrace::cpu

@@ -1,0 +1,42 @@
+// The table of one instruction set, from the texts before it.
+inline Kernels make_kernels(const char* name) {
+  Kernels k{};
+  k.name = name;
+  k.n_lanes = kLanes;
+  const auto set = [&k](Dtype dtype, Matmul matmul) { k.matmul[static_cast<int>(dtype)] = matmul; };
+  set(Dtype::f32, matmul_of_floats<PlainF32>());
+  set(Dtype::f16, matmul_of_floats<PlainF16>());
+  set(Dtype::bf16, matmul_of_floats<PlainBf16>());
+  set(Dtype::q4_0, matmul_of_blocks<Kind32<Q4_0>>());
+  set(Dtype::q4_1, matmul_of_blocks<Kind32<Q4_1>>());
+  set(Dtype::q5_0, matmul_of_blocks<Kind32<Q5_0>>());
+  set(Dtype::q5_1, matmul_of_blocks<Kind32<Q5_1>>());
+  set(Dtype::q8_0, matmul_of_blocks<Kind32<Q8_0>>());
+  set(Dtype::iq4_nl, matmul_of_blocks<Kind32<Iq4Nl>>());
+  set(Dtype::mxfp4, matmul_of_blocks<Kind32<Mxfp4>>());
+  set(Dtype::q2_k, matmul_of_blocks<Kind256<Q2K>>());
+  set(Dtype::q3_k, matmul_of_blocks<Kind256<Q3K>>());
+  set(Dtype::q4_k, matmul_of_blocks<Kind256<Q4K>>());
+  set(Dtype::q5_k, matmul_of_blocks<Kind256<Q5K>>());
+  set(Dtype::q6_k, matmul_of_blocks<Kind256<Q6K>>());
+  set(Dtype::iq4_xs, matmul_of_blocks<Kind256<Iq4Xs>>());
+  k.quantize32 = quantize32_row;
+  k.quantize256 = quantize256_row;
+  k.norm = norm_row;
+  k.add = add_rows;
+  k.scale = scale_row;
+  k.weighted_add = weighted_add_row;
+  k.softcap = softcap_row;
+  k.silu_mul = silu_mul_row;
+  k.gelu_mul = gelu_mul_row;
+  k.exp = exp_row;
+  k.rotate_halves = rotate_halves_row;
+  k.store[0] = store_row<StoreF32>;
+  k.store[1] = store_row<StoreF16>;
+  k.store[2] = store_row<StoreBf16>;
+  k.attend[0] = attend_block<PlainF32>;
+  k.attend[1] = attend_block<PlainF16>;
+  k.attend[2] = attend_block<PlainBf16>;
+  k.join = join_blocks;
+  return k;
+}
