@@ -1,0 +1,111 @@
+// Times every op on shapes of real models and sets the speed beside what this machine can do at most.
+//   ops_bench [--backend cpu|reference] [--threads N] [--filter TEXT] [--seconds S]
+// "of limit" is the time that the memory or the arithmetic of the op would take at the measured limits,
+// whichever is longer, as a share of the time it took; arithmetic on quantised weights is held against 8-bit
+// integers. Operands are taken in turn from copies that together exceed the caches, as the layers of a model
+// do.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+
+#include "backend/backend.h"
+#include "backend/cases/op_cases.h"
+#include "backend/op_cost.h"
+#include "backend/op_operands.h"
+#include "backend/tools/machine_limits.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kColdBytes = int64_t{1} << 29;
+
+struct Options {
+  std::string backend = "cpu";
+  int n_threads = n_physical_cores();
+  std::string filter;
+  double seconds = 0.3;  // a case
+};
+
+std::unique_ptr<Backend> make_backend(const Options& options) {
+  if (options.backend == "reference") return make_reference_backend();
+#if __has_include("backend/cpu/kernels.h")
+  if (options.backend == "cpu") return make_cpu_backend(options.n_threads);
+#endif
+  fail(ErrorKind::usage, "there is no backend named {}", options.backend);
+}
+
+std::vector<CaseOp> copies_of(const OpCase& line) {
+  std::vector<CaseOp> copies;
+  int64_t n_bytes = 0;
+  do {
+    copies.push_back(line.make());
+    n_bytes += cost_of(copies.back().op, Elements::readable).read_bytes;
+  } while (n_bytes < kColdBytes && copies.size() < 64);
+  return copies;
+}
+
+// The median over runs.
+double seconds_of(Backend& backend, const std::vector<CaseOp>& copies, double seconds) {
+  std::vector<double> times;
+  double total = 0;
+  for (size_t i = 0; total < seconds || times.size() < 3; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    backend.run(copies[i % copies.size()].op);
+    times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    total += times.back();
+  }
+  std::ranges::nth_element(times, times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2));
+  return times[times.size() / 2];
+}
+
+bool has_quantised_weight(Op op) {
+  const std::vector<Operand> operands = operands_of(op);
+  return std::ranges::any_of(
+      operands, [](const Operand& operand) { return format_of(operand.tensor->dtype).block_elems > 1; });
+}
+
+void print_line(const OpCase& line, const Op& op, double seconds, const MachineLimits& limits) {
+  const OpCost cost = cost_of(op, Elements::readable);
+  const double n_bytes = static_cast<double>(cost.read_bytes + cost.written_bytes);
+  const double flops = static_cast<double>(cost.flops);
+  const double peak = has_quantised_weight(op) ? limits.int8_flops_per_second : limits.f32_flops_per_second;
+  const double at_best = std::max(n_bytes / limits.read_bytes_per_second, flops / peak);
+  fmt::print("{:<72}{:>11.1f}{:>8.2f}{:>9.1f}{:>9.0f}%\n", line.name, seconds * 1e6, n_bytes / seconds / 1e9,
+             flops / seconds / 1e9, 100 * at_best / seconds);
+}
+
+void run(const Options& options) {
+  ThreadPool pool(options.n_threads);
+  const MachineLimits limits = measure_limits(pool);
+  fmt::print("limits of {} threads: reads {:.1f} GB/s, float32 {:.0f} GFLOP/s, int8 {:.0f} GOP/s ({})\n",
+             options.n_threads, limits.read_bytes_per_second / 1e9, limits.f32_flops_per_second / 1e9,
+             limits.int8_flops_per_second / 1e9, limits.vectors);
+  const std::unique_ptr<Backend> backend = make_backend(options);
+  fmt::print("{:<72}{:>11}{:>8}{:>9}{:>10}\n", backend->name(), "us", "GB/s", "GFLOP/s", "of limit");
+  for (const OpCase& line : op_bench_cases()) {
+    if (line.name.find(options.filter) == std::string::npos) continue;
+    const std::vector<CaseOp> copies = copies_of(line);
+    print_line(line, copies[0].op, seconds_of(*backend, copies, options.seconds), limits);
+  }
+}
+
+}  // namespace
+}  // namespace millrace
+
+int main(int argc, char** argv) {
+  millrace::Options options;
+  CLI::App app("Times every op beside the limits of this machine");
+  app.add_option("--backend", options.backend, "cpu or reference");
+  app.add_option("--threads", options.n_threads)->check(CLI::PositiveNumber);
+  app.add_option("--filter", options.filter, "only cases whose name contains this");
+  app.add_option("--seconds", options.seconds, "time for a case")->check(CLI::NonNegativeNumber);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    millrace::run(options);
+  } catch (const millrace::Error& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return static_cast<int>(error.kind());
+  }
+}
