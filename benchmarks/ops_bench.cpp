@@ -30,9 +30,7 @@ struct Options {
 
 std::unique_ptr<Backend> make_backend(const Options& options) {
   if (options.backend == "reference") return make_reference_backend();
-#if __has_include("backend/cpu/kernels.h")
   if (options.backend == "cpu") return make_cpu_backend(options.n_threads);
-#endif
   fail(ErrorKind::usage, "there is no backend named {}", options.backend);
 }
 

@@ -8,7 +8,7 @@
 namespace millrace {
 namespace {
 
-constexpr double kFloat32 = 1e-5;
+constexpr double kFloat32 = 5e-6;
 constexpr double kStored16 = 1e-3;
 constexpr double kQuantised = 2e-2;
 

@@ -48,6 +48,15 @@ Tensor CaseMaker::floats(std::initializer_list<int64_t> dims, float deviation) {
   return tensor;
 }
 
+Tensor CaseMaker::bytes_as_floats(std::initializer_list<int64_t> dims) {
+  const Tensor tensor = allocate(Dtype::f32, dims);
+  for (int64_t i = 0; i < tensor.n_elems(); ++i) {
+    const int32_t value = i % 32 == i / 32 % 32 ? 254 * next_below(2) : next_below(255);
+    tensor.f32()[i] = static_cast<float>(value - 127);
+  }
+  return tensor;
+}
+
 Tensor CaseMaker::norm_weight(int64_t n) {
   const Tensor tensor = floats({n}, 0.25f);
   std::for_each_n(tensor.f32(), n, [](float& value) { value += 1; });

@@ -20,6 +20,8 @@ class CaseMaker {
 
   // About normal, mean 0: the sum of four uniform numbers, exact on every machine.
   Tensor floats(std::initializer_list<int64_t> dims, float deviation = 1.0f);
+  // Whole numbers from -127 to 127, one of the two in every 32.
+  Tensor bytes_as_floats(std::initializer_list<int64_t> dims);
   // Mean 1, as norm weights are.
   Tensor norm_weight(int64_t n);
   // Encoded by the format's own reference rounding. Aligned to 32 bytes and no more, as in files. Rows

@@ -15,13 +15,14 @@ class Table {
  public:
   // `make(maker)` gives the op; the seed is the number of the line.
   template <class Make>
-  void add(std::string name, Make make) {
+  void add(std::string name, Make make, bool is_exact = false) {
     const uint64_t seed = cases_.size() + 1;
-    cases_.push_back({std::move(name), [make, seed] {
-                        CaseMaker maker(seed);
-                        Op op = make(maker);
-                        return maker.finish(std::move(op));
-                      }});
+    const auto make_again = [make, seed] {
+      CaseMaker maker(seed);
+      Op op = make(maker);
+      return maker.finish(std::move(op));
+    };
+    cases_.push_back({.name = std::move(name), .make = make_again, .is_exact = is_exact});
   }
   std::vector<OpCase> take() { return std::move(cases_); }
 
@@ -107,6 +108,32 @@ void add_embed(Table& table, Dtype dtype, int64_t n_rows, int64_t hidden, float 
             });
 }
 
+// Products whose only inexactness is float32's: they would show a bit that is unpacked wrongly, which the
+// tolerance of quantised activations hides.
+void add_exact(Table& table, Dtype dtype, int64_t n_rows, int64_t n_in) {
+  const std::string shape = fmt::format("{}x{} {} exact", n_rows, n_in, text(dtype));
+  table.add(
+      "linear " + shape,
+      [=](CaseMaker& maker) -> Op {
+        Linear op;
+        op.x = maker.bytes_as_floats({n_rows, n_in});
+        op.products[0] = {.weight = maker.weight(dtype, {50, n_in}),
+                          .out = maker.output(Dtype::f32, {n_rows, 50})};
+        return op;
+      },
+      true);
+  table.add(
+      "moe_down " + shape,
+      [=](CaseMaker& maker) -> Op {
+        return MoeDown{.x = maker.bytes_as_floats({n_rows, 2, n_in}),
+                       .experts = maker.experts(n_rows, 2, 4),
+                       .weights = maker.floats({n_rows, 2}),
+                       .down = maker.weight(dtype, {4, 50, n_in}),
+                       .out = maker.output(Dtype::f32, {n_rows, 50})};
+      },
+      true);
+}
+
 // Every format with every number of rows; formats with short blocks also with n_in that is no multiple of 64.
 void add_weight_cases(Table& table) {
   for (const Dtype dtype : weight_types()) {
@@ -120,6 +147,7 @@ void add_weight_cases(Table& table) {
     add_linear(table, {.n_rows = 1, .n_in = 1536, .products = {{dtype, 130}}});
     add_linear(table, {.n_rows = 64, .n_in = 512, .products = {{dtype, 64}}});
     for (const int64_t n_rows : {1, 5, 17}) {
+      add_exact(table, dtype, n_rows, 512);
       add_gated(table, {.n_rows = n_rows, .n_in = 512, .n_out = 40, .gate = dtype, .up = dtype});
       add_embed(table, dtype, n_rows, 3 * short_in, n_rows == 5 ? 11.3f : 1.0f);
     }
@@ -196,12 +224,20 @@ struct KvCase {
   Dtype dtype = Dtype::f16;
 };
 
+// "0+5,37+1" or, where all are alike, "8 times 4095+1".
+std::string text(const std::vector<SeqRows>& seqs) {
+  const auto one = [](const SeqRows& seq) { return fmt::format("{}+{}", seq.n_past, seq.n_rows); };
+  const bool are_alike =
+      std::ranges::all_of(seqs, [&](const SeqRows& seq) { return one(seq) == one(seqs[0]); });
+  if (are_alike && seqs.size() > 1) return fmt::format("{} times {}", seqs.size(), one(seqs[0]));
+  std::string list;
+  for (const SeqRows& seq : seqs) list += (list.empty() ? "" : ",") + one(seq);
+  return list;
+}
+
 std::string text(const KvCase& c) {
-  std::string rows;
-  for (const SeqRows& seq : c.seqs)
-    rows += fmt::format("{}{}+{}", rows.empty() ? "" : ",", seq.n_past, seq.n_rows);
-  return fmt::format("[{}] heads {}/{} dim {}/{} page {} {}", rows, c.n_heads, c.n_kv_heads, c.head_dim,
-                     c.v_head_dim, c.page_size, text(c.dtype));
+  return fmt::format("[{}] heads {}/{} dim {}/{} page {} {}", text(c.seqs), c.n_heads, c.n_kv_heads,
+                     c.head_dim, c.v_head_dim, c.page_size, text(c.dtype));
 }
 
 struct RopeCase {

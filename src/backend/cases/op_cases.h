@@ -27,6 +27,9 @@ struct CaseOp {
 struct OpCase {
   std::string name;
   std::function<CaseOp()> make;  // the same bits at every call
+  // The activations are whole numbers that 8-bit blocks hold exactly: quantised weights must then be
+  // multiplied as exactly as float32 can.
+  bool is_exact = false;
 };
 
 // Small and odd shapes, every option and every weight format, for tests.
