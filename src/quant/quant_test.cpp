@@ -37,6 +37,7 @@ std::vector<float> input() {
   std::fill_n(x.begin() + kCols, 256, 0.0f);
   std::fill_n(x.begin() + 2 * kCols, 256, 0.75f);
   x[3 * kCols + 17] = 100.0f;
+  for (int64_t i = 3 * kCols + 256; i < 3 * kCols + 512; ++i) x[i] *= 0x1p-40f;  // scales below float16
   for (int64_t i = 4 * kCols; i < 5 * kCols; ++i) x[i] = std::fabs(x[i]);
   return x;
 }
@@ -45,6 +46,7 @@ std::vector<float> importance() {
   Numbers numbers(2);
   std::vector<float> weights(kCols);
   for (float& w : weights) w = static_cast<float>(numbers.next() + 1) * 0x1p-12f;
+  std::fill_n(weights.begin() + 640, 64, 0.0f);  // channels that no calibration text reached
   return weights;
 }
 

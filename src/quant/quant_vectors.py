@@ -37,8 +37,10 @@ def inputs():
     x[1, :256] = 0
     x[2, :256] = 0.75
     x[3, 17] = 100
+    x[3, 256:512] *= np.float32(2.0**-40)
     x[4] = np.abs(x[4])
     importance = (numbers(N_COLS, 2) + 1).astype(np.float32) * np.float32(2.0**-12)
+    importance[640:704] = 0
     return x, importance
 
 

@@ -52,7 +52,8 @@ enum class ErrorMeasure { squared, absolute };
 ScaleMin search_scale_min(const float* x, int n, int n_max, const float* weights, StepRange steps,
                           ErrorMeasure measure, uint8_t* levels);
 
-// x >= 0; x ~ scale * levels, levels in [0, n_max]: for scales of scales.
+// x >= 0; x ~ scale * levels, levels in [0, n_max]: for scales of scales. A negative x, which a group with one
+// weighted element can get, takes level 0; ggml wraps it round to 255 and spoils the bits beside it.
 float search_positive(const float* x, int n, int n_max, const float* weights, uint8_t* levels);
 
 }  // namespace millrace

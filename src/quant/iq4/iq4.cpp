@@ -42,7 +42,7 @@ float search_group(const float* x, const float* weights) {
   const float max = largest(x, kGroup);
   if (std::fabs(max) < kGroupEps) return 0.0f;
   const Fit first = fit_levels(x, weights, 1.0f / (-max / kIq4Levels[0]));
-  float d = first.qx / first.qq;
+  float d = first.qq > 0.0f ? first.qx / first.qq : 0.0f;  // no weight at all is no scale, not 0 / 0
   float best = d * first.qx;
   for (int step = -kTries; step <= kTries; ++step) {
     const Fit fit = fit_levels(x, weights, static_cast<float>(step + kIq4Levels[0]) / max);

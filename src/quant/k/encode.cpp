@@ -210,7 +210,7 @@ void encode_q3_k(const float* in, std::byte* blocks, int64_t n_elems, Importance
       in, blocks, n_elems, importance, [](const float* x, const float* weights, BlockQ3K& b) {
         uint8_t levels[kSuperElems], scales[16];
         b.d = f16_of_float(q3k_scales(x, weights, levels, scales));
-        if (float_of_f16(b.d) != 0.0f) pack_q3k_scales(scales, b.scales);
+        pack_q3k_scales(scales, b.scales);
         for (int g = 0; g < 16; ++g) {
           round_again_signed(x + 16 * g, 16, 4, float_of_f16(b.d) * static_cast<float>(scales[g] - 32),
                              levels + 16 * g);
