@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace millrace {
@@ -39,13 +40,13 @@ size_t open_size(const Descriptor& fd, const std::filesystem::path& path, ErrorK
   return static_cast<size_t>(info.st_size);
 }
 
-void write_all(int fd, std::string_view content, const std::filesystem::path& path) {
-  while (!content.empty()) {
-    const ssize_t n = ::write(fd, content.data(), content.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(ErrorKind::runtime, "cannot write {}: {}", shown(path), std::strerror(errno));
-    content.remove_prefix(static_cast<size_t>(n));
-  }
+// Throws when the disk that holds `path` has fewer than `n_bytes` free.
+void need_free_space(const std::filesystem::path& path, uint64_t n_bytes) {
+  std::error_code unknown;  // then the writes will tell
+  const auto space = std::filesystem::space(path.has_parent_path() ? path.parent_path() : ".", unknown);
+  if (unknown || space.available >= n_bytes) return;
+  fail(ErrorKind::does_not_fit, "{} needs {} bytes of disk, {} are free", shown(path), n_bytes,
+       space.available);
 }
 
 }  // namespace
@@ -92,25 +93,40 @@ std::string read_file(const std::filesystem::path& path, size_t max_bytes, Error
   return content;
 }
 
+AtomicFile::AtomicFile(std::filesystem::path path, uint64_t n_bytes) : path_(std::move(path)) {
+  need_free_space(path_, n_bytes);
+  temporary_ = path_;
+  temporary_ += fmt::format(".{}.part", ::getpid());
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd_ < 0) fail(ErrorKind::runtime, "cannot create {}: {}", shown(temporary_), std::strerror(errno));
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(ErrorKind::runtime, "cannot write {}: {}", shown(path_), std::strerror(errno));
+    bytes = bytes.subspan(static_cast<size_t>(n));
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(fd_) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail(ErrorKind::runtime, "cannot finish {}: {}", shown(path_), std::strerror(errno));
+  }
+  ::close(std::exchange(fd_, -1));
+}
+
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
-  std::filesystem::path temporary = path;
-  temporary += fmt::format(".{}.part", ::getpid());
-  {
-    const Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (fd.get() < 0)
-      fail(ErrorKind::runtime, "cannot create {}: {}", shown(temporary), std::strerror(errno));
-    try {
-      write_all(fd.get(), content, temporary);
-    } catch (...) {
-      ::unlink(temporary.c_str());
-      throw;
-    }
-    ::fsync(fd.get());
-  }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    fail(ErrorKind::runtime, "cannot rename {} to {}: {}", shown(temporary), shown(path),
-         std::strerror(errno));
-  }
+  AtomicFile file(path, content.size());
+  file.write(content);
+  file.commit();
 }
 
 }  // namespace millrace

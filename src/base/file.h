@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 
@@ -34,7 +36,28 @@ class MappedFile {
 std::string read_file(const std::filesystem::path& path, size_t max_bytes,
                       ErrorKind kind = ErrorKind::bad_model);
 
-// Replaces `path` by `content` so that a crash leaves the old file or the new one, never a part.
+// A file in the making, beside `path` under a temporary name. Without commit() it leaves no trace, so a crash
+// or an error leaves the old file or the new one, never a part. Every failure throws Error(runtime).
+class AtomicFile {
+ public:
+  // `n_bytes`, where known, are what will be written: throws Error(does_not_fit) when the disk has less.
+  explicit AtomicFile(std::filesystem::path path, uint64_t n_bytes = 0);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  // On disk, under its name. Call once, last.
+  void commit();
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  int fd_;
+};
+
+// Replaces `path` by `content`, atomically.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 }  // namespace millrace
