@@ -1,15 +1,10 @@
 // What opening a checkpoint does not look at, because it would read every byte: the weights themselves.
 #pragma once
 
-#include <cstdint>
-#include <functional>
-
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/progress.h"
 
 namespace millrace {
-
-// Bytes done, of all.
-using Progress = std::function<void(int64_t n_done, int64_t n_total)>;
 
 // Throws Error(bad_model), naming the tensor and the row, where a block's scale is NaN or infinite. Reads the
 // whole checkpoint once; `progress` (may be empty) is called every few MiB.
