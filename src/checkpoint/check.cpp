@@ -27,8 +27,8 @@ void check_weights(const Checkpoint& checkpoint, const Progress& progress) {
       const int64_t end = std::min(row + n_step, tensor.n_rows());
       const int64_t unsound = find_unsound_row(tensor, row, end);
       if (unsound != end) {
-        fail(ErrorKind::bad_model, "tensor \"{}\" has a {} block in row {} whose scale is not finite",
-             printable(name), format_of(tensor.dtype).name, unsound);
+        fail(ErrorKind::bad_model, "tensor \"{}\" ({}) holds a NaN or an infinity in row {}", printable(name),
+             format_of(tensor.dtype).name, unsound);
       }
       n_done += (end - row) * tensor.row_bytes();
       if (progress) progress(n_done, n_total);
