@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "backend/backend.h"
@@ -49,113 +48,155 @@ std::vector<Rows> other_batches(const Op& op) {
   return batches;
 }
 
-CaseOp run_whole(const OpCase& line, Backend& backend) {
-  CaseOp whole = line.make();
-  backend.run(whole.op);
-  return whole;
-}
+// What an op has written: the bytes of each such operand.
+using Results = std::vector<std::vector<std::byte>>;
 
-CaseOp run_parts(const OpCase& line, Backend& backend, const std::vector<Rows>& parts) {
-  CaseOp whole = line.make();
-  for (const Rows& rows : parts) {
-    const CaseOp part = select_rows(whole, rows);
-    backend.run(part.op);
-    put_rows(part, rows, whole);
+// A case that can be run again and again from the same beginning.
+class Trial {
+ public:
+  explicit Trial(const OpCase& line) : case_(line.make()), is_exact_(line.is_exact), beginning_(written()) {}
+
+  const Op& op() const { return case_.op; }
+
+  Results run(Backend& backend) {
+    restore();
+    backend.run(case_.op);
+    return written();
   }
-  return whole;
-}
 
-void expect_same_bits(CaseOp& actual, CaseOp& expected, const char* how) {
-  const std::vector<Operand> a = operands_of(actual.op);
-  const std::vector<Operand> e = operands_of(expected.op);
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (!a[i].is_written()) continue;
-    const size_t n_bytes = static_cast<size_t>(a[i].tensor->n_bytes());
-    EXPECT_EQ(std::memcmp(a[i].tensor->data, e[i].tensor->data, n_bytes), 0) << a[i].name << ", " << how;
+  Results run_parts(Backend& backend, const std::vector<Rows>& parts) {
+    restore();
+    for (const Rows& rows : parts) {
+      const CaseOp part = select_rows(case_, rows);
+      backend.run(part.op);
+      put_rows(part, rows, case_);
+    }
+    return written();
+  }
+
+  void expect_near(Results& actual, Results& expected) {
+    for_each_written([&](size_t i, const Operand& operand) {
+      Tensor a = *operand.tensor, e = *operand.tensor;
+      a.data = actual[i].data();
+      e.data = expected[i].data();
+      const double tolerance = is_exact_ ? 5e-6 : tolerance_of(case_.op, operand);
+      EXPECT_LE(normalised_error(a, e), tolerance) << operand.name;
+    });
+  }
+
+  void expect_same_bits(const Results& actual, const Results& expected, const char* how) {
+    for_each_written([&](size_t i, const Operand& operand) {
+      EXPECT_TRUE(actual[i] == expected[i]) << operand.name << " has other bits " << how;
+    });
+  }
+
+  void expect_same_bits_in_any_batch(Backend& backend) {
+    const Results whole = run(backend);
+    const int64_t n_rows = n_rows_of(case_.op);
+    expect_same_bits(run_parts(backend, pieces(n_rows, 1)), whole, "row by row");
+    if (n_rows > 4) expect_same_bits(run_parts(backend, pieces(n_rows, 4)), whole, "in fours");
+    if (n_rows > 7) expect_same_bits(run_parts(backend, pieces(n_rows, 7)), whole, "in sevens");
+    expect_same_bits(run_parts(backend, other_batches(case_.op)), whole, "in other batches");
+  }
+
+  void expect_no_nan() {
+    for_each_written([&](size_t, const Operand& operand) {
+      if (operand.extent != Extent::rows || operand.tensor->dtype != Dtype::f32) return;
+      const std::span values(operand.tensor->f32(), static_cast<size_t>(operand.tensor->n_elems()));
+      EXPECT_TRUE(std::ranges::none_of(values, [](float x) { return x != x; })) << operand.name;
+    });
+  }
+
+ private:
+  template <class Body>
+  void for_each_written(Body body) {
+    size_t i = 0;
+    for (const Operand& operand : operands_of(case_.op)) {
+      if (operand.is_written()) body(i++, operand);
+    }
+  }
+
+  Results written() {
+    Results results;
+    for_each_written([&](size_t, const Operand& operand) {
+      results.emplace_back(operand.tensor->data, operand.tensor->data + operand.tensor->n_bytes());
+    });
+    return results;
+  }
+
+  void restore() {
+    for_each_written(
+        [&](size_t i, const Operand& operand) { std::ranges::copy(beginning_[i], operand.tensor->data); });
+  }
+
+  CaseOp case_;
+  bool is_exact_;
+  Results beginning_;
+};
+
+// Calls `body` with every case, its name in the messages.
+template <class Body>
+void for_each_case(Body body) {
+  for (const OpCase& line : op_cases()) {
+    SCOPED_TRACE(line.name);
+    Trial trial(line);
+    body(trial);
   }
 }
 
-void expect_same_bits_in_any_batch(const OpCase& line, Backend& backend) {
-  SCOPED_TRACE(line.name);
-  CaseOp whole = run_whole(line, backend);
-  const int64_t n_rows = n_rows_of(whole.op);
-  const auto expect_parts = [&](const std::vector<Rows>& parts, const char* how) {
-    CaseOp in_parts = run_parts(line, backend, parts);
-    expect_same_bits(in_parts, whole, how);
-  };
-  expect_parts(pieces(n_rows, 1), "row by row");
-  if (n_rows > 4) expect_parts(pieces(n_rows, 4), "in fours");
-  if (n_rows > 7) expect_parts(pieces(n_rows, 7), "in sevens");
-  expect_parts(other_batches(whole.op), "in other batches");
-}
+using Backends = std::vector<std::unique_ptr<Backend>>;
 
-void expect_no_nan(CaseOp& done) {
-  for (const Operand& operand : operands_of(done.op)) {
-    if (!operand.is_written() || operand.extent != Extent::rows || operand.tensor->dtype != Dtype::f32)
-      continue;
-    const std::span values(operand.tensor->f32(), static_cast<size_t>(operand.tensor->n_elems()));
-    EXPECT_TRUE(std::ranges::none_of(values, [](float x) { return x != x; })) << operand.name;
-  }
+Backends every_instruction_set() {
+  Backends backends;
+  for (const std::string_view set : cpu_instruction_sets()) backends.push_back(make_cpu_backend(1, set));
+  return backends;
 }
 
 TEST(ReferenceOps, WriteEveryElementAndReadNothingHidden) {
   const auto reference = make_reference_backend();
-  for (const OpCase& line : op_cases()) {
-    SCOPED_TRACE(line.name);
-    CaseOp done = run_whole(line, *reference);
-    expect_no_nan(done);
-  }
+  for_each_case([&](Trial& trial) {
+    trial.run(*reference);
+    trial.expect_no_nan();
+  });
 }
 
 TEST(ReferenceOps, GiveTheSameBitsInAnyBatch) {
   const auto reference = make_reference_backend();
-  for (const OpCase& line : op_cases()) expect_same_bits_in_any_batch(line, *reference);
+  for_each_case([&](Trial& trial) { trial.expect_same_bits_in_any_batch(*reference); });
 }
 
-void expect_near(const OpCase& line, CaseOp& actual, CaseOp& expected) {
-  const std::vector<Operand> a = operands_of(actual.op);
-  const std::vector<Operand> e = operands_of(expected.op);
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (!a[i].is_written()) continue;
-    const double tolerance = line.is_exact ? 5e-6 : tolerance_of(actual.op, a[i]);
-    EXPECT_LE(normalised_error(*a[i].tensor, *e[i].tensor), tolerance) << a[i].name;
-  }
-}
-
-TEST(CpuOps, AgreeWithTheReference) {
+TEST(CpuOps, AgreeWithTheReferenceOnEveryInstructionSet) {
   const auto reference = make_reference_backend();
-  for (const OpCase& line : op_cases()) {
-    SCOPED_TRACE(line.name);
-    CaseOp expected = run_whole(line, *reference);
-    for (const std::string_view set : cpu_instruction_sets()) {
-      SCOPED_TRACE(set);
-      const auto cpu = make_cpu_backend(1, set);
-      CaseOp actual = run_whole(line, *cpu);
-      expect_near(line, actual, expected);
+  const Backends cpus = every_instruction_set();
+  for_each_case([&](Trial& trial) {
+    Results expected = trial.run(*reference);
+    for (size_t i = 0; i < cpus.size(); ++i) {
+      SCOPED_TRACE(cpu_instruction_sets()[i]);
+      Results actual = trial.run(*cpus[i]);
+      trial.expect_near(actual, expected);
     }
-  }
+  });
 }
 
-TEST(CpuOps, GiveTheSameBitsInAnyBatch) {
-  for (const std::string_view set : cpu_instruction_sets()) {
-    SCOPED_TRACE(set);
-    const auto cpu = make_cpu_backend(1, set);
-    for (const OpCase& line : op_cases()) expect_same_bits_in_any_batch(line, *cpu);
-  }
+TEST(CpuOps, GiveTheSameBitsInAnyBatchOnEveryInstructionSet) {
+  const Backends cpus = every_instruction_set();
+  for_each_case([&](Trial& trial) {
+    for (size_t i = 0; i < cpus.size(); ++i) {
+      SCOPED_TRACE(cpu_instruction_sets()[i]);
+      trial.expect_same_bits_in_any_batch(*cpus[i]);
+    }
+  });
 }
 
 TEST(CpuOps, GiveTheSameBitsOnAnyNumberOfThreads) {
   const auto one = make_cpu_backend(1);
   const auto two = make_cpu_backend(2);
   const auto three = make_cpu_backend(3);
-  for (const OpCase& line : op_cases()) {
-    SCOPED_TRACE(line.name);
-    CaseOp expected = run_whole(line, *one);
-    CaseOp on_two = run_whole(line, *two);
-    CaseOp on_three = run_whole(line, *three);
-    expect_same_bits(on_two, expected, "on two threads");
-    expect_same_bits(on_three, expected, "on three threads");
-  }
+  for_each_case([&](Trial& trial) {
+    const Results expected = trial.run(*one);
+    trial.expect_same_bits(trial.run(*two), expected, "on two threads");
+    trial.expect_same_bits(trial.run(*three), expected, "on three threads");
+  });
 }
 
 }  // namespace

