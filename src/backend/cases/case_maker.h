@@ -34,15 +34,15 @@ class CaseMaker {
   Tensor list(std::span<const int32_t> values);
   // Not yet computed: every bit set, which is NaN as a float of any size.
   Tensor output(Dtype dtype, std::initializer_list<int64_t> dims);
-  // Rows of several sequences, whose pages are shuffled among `n_pages`; two pages more than needed. Pages
-  // that lie before the window of every row are given back.
+  // Rows of several sequences, whose pages lie shuffled among a few more than they need. Pages that lie
+  // before the window of every row are given back.
   Batch batch(std::span<const SeqRows> seqs, int64_t page_size, int32_t window);
   // Pages for that batch: (n_pages, n_kv_heads, page_size, head_dim). Elements at positions below n_stored[s]
   // of sequence s are random; all others are NaN.
   Tensor pages(const Batch& batch, std::span<const int32_t> n_stored, Dtype dtype,
                std::initializer_list<int64_t> heads_size_dim);
 
-  CaseOp finish(Op op) { return {std::move(op), std::move(memory_)}; }
+  CaseOp finish(const Op& op) { return {op, std::move(memory_)}; }
 
  private:
   std::vector<int32_t> shuffled(int64_t n);  // 0 to n - 1

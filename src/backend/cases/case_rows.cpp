@@ -70,7 +70,7 @@ CaseOp select_rows(const CaseOp& whole, std::span<const int64_t> rows) {
     if (operand.extent == Extent::rows) *operand.tensor = gathered(*operand.tensor, rows, maker);
   }
   if (Batch* batch = batch_of(part)) *batch = select_batch(*batch, rows, maker);
-  return maker.finish(std::move(part));
+  return maker.finish(part);
 }
 
 void put_rows(const CaseOp& part, std::span<const int64_t> rows, CaseOp& whole) {

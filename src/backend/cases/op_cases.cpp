@@ -19,8 +19,8 @@ class Table {
     const uint64_t seed = cases_.size() + 1;
     const auto make_again = [make, seed] {
       CaseMaker maker(seed);
-      Op op = make(maker);
-      return maker.finish(std::move(op));
+      const Op op = make(maker);
+      return maker.finish(op);
     };
     cases_.push_back({.name = std::move(name), .make = make_again, .is_exact = is_exact});
   }
