@@ -19,7 +19,4 @@ struct Family {
 
 std::span<const Family> all_families();
 
-// Of `known`, the name with the fewest edits from `name`: for messages.
-std::string_view nearest_name(std::string_view name, std::span<const std::string_view> known);
-
 }  // namespace millrace

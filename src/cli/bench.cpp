@@ -1,0 +1,198 @@
+// bench: prefill and decode speed of a model, with what the machine's memory gives beside it.
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "base/json.h"
+#include "cli/bandwidth.h"
+#include "cli/loaded_model.h"
+#include "cli/progress.h"
+#include "cli/verb.h"
+#include "engine/runner.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kPageSize = 32;
+constexpr int64_t kMaxRows = 512;  // as the engine's default
+
+double seconds_of(const auto& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+struct Spread {
+  double median, min, max;
+};
+
+Spread spread_of(std::vector<double> values) {
+  std::ranges::sort(values);
+  const size_t n = values.size();
+  return {(values[(n - 1) / 2] + values[n / 2]) / 2.0, values.front(), values.back()};
+}
+
+// Bytes of weights that one decoded token reads: all but the embedding table where the head is another
+// matrix; of experts the share that is used.
+double bytes_a_token(const Checkpoint& checkpoint) {
+  const Metadata& metadata = checkpoint.metadata();
+  const std::string arch(metadata.need<std::string_view>("general.architecture"));
+  const auto n_experts = static_cast<double>(metadata.get_or<int64_t>(arch + ".expert_count", 0));
+  const auto n_used = static_cast<double>(metadata.get_or<int64_t>(arch + ".expert_used_count", 0));
+  const bool has_head = checkpoint.find("output.weight") != nullptr;
+  double sum = 0.0;
+  for (const NamedTensor& named : checkpoint.tensors()) {
+    if (named.name == "token_embd.weight" && has_head) continue;
+    const bool is_of_experts = named.name.find("_exps.") != std::string::npos;
+    sum += static_cast<double>(named.tensor.n_bytes()) *
+           (is_of_experts && n_experts > 0 ? n_used / n_experts : 1.0);
+  }
+  return sum;
+}
+
+class Bench final : public Command {
+ public:
+  void declare(Args& args) override {
+    args.positional("MODEL", "A .gguf file (of a split model, the first)", model_, Args::Presence::needed);
+    args.option("--pp", "Tokens of the prompt; 0: no prefill test", n_prompt_);
+    args.option("--tg", "Tokens to generate; 0: no decode test", n_generated_);
+    args.option("--depth", "Positions that are computed before each test", depth_);
+    args.option("--batch", "Sequences at once", n_sequences_);
+    args.option("--repeat", "How often each test runs", n_repeats_);
+    args.flag("--json", "Print one JSON object", is_json_);
+    compute_.declare(args);
+  }
+
+  void run() override {
+    const std::pair<const char*, int64_t> numbers[] = {
+        {"--pp", n_prompt_}, {"--tg", n_generated_}, {"--depth", depth_}};
+    for (const auto& [name, value] : numbers) {
+      if (value < 0 || value > 1 << 24)
+        fail(ErrorKind::usage, "{} is {}, expected 0 to 16777216", name, value);
+    }
+    if (n_sequences_ < 1 || n_sequences_ > kMaxRows)
+      fail(ErrorKind::usage, "--batch is {}, expected 1 to {}", n_sequences_, kMaxRows);
+    if (n_repeats_ < 1) fail(ErrorKind::usage, "--repeat is {}, expected at least 1", n_repeats_);
+    const LoadedModel loaded = load(model_, compute_, WithTokenizer::no);
+    measure(loaded);
+  }
+
+ private:
+  // n_sequences_ histories of `n_tokens`, each on pages of its own.
+  std::vector<Sequence> histories(int64_t n_tokens, int64_t n_vocab) const {
+    std::vector<Sequence> out(static_cast<size_t>(n_sequences_));
+    const int64_t n_pages = (n_tokens + kPageSize - 1) / kPageSize;
+    for (size_t s = 0; s < out.size(); ++s) {
+      for (int64_t i = 0; i < n_tokens; ++i)
+        out[s].tokens.push_back(static_cast<int32_t>((i * 7919 + static_cast<int64_t>(s)) % n_vocab));
+      out[s].pages.resize(static_cast<size_t>(n_pages));
+      std::iota(out[s].pages.begin(), out[s].pages.end(),
+                static_cast<Page>(static_cast<int64_t>(s) * n_pages));
+    }
+    return out;
+  }
+
+  // Positions [begin, end) of every sequence, in steps of up to kMaxRows rows, one sequence after the other.
+  static void prefill(Runner& runner, std::vector<Sequence>& sequences, int64_t begin, int64_t end) {
+    for (Sequence& sequence : sequences) {
+      for (int64_t at = begin; at < end; at += kMaxRows) {
+        const PlannedRows rows{&sequence, at, std::min(end, at + kMaxRows)};
+        runner.run({&rows, 1});
+      }
+    }
+  }
+
+  static void decode(Runner& runner, std::vector<Sequence>& sequences, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      std::vector<PlannedRows> rows;
+      for (Sequence& sequence : sequences) {
+        sequence.tokens.resize(static_cast<size_t>(at + 1));  // so that its logits are wanted
+        rows.push_back({&sequence, at, at + 1});
+      }
+      runner.run(rows);
+    }
+  }
+
+  void measure(const LoadedModel& loaded) {
+    const ModelShape& shape = loaded.model->shape();
+    const int64_t n_tokens = depth_ + std::max<int64_t>({n_prompt_, n_generated_, 1});
+    std::vector<Sequence> sequences = histories(n_tokens, shape.n_vocab);
+    const KvCache kv({.layers = shape.kv_layers,
+                      .n_pages = n_sequences_ * ((n_tokens + kPageSize - 1) / kPageSize),
+                      .page_size = kPageSize,
+                      .dtype = compute_.kv_type()});
+    Runner runner(*loaded.model, *loaded.backend, kv,
+                  {.max_rows = kMaxRows,
+                   .max_sequences = n_sequences_,
+                   .max_logit_rows = n_sequences_,
+                   .max_pages = n_tokens / kPageSize + 1});
+    ProgressBar progress("bench", 2 * n_repeats_ + 1);
+    prefill(runner, sequences, 0, std::min<int64_t>(n_tokens, 16));  // pages and weights are touched once
+    std::vector<double> pp, tg, bandwidth;
+    for (int64_t i = 0; i < n_repeats_; ++i) {
+      if (depth_ > 0) prefill(runner, sequences, 0, depth_);
+      if (n_prompt_ > 0) {
+        const double s = seconds_of([&] { prefill(runner, sequences, depth_, depth_ + n_prompt_); });
+        pp.push_back(static_cast<double>(n_prompt_ * n_sequences_) / s);
+      }
+      progress.advance(2 * i + 1);
+      if (n_generated_ > 0) {
+        bandwidth.push_back(measure_read_bandwidth(compute_.n_threads()));
+        const double s = seconds_of([&] { decode(runner, sequences, depth_, depth_ + n_generated_); });
+        tg.push_back(static_cast<double>(n_generated_ * n_sequences_) / s);
+        sequences = histories(n_tokens, shape.n_vocab);
+      }
+      progress.advance(2 * i + 2);
+    }
+    progress.finish();
+    report(*loaded.checkpoint, pp, tg, bandwidth);
+  }
+
+  void report(const Checkpoint& checkpoint, const std::vector<double>& pp, const std::vector<double>& tg,
+              const std::vector<double>& bandwidth) const {
+    Json out;
+    out["threads"] = compute_.n_threads();
+    out["batch"] = n_sequences_;
+    out["depth"] = depth_;
+    const auto add = [&](const char* name, int64_t n, const std::vector<double>& values) {
+      if (values.empty()) return;
+      const Spread spread = spread_of(values);
+      Json& test = out[name];
+      test["n_tokens"] = n;
+      test["tokens_per_s"]["median"] = spread.median;
+      test["tokens_per_s"]["min"] = spread.min;
+      test["tokens_per_s"]["max"] = spread.max;
+      if (!is_json_)
+        fmt::print("{:<8} {:>6} tokens  {:>9.1f} tokens/s  ({:.1f} to {:.1f})\n", name, n, spread.median,
+                   spread.min, spread.max);
+    };
+    add("prefill", n_prompt_, pp);
+    add("decode", n_generated_, tg);
+    if (!tg.empty()) {
+      const double weights =
+          bytes_a_token(checkpoint) * spread_of(tg).median / static_cast<double>(n_sequences_);
+      const double limit = spread_of(bandwidth).median;
+      out["decode"]["weights_bytes_per_s"] = weights;
+      out["decode"]["read_bandwidth_bytes_per_s"] = limit;
+      out["decode"]["share_of_bandwidth"] = weights / limit;
+      if (!is_json_) {
+        fmt::print(
+            "decode reads {:.1f} GB/s of weights, {:.0f} % of the {:.1f} GB/s that {} threads read beside "
+            "it\n",
+            weights / 1e9, 100.0 * weights / limit, limit / 1e9, compute_.n_threads());
+      }
+    }
+    if (is_json_) fmt::print("{}\n", out.dump());
+  }
+
+  std::string model_;
+  int64_t n_prompt_ = 512, n_generated_ = 128, depth_ = 0, n_sequences_ = 1, n_repeats_ = 3;
+  bool is_json_ = false;
+  ComputeOptions compute_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_bench() { return std::make_unique<Bench>(); }
+
+}  // namespace millrace

@@ -1,0 +1,54 @@
+// MODEL of the command line, opened: checkpoint, tokenizer, chat template, weights, backend.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/args.h"
+#include "checkpoint/checkpoint.h"
+#include "engine/engine.h"
+#include "model/model.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace millrace {
+
+// The tokenizer of MODEL: a .gguf file (with or without weights), a tokenizer.json, or a Hugging Face folder.
+struct LoadedTokenizer {
+  std::unique_ptr<Checkpoint> checkpoint;  // what the tokenizer's strings lie in; nullptr for JSON
+  std::unique_ptr<Tokenizer> tokenizer;
+};
+LoadedTokenizer load_tokenizer_of(const std::filesystem::path& path);
+
+std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
+
+// Where to compute and with what memory: the options that every computing verb has.
+struct ComputeOptions {
+  std::string backend = "cpu";
+  int threads = 0;  // 0: one a physical core
+  std::string kv_dtype = "f16";
+
+  void declare(Args& args);
+  std::unique_ptr<Backend> make_backend() const;
+  // Throws Error(usage) for a type that pages cannot have.
+  Dtype kv_type() const;
+  int n_threads() const;
+};
+
+struct LoadedModel {
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<Tokenizer> tokenizer;        // nullptr where the checkpoint has none
+  std::optional<std::string> template_source;  // of the chat template
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+
+  // Throws Error(bad_model) where there is none.
+  const Tokenizer& need_tokenizer() const;
+};
+enum class WithTokenizer { yes, no };
+LoadedModel load(const std::filesystem::path& path, const ComputeOptions& compute,
+                 WithTokenizer with_tokenizer);
+
+}  // namespace millrace

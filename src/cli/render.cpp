@@ -1,0 +1,63 @@
+// render: the prompt a chat becomes.
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/loaded_model.h"
+#include "cli/standard_input.h"
+#include "cli/verb.h"
+
+namespace millrace {
+namespace {
+
+constexpr size_t kMaxInputBytes = size_t{64} << 20;
+
+class Render final : public Command {
+ public:
+  void declare(Args& args) override {
+    args.positional("MODEL", "A .gguf file with a chat template, a Hugging Face folder, or a .jinja file",
+                    model_, Args::Presence::needed);
+    args.option(
+        "-i,--input",
+        "JSON: messages, tools, add_generation_prompt, special tokens, now, ...; - or none: standard input",
+        input_);
+  }
+
+  void run() override {
+    const bool is_from_input = input_.empty() || input_ == "-";
+    const std::string text = is_from_input ? read_standard_input(kMaxInputBytes)
+                                           : read_file(input_, kMaxInputBytes, ErrorKind::usage);
+    Json variables = Json::parse(text, is_from_input ? "standard input" : input_, ErrorKind::usage);
+    if (!variables.is_object())
+      fail(ErrorKind::usage, "the input should be a JSON object, found {}", variables.type_name());
+    const Json* now = variables.find("now");
+    const std::string time = now != nullptr && now->is_string() ? now->as_string() : "";
+    fmt::print("{}", ChatTemplate(source(variables)).render(variables, time));
+  }
+
+ private:
+  // The template; special tokens of a model are added to `variables` where they are missing.
+  std::string source(Json& variables) const {
+    const std::filesystem::path path = model_;
+    if (path.extension() == ".jinja") return read_file(path, kMaxInputBytes);
+    if (std::filesystem::is_directory(path)) return read_file(path / "chat_template.jinja", kMaxInputBytes);
+    const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(path);
+    const auto found = checkpoint->metadata().get<std::string_view>("tokenizer.chat_template");
+    if (!found) fail(ErrorKind::bad_model, "{} has no chat template", printable(model_, 400));
+    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(checkpoint->metadata());
+    const auto add = [&](const char* name, std::optional<int32_t> token) {
+      if (token && variables.find(name) == nullptr) variables[name] = tokenizer->piece(*token);
+    };
+    add("bos_token", tokenizer->bos());
+    add("eos_token", tokenizer->eos());
+    return std::string(*found);
+  }
+
+  std::string model_, input_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_render() { return std::make_unique<Render>(); }
+
+}  // namespace millrace

@@ -1,0 +1,158 @@
+// run: a conversation in the terminal, or one answer.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/json.h"
+#include "cli/answer.h"
+#include "cli/chat.h"
+#include "cli/loaded_model.h"
+#include "cli/sampling_options.h"
+#include "cli/standard_input.h"
+#include "cli/verb.h"
+
+namespace millrace {
+namespace {
+
+constexpr size_t kMaxPromptBytes = size_t{64} << 20;
+// A longer context is taken when it is asked for: its memory would surprise.
+constexpr int64_t kDefaultContext = 8192;
+
+class Run final : public Command {
+ public:
+  void declare(Args& args) override {
+    args.positional("MODEL", "A .gguf file (of a split model, the first)", model_, Args::Presence::needed);
+    args.positional("PROMPT",
+                    "One question; a conversation where there is none and standard input is a terminal",
+                    prompt_, Args::Presence::optional);
+    args.option("--system", "The system message", system_);
+    args.option("-n,--max-tokens", "At most so many tokens an answer; -1: until the context is full",
+                max_tokens_);
+    args.option("-c,--ctx", "Positions of the context; 0: what the model was trained for, at most 8192",
+                n_ctx_);
+    args.option("--stop", "A text that ends the answer (may be given more than once)", stops_);
+    args.flag("--think", "Ask the chat template for reasoning", thinks_);
+    args.flag("--no-think", "Ask the chat template for no reasoning", thinks_not_);
+    args.flag("--raw", "No chat template: the prompt is continued", is_raw_);
+    args.option("--tokens", "The prompt as token ids 1,2,3 (implies --raw)", tokens_);
+    args.flag("--ignore-eos", "Go on after a token that ends the answer", ignores_end_);
+    args.flag("--json", "Print one JSON object when the answer is complete", is_json_);
+    sampling_.declare(args);
+    compute_.declare(args);
+  }
+
+  void run() override {
+    if (thinks_ && thinks_not_) fail(ErrorKind::usage, "--think and --no-think exclude each other");
+    LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
+    Engine engine(*loaded.model, *loaded.backend, engine_options(*loaded.model));
+    request_.sampling = sampling_.sampling(loaded.checkpoint->metadata());
+    request_.max_tokens = max_tokens_;
+    request_.ignore_end = ignores_end_;
+    request_.end_tokens = end_tokens(loaded);
+    const bool is_chat = prompt_.empty() && !tokens_ && !is_json_ && is_terminal(STDIN_FILENO);
+    if (is_chat && !is_raw_) {
+      chat(engine, loaded);
+    } else {
+      answer_once(engine, loaded);
+    }
+  }
+
+ private:
+  Engine::Options engine_options(const Model& model) const {
+    Engine::Options options;
+    options.n_ctx = n_ctx_ > 0 ? n_ctx_ : std::min(model.shape().n_ctx_train, kDefaultContext);
+    if (n_ctx_ < 0 || n_ctx_ > model.shape().n_ctx_train) {
+      fail(ErrorKind::usage, "--ctx is {}, expected 1 to {}, what the model was trained for, or 0", n_ctx_,
+           model.shape().n_ctx_train);
+    }
+    options.kv_dtype = compute_.kv_type();
+    options.max_sequences = 1;
+    return options;
+  }
+
+  static std::vector<int32_t> end_tokens(const LoadedModel& loaded) {
+    if (loaded.tokenizer != nullptr)
+      return {loaded.tokenizer->end_tokens().begin(), loaded.tokenizer->end_tokens().end()};
+    const auto eos = loaded.checkpoint->metadata().get<int64_t>("tokenizer.ggml.eos_token_id");
+    return eos ? std::vector<int32_t>{static_cast<int32_t>(*eos)} : std::vector<int32_t>{};
+  }
+
+  std::optional<bool> thinking() const {
+    return thinks_ || thinks_not_ ? std::optional(thinks_) : std::nullopt;
+  }
+
+  void chat(Engine& engine, const LoadedModel& loaded) {
+    Chat conversation(engine, loaded, request_, stops_, thinking());
+    if (system_) conversation.set_system(*system_);
+    conversation.run();
+  }
+
+  std::vector<int32_t> prompt_ids(const LoadedModel& loaded) const {
+    if (tokens_) return parse_ids(*tokens_, "--tokens");
+    std::string text = prompt_;
+    if (!is_terminal(STDIN_FILENO)) {
+      const std::string piped = read_standard_input(kMaxPromptBytes);
+      if (!piped.empty()) text = text.empty() ? piped : text + "\n\n" + piped;
+    }
+    if (text.empty()) fail(ErrorKind::usage, "run: there is no prompt: give one, or pipe it in");
+    if (is_raw_) return loaded.need_tokenizer().encode(text, {.add_special = true, .parse_special = true});
+    Json::Array messages;
+    if (system_) messages.push_back(message("system", *system_));
+    messages.push_back(message("user", text));
+    return ChatPrompt(loaded, thinking()).encode(messages);
+  }
+
+  void answer_once(Engine& engine, const LoadedModel& loaded) {
+    request_.prompt = prompt_ids(loaded);
+    const InterruptGuard guard;
+    const OnText print = [](std::string_view piece) {
+      fmt::print("{}", piece);
+      std::fflush(stdout);
+    };
+    const Answer answer =
+        answer_of(engine, request_, loaded.tokenizer.get(), stops_, is_json_ ? OnText() : print);
+    if (is_json_) {
+      fmt::print("{}\n", report(engine, answer).dump());
+    } else if (loaded.tokenizer == nullptr) {
+      fmt::print("{}\n", fmt::join(answer.token_ids, ","));
+    } else {
+      fmt::print("\n");
+    }
+  }
+
+  Json report(const Engine& engine, const Answer& answer) const {
+    Json out;
+    out["text"] = answer.text;
+    out["token_ids"] = Json::Array(answer.token_ids.begin(), answer.token_ids.end());
+    out["finish_reason"] = name_of(answer.finish_reason);
+    out["usage"]["prompt_tokens"] = answer.usage.n_prompt;
+    out["usage"]["cached_tokens"] = answer.usage.n_cached;
+    out["usage"]["completion_tokens"] = answer.usage.n_generated;
+    const double decode_s = answer.total_s - answer.first_token_s;
+    const auto n_decoded = static_cast<double>(answer.usage.n_generated - 1);
+    out["timings"]["first_token_s"] = answer.first_token_s;
+    out["timings"]["total_s"] = answer.total_s;
+    out["timings"]["decode_tokens_per_s"] = n_decoded > 0 && decode_s > 0 ? n_decoded / decode_s : 0.0;
+    out["memory"]["kv_bytes"] = engine.memory().kv_bytes;
+    out["memory"]["arena_bytes"] = engine.memory().arena_bytes;
+    // Beyond 2^53 a number would lose bits in most readers.
+    out["seed"] = std::to_string(request_.sampling.seed);
+    return out;
+  }
+
+  std::string model_, prompt_;
+  std::optional<std::string> system_, tokens_;
+  std::vector<std::string> stops_;
+  int64_t max_tokens_ = -1, n_ctx_ = 0;
+  bool thinks_ = false, thinks_not_ = false, is_raw_ = false, ignores_end_ = false, is_json_ = false;
+  SamplingOptions sampling_;
+  ComputeOptions compute_;
+  Request request_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_run() { return std::make_unique<Run>(); }
+
+}  // namespace millrace
