@@ -10,22 +10,17 @@ void decode(const std::byte* blocks, float* out, int64_t n_elems, DecodeBlock de
   for (int64_t i = 0; i < n_elems / kSuperElems; ++i) decode_block(b[i], out + i * kSuperElems);
 }
 
-int two_bits(const uint8_t (&qs)[64], int k) { return qs[k / 128 * 32 + k % 32] >> k % 128 / 32 * 2 & 3; }
-
-int nibble(const uint8_t (&qs)[128], int k) {
-  const uint8_t byte = qs[k / 64 * 32 + k % 32];
-  return k % 64 < 32 ? byte & 15 : byte >> 4;
-}
-
 }  // namespace
 
 void decode_q2_k(const std::byte* blocks, float* out, int64_t n_elems) {
   decode<BlockQ2K>(blocks, out, n_elems, [](const BlockQ2K& b, float* y) {
     const float d = float_of_f16(b.d), dmin = float_of_f16(b.dmin);
-    for (int k = 0; k < kSuperElems; ++k) {
-      const uint8_t scale = b.scales[k / 16];
-      y[k] = d * static_cast<float>(scale & 15) * static_cast<float>(two_bits(b.qs, k)) -
-             dmin * static_cast<float>(scale >> 4);
+    for (int g = 0; g < 16; ++g, y += 16) {
+      const uint8_t* qs = b.qs + g / 8 * 32 + g % 2 * 16;
+      const int shift = g % 8 / 2 * 2;
+      const float scale = d * static_cast<float>(b.scales[g] & 15);
+      const float minimum = dmin * static_cast<float>(b.scales[g] >> 4);
+      for (int l = 0; l < 16; ++l) y[l] = scale * static_cast<float>(qs[l] >> shift & 3) - minimum;
     }
   });
 }
@@ -35,9 +30,15 @@ void decode_q3_k(const std::byte* blocks, float* out, int64_t n_elems) {
     const float d = float_of_f16(b.d);
     int8_t scales[16];
     unpack_q3k_scales(b.scales, scales);
-    for (int k = 0; k < kSuperElems; ++k) {
-      const int high = b.hmask[k % 32] >> k / 32 & 1;
-      y[k] = d * static_cast<float>(scales[k / 16]) * static_cast<float>(two_bits(b.qs, k) - 4 * (1 - high));
+    for (int g = 0; g < 16; ++g, y += 16) {
+      const uint8_t* qs = b.qs + g / 8 * 32 + g % 2 * 16;
+      const uint8_t* high = b.hmask + g % 2 * 16;
+      const int shift = g % 8 / 2 * 2;
+      const float scale = d * static_cast<float>(scales[g]);
+      for (int l = 0; l < 16; ++l) {
+        const int q = (qs[l] >> shift & 3) | (high[l] >> g / 2 & 1) << 2;
+        y[l] = scale * static_cast<float>(q - 4);
+      }
     }
   });
 }
@@ -46,10 +47,11 @@ void decode_q4_k(const std::byte* blocks, float* out, int64_t n_elems) {
   decode<BlockQ4K>(blocks, out, n_elems, [](const BlockQ4K& b, float* y) {
     const float d = float_of_f16(b.d), dmin = float_of_f16(b.dmin);
     const ScalesMins s = unpack_scales_mins(b.scales);
-    for (int k = 0; k < kSuperElems; ++k) {
-      const int i = k / 32;
-      y[k] = d * static_cast<float>(s.sc[i]) * static_cast<float>(nibble(b.qs, k)) -
-             dmin * static_cast<float>(s.mn[i]);
+    for (int g = 0; g < 8; ++g, y += 32) {
+      const uint8_t* qs = b.qs + g / 2 * 32;
+      const int shift = g % 2 * 4;
+      const float scale = d * static_cast<float>(s.sc[g]), minimum = dmin * static_cast<float>(s.mn[g]);
+      for (int l = 0; l < 32; ++l) y[l] = scale * static_cast<float>(qs[l] >> shift & 15) - minimum;
     }
   });
 }
@@ -58,10 +60,14 @@ void decode_q5_k(const std::byte* blocks, float* out, int64_t n_elems) {
   decode<BlockQ5K>(blocks, out, n_elems, [](const BlockQ5K& b, float* y) {
     const float d = float_of_f16(b.d), dmin = float_of_f16(b.dmin);
     const ScalesMins s = unpack_scales_mins(b.scales);
-    for (int k = 0; k < kSuperElems; ++k) {
-      const int i = k / 32;
-      const int q = nibble(b.qs, k) | (b.qh[k % 32] >> i & 1) << 4;
-      y[k] = d * static_cast<float>(s.sc[i]) * static_cast<float>(q) - dmin * static_cast<float>(s.mn[i]);
+    for (int g = 0; g < 8; ++g, y += 32) {
+      const uint8_t* qs = b.qs + g / 2 * 32;
+      const int shift = g % 2 * 4;
+      const float scale = d * static_cast<float>(s.sc[g]), minimum = dmin * static_cast<float>(s.mn[g]);
+      for (int l = 0; l < 32; ++l) {
+        const int q = (qs[l] >> shift & 15) | (b.qh[l] >> g & 1) << 4;
+        y[l] = scale * static_cast<float>(q) - minimum;
+      }
     }
   });
 }
@@ -69,12 +75,16 @@ void decode_q5_k(const std::byte* blocks, float* out, int64_t n_elems) {
 void decode_q6_k(const std::byte* blocks, float* out, int64_t n_elems) {
   decode<BlockQ6K>(blocks, out, n_elems, [](const BlockQ6K& b, float* y) {
     const float d = float_of_f16(b.d);
-    for (int k = 0; k < kSuperElems; ++k) {
-      const int n = k / 128, g = k % 128 / 32, l = k % 32;
-      const uint8_t low_byte = b.ql[64 * n + 32 * (g % 2) + l];
-      const int low = g < 2 ? low_byte & 15 : low_byte >> 4;
-      const int q = (low | (b.qh[32 * n + l] >> 2 * g & 3) << 4) - 32;
-      y[k] = d * static_cast<float>(b.scales[k / 16]) * static_cast<float>(q);
+    for (int g = 0; g < 16; ++g, y += 16) {
+      const int half = g / 8, quarter = g % 8 / 2, first = g % 2 * 16;
+      const uint8_t* low = b.ql + 64 * half + 32 * (quarter % 2) + first;
+      const uint8_t* high = b.qh + 32 * half + first;
+      const int low_shift = quarter / 2 * 4, high_shift = quarter * 2;
+      const float scale = d * static_cast<float>(b.scales[g]);
+      for (int l = 0; l < 16; ++l) {
+        const int q = (low[l] >> low_shift & 15) | (high[l] >> high_shift & 3) << 4;
+        y[l] = scale * static_cast<float>(q - 32);
+      }
     }
   });
 }
