@@ -19,10 +19,10 @@ std::vector<float> wave() {
   return x;
 }
 
-void encode(benchmark::State& state, const Format& format) {
+void encode(benchmark::State& state, const Format& format, const std::vector<float>& importance) {
   const std::vector<float> x = wave();
   std::vector<std::byte> blocks(static_cast<size_t>(n_bytes_of(format.dtype, kElems)));
-  for (auto _ : state) format.encode(x.data(), blocks.data(), kElems, {});
+  for (auto _ : state) format.encode(x.data(), blocks.data(), kElems, importance);
   state.SetBytesProcessed(state.iterations() * kElems * 4);
 }
 
@@ -40,8 +40,11 @@ void decode(benchmark::State& state, const Format& format) {
 int main(int argc, char** argv) {
   for (const millrace::Format& format : millrace::all_formats()) {
     if (format.encode == nullptr) continue;
-    benchmark::RegisterBenchmark(("encode/" + std::string(format.name)).c_str(), millrace::encode, format);
-    benchmark::RegisterBenchmark(("decode/" + std::string(format.name)).c_str(), millrace::decode, format);
+    const std::string name(format.name);
+    const std::vector<float> none, ones(millrace::kElems, 1.0f);
+    benchmark::RegisterBenchmark(("encode/" + name).c_str(), millrace::encode, format, none);
+    benchmark::RegisterBenchmark(("encode_with_importance/" + name).c_str(), millrace::encode, format, ones);
+    benchmark::RegisterBenchmark(("decode/" + name).c_str(), millrace::decode, format);
   }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

@@ -116,6 +116,32 @@ TEST(Quant, ErrorStaysWithinTheFormat) {
   }
 }
 
+double weighted_error(const std::vector<float>& x, const std::vector<float>& y,
+                      std::span<const float> weights) {
+  double error = 0.0;
+  for (size_t i = 5 * kCols; i < x.size(); ++i) {
+    error += double{weights[i % kCols]} * std::pow(double{y[i]} - x[i], 2);
+  }
+  return error;
+}
+
+// Also where few columns have any, so that many groups hang on one element or none.
+TEST(Quant, ImportanceLowersTheErrorItWeighs) {
+  const std::vector<float> x = input(), dense = importance();
+  std::vector<float> sparse(kCols, 0.0f);
+  for (size_t i = 0; i < sparse.size(); i += 7 + i % 11) sparse[i] = dense[i];
+  for (const Format& format : all_formats()) {
+    if (format.encode == nullptr) continue;
+    const std::vector<float> plain = decoded(format, encoded(format, x, {}));
+    for (const auto& weights : {dense, sparse}) {
+      const std::vector<std::byte> blocks = encoded(format, x, weights);
+      EXPECT_TRUE(format.is_sound(blocks.data(), kRows * kCols)) << format.name;
+      EXPECT_LE(weighted_error(x, decoded(format, blocks), weights), weighted_error(x, plain, weights))
+          << format.name;
+    }
+  }
+}
+
 TEST(Quant, HostileValuesDoNotCrash) {
   const float kInfinity = std::numeric_limits<float>::infinity();
   const float values[] = {0.0f, -0.0f, 1e-45f, 1e-30f, 3e38f, -3e38f, kInfinity, -kInfinity, std::nanf("")};

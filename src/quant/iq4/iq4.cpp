@@ -1,4 +1,4 @@
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 
 #include "quant/codecs.h"
@@ -9,78 +9,31 @@ namespace millrace {
 namespace {
 
 constexpr int kGroup = 32;
-constexpr int kTries = 7;  // candidates each side of the largest level
+constexpr int kRun = 8;  // groups that are searched at once; those of an IQ4_XS block
 
-// The index of the level nearest to x; the higher one of two equally near.
-int nearest_level(float x) {
-  if (!(x > kIq4Levels[0])) return 0;
-  if (x >= kIq4Levels[15]) return 15;
-  int low = 0, high = 15;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    (x < kIq4Levels[middle] ? high : low) = middle;
-  }
-  return x - kIq4Levels[low] < kIq4Levels[high] - x ? low : high;
-}
-
-struct Fit {
-  float qx = 0.0f, qq = 0.0f;
-};
-
-Fit fit_levels(const float* x, const float* weights, float inverse) {
-  Fit fit;
-  for (int i = 0; i < kGroup; ++i) {
-    const float q = kIq4Levels[nearest_level(inverse * x[i])];
-    fit.qx += weights[i] * q * x[i];
-    fit.qq += weights[i] * q * q;
-  }
-  return fit;
-}
-
-// The scale of a group of 32 that loses least.
-float search_group(const float* x, const float* weights) {
-  const float max = largest(x, kGroup);
-  if (std::fabs(max) < kGroupEps) return 0.0f;
-  const Fit first = fit_levels(x, weights, 1.0f / (-max / kIq4Levels[0]));
-  float d = first.qq > 0.0f ? first.qx / first.qq : 0.0f;  // no weight at all is no scale, not 0 / 0
-  float best = d * first.qx;
-  for (int step = -kTries; step <= kTries; ++step) {
-    const Fit fit = fit_levels(x, weights, static_cast<float>(step + kIq4Levels[0]) / max);
-    if (fit.qq > 0.0f && fit.qx * fit.qx > best * fit.qq) {
-      d = fit.qx / fit.qq;
-      best = d * fit.qx;
-    }
-  }
-  return d;
-}
-
-void weigh(const float* x, const float* importance, float sigma2, float* weights) {
-  for (int i = 0; i < kGroup; ++i) {
-    weights[i] = importance != nullptr ? importance[i] * std::sqrt(sigma2 + x[i] * x[i]) : x[i] * x[i];
+// The indices of the levels nearest to inverse * x, the higher one of two equally near.
+void nearest_levels(const float* x, float inverse, int (&indices)[kGroup]) {
+  float scaled[kGroup];
+  for (int i = 0; i < kGroup; ++i) scaled[i] = inverse * x[i];
+  for (int i = 0; i < kGroup; ++i) indices[i] = 0;
+  for (int level = 0; level < 15; ++level) {
+    const float middle = 0.5f * static_cast<float>(kIq4Levels[level] + kIq4Levels[level + 1]);
+    for (int i = 0; i < kGroup; ++i) indices[i] += scaled[i] >= middle ? 1 : 0;
   }
 }
 
-float twice_variance(const float* x, int n) {
-  float sum = 0.0f;
-  for (int i = 0; i < n; ++i) sum += x[i] * x[i];
-  return sum * (2.0f / static_cast<float>(n));
-}
+float twice_variance(const float* x, int n) { return sum_of_squares(x, n) * (2.0f / static_cast<float>(n)); }
 
 void pack_group(const float* x, float d, uint8_t* qs) {
-  const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
-  for (int j = 0; j < 16; ++j) {
-    qs[j] = static_cast<uint8_t>(nearest_level(inverse * x[j]) | nearest_level(inverse * x[j + 16]) << 4);
-  }
+  int indices[kGroup];
+  nearest_levels(x, d != 0.0f ? 1.0f / d : 0.0f, indices);
+  for (int j = 0; j < 16; ++j) qs[j] = static_cast<uint8_t>(indices[j] | indices[j + 16] << 4);
 }
 
 void encode_iq4_xs_block(const float* x, const float* importance, BlockIq4Xs& b) {
-  const float sigma2 = twice_variance(x, 256);
-  float scales[8];
-  for (int g = 0; g < 8; ++g) {
-    float weights[kGroup];
-    weigh(x + kGroup * g, importance == nullptr ? nullptr : importance + kGroup * g, sigma2, weights);
-    scales[g] = search_group(x + kGroup * g, weights);
-  }
+  float weights[kRun * kGroup], scales[kRun];
+  if (importance != nullptr) weigh(x, importance, twice_variance(x, 256), 256, weights);
+  searches().iq4({x, importance == nullptr ? nullptr : weights, kRun, kGroup}, scales);
   const float d = -largest(scales, 8) / 32.0f;
   const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
   std::memset(&b, 0, sizeof b);
@@ -121,14 +74,19 @@ void decode_iq4_xs(const std::byte* blocks, float* out, int64_t n_elems) {
 
 void encode_iq4_nl(const float* in, std::byte* blocks, int64_t n_elems, Importance importance) {
   auto* b = reinterpret_cast<BlockIq4Nl*>(blocks);
-  for (int64_t i = 0; i < n_elems / kGroup; ++i) {
-    const float* x = in + i * kGroup;
-    float weights[kGroup];
-    weigh(x, importance.empty() ? nullptr : importance.data() + i * kGroup, twice_variance(x, kGroup),
-          weights);
-    const float d = search_group(x, weights);
-    b[i].d = f16_of_float(d);
-    pack_group(x, d, b[i].qs);
+  for (int64_t first = 0; first < n_elems / kGroup; first += kRun) {
+    const float* x = in + first * kGroup;
+    const int n = static_cast<int>(std::min<int64_t>(kRun, n_elems / kGroup - first));
+    float weights[kRun * kGroup], scales[kRun];
+    for (int g = 0; g < n && !importance.empty(); ++g) {
+      weigh(x + g * kGroup, importance.data() + (first + g) * kGroup, twice_variance(x + g * kGroup, kGroup),
+            kGroup, weights + g * kGroup);
+    }
+    searches().iq4({x, importance.empty() ? nullptr : weights, n, kGroup}, scales);
+    for (int g = 0; g < n; ++g) {
+      b[first + g].d = f16_of_float(scales[g]);
+      pack_group(x + g * kGroup, scales[g], b[first + g].qs);
+    }
   }
 }
 

@@ -8,8 +8,6 @@
 namespace millrace {
 namespace {
 
-constexpr StepRange kWeightedSteps{-0.9f, 0.05f, 36};  // of every search with an importance
-
 // Calls each(x, importance of the super-block or nullptr, block) for every super-block.
 template <class Block, class Each>
 void for_supers(const float* in, std::byte* blocks, int64_t n_elems, Importance importance, Each each) {
@@ -20,19 +18,7 @@ void for_supers(const float* in, std::byte* blocks, int64_t n_elems, Importance 
   }
 }
 
-float sum_of_squares(const float* x, int n) {
-  float sum = 0.0f;
-  for (int i = 0; i < n; ++i) sum += x[i] * x[i];
-  return sum;
-}
-
-// weights = importance * sqrt(sigma2 + x^2); returns their sum.
-float weigh(const float* x, const float* importance, float sigma2, int n, float* weights) {
-  for (int i = 0; i < n; ++i) weights[i] = importance[i] * std::sqrt(sigma2 + x[i] * x[i]);
-  float sum = 0.0f;
-  for (int i = 0; i < n; ++i) sum += weights[i];
-  return sum;
-}
+float variance(const float* x, int n) { return sum_of_squares(x, n) / static_cast<float>(n); }
 
 void pack_two_bits(const uint8_t* levels, uint8_t (&qs)[64]) {
   for (int n = 0; n < 2; ++n) {
@@ -73,15 +59,15 @@ float round_scales(const float* scales, int n, int n_max, uint8_t* levels) {
 }
 
 // The groups of a format with scales and minima (Q2_K, Q4_K, Q5_K): `n_groups` of `size` elements, levels to
-// n_max.
-struct Groups {
+// n_max, their scales and minima to scale_max.
+struct GroupFormat {
   int n_groups, size, n_max, scale_max;
-  StepRange steps;       // of the search without importance
-  ErrorMeasure measure;  // of the same
+  ScaleMinSteps steps;    // of the search without importance
+  float variance_factor;  // with importance
 };
-constexpr Groups kQ2Groups{16, 16, 3, 15, {-0.5f, 0.1f, 15}, ErrorMeasure::absolute};
-constexpr Groups kQ4Groups{8, 32, 15, 63, {-1.0f, 0.1f, 20}, ErrorMeasure::squared};
-constexpr Groups kQ5Groups{8, 32, 31, 63, {-0.5f, 0.1f, 15}, ErrorMeasure::squared};
+constexpr GroupFormat kQ2Groups{16, 16, 3, 15, {-0.5f, 0.1f, 15, ErrorMeasure::absolute}, 1.0f};
+constexpr GroupFormat kQ4Groups{8, 32, 15, 63, {-1.0f, 0.1f, 20, ErrorMeasure::squared}, 2.0f};
+constexpr GroupFormat kQ5Groups{8, 32, 31, 63, {-0.5f, 0.1f, 15, ErrorMeasure::squared}, 2.0f};
 
 struct GroupScales {
   float d, dmin;  // already rounded to float16
@@ -91,39 +77,47 @@ struct GroupScales {
 
 // Without importance an element weighs |x|, and where groups are of 32 the group's rms on top.
 void weigh_plainly(const float* x, int size, float* weights) {
-  const float rms = size == 32 ? std::sqrt(sum_of_squares(x, size) / static_cast<float>(size)) : 0.0f;
-  for (int i = 0; i < size; ++i) weights[i] = rms + std::fabs(x[i]);
+  for (int first = 0; first < kSuperElems; first += size) {
+    const float rms = size == 32 ? std::sqrt(variance(x + first, size)) : 0.0f;
+    for (int i = first; i < first + size; ++i) weights[i] = rms + std::fabs(x[i]);
+  }
 }
 
-GroupScales encode_groups(const float* x, const float* importance, const Groups& groups, uint8_t* levels) {
-  float scales[16], minima[16], sums[16], weights[32];
-  const float variance = sum_of_squares(x, kSuperElems) / static_cast<float>(kSuperElems);
-  const float sigma2 =
-      groups.size == 32 ? 2.0f * sum_of_squares(x, kSuperElems) / static_cast<float>(kSuperElems) : variance;
-  for (int g = 0; g < groups.n_groups; ++g) {
-    const float* xg = x + g * groups.size;
-    ScaleMin found;
-    if (importance == nullptr) {
-      weigh_plainly(xg, groups.size, weights);
-      found = search_scale_min(xg, groups.size, groups.n_max, weights, groups.steps, groups.measure,
-                               levels + g * groups.size);
-    } else {
-      sums[g] = weigh(xg, importance + g * groups.size, sigma2, groups.size, weights);
-      found = search_scale_min(xg, groups.size, groups.n_max, weights, kWeightedSteps, ErrorMeasure::squared,
-                               levels + g * groups.size);
-    }
-    scales[g] = found.scale;
-    minima[g] = found.minimum;
+// The sum of the weights of each group.
+void sum_groups(const float* weights, int size, float* sums) {
+  for (int g = 0; g < kSuperElems / size; ++g) {
+    sums[g] = 0.0f;
+    for (int i = 0; i < size; ++i) sums[g] += weights[g * size + i];
   }
-  GroupScales out;
-  const int n = groups.n_groups;
-  out.d = rounded_f16(importance == nullptr ? round_scales(scales, n, groups.scale_max, out.sc)
-                                            : search_positive(scales, n, groups.scale_max, sums, out.sc));
-  out.dmin = rounded_f16(importance == nullptr ? round_scales(minima, n, groups.scale_max, out.mn)
-                                               : search_positive(minima, n, groups.scale_max, sums, out.mn));
+}
+
+GroupScales encode_groups(const float* x, const float* importance, const GroupFormat& format,
+                          uint8_t* levels) {
+  const int n = format.n_groups, size = format.size;
+  float weights[kSuperElems], sums[16], scales[16], minima[16];
+  ScaleMin found[16];
+  if (importance == nullptr) {
+    weigh_plainly(x, size, weights);
+  } else {
+    weigh(x, importance, format.variance_factor * variance(x, kSuperElems), kSuperElems, weights);
+    sum_groups(weights, size, sums);
+  }
+  searches().scale_min({x, weights, n, size}, format.n_max,
+                       importance == nullptr ? format.steps : kWeightedSteps, found, levels);
   for (int g = 0; g < n; ++g) {
-    round_again(x + g * groups.size, groups.size, groups.n_max, out.d * static_cast<float>(out.sc[g]),
-                out.dmin * static_cast<float>(out.mn[g]), levels + g * groups.size);
+    scales[g] = found[g].scale;
+    minima[g] = found[g].minimum;
+  }
+  const auto rounded = [&](const float* values, uint8_t* out) {
+    return rounded_f16(importance == nullptr ? round_scales(values, n, format.scale_max, out)
+                                             : search_positive(values, n, format.scale_max, sums, out));
+  };
+  GroupScales out;
+  out.d = rounded(scales, out.sc);
+  out.dmin = rounded(minima, out.mn);
+  for (int g = 0; g < n; ++g) {
+    round_again(x + g * size, size, format.n_max, out.d * static_cast<float>(out.sc[g]),
+                out.dmin * static_cast<float>(out.mn[g]), levels + g * size);
   }
   return out;
 }
@@ -156,17 +150,16 @@ void pack_q3k_scales(const uint8_t* scales, uint8_t (&packed)[12]) {
 
 // The 6-bit scales (32 added) of Q3_K's groups under one factor, which is returned.
 float q3k_scales(const float* x, const float* importance, uint8_t* levels, uint8_t* scales) {
-  float group_scales[16], sums[16];
+  float group_scales[16];
   if (importance != nullptr) {
-    const float sigma2 = 2.0f * sum_of_squares(x, kSuperElems) / static_cast<float>(kSuperElems);
-    for (int g = 0; g < 16; ++g) {
-      float weights[16];
-      sums[g] = weigh(x + 16 * g, importance + 16 * g, sigma2, 16, weights);
-      group_scales[g] = search_signed(x + 16 * g, 16, 4, weights, levels + 16 * g);
-    }
-    return search_signed(group_scales, 16, 32, sums, scales);
+    float weights[kSuperElems], sums[16], d;
+    weigh(x, importance, 2.0f * variance(x, kSuperElems), kSuperElems, weights);
+    sum_groups(weights, 16, sums);
+    searches().signed_levels({x, weights, 16, 16}, 4, group_scales, levels);
+    searches().signed_levels({group_scales, sums, 1, 16}, 32, &d, scales);
+    return d;
   }
-  for (int g = 0; g < 16; ++g) group_scales[g] = search_q3(x + 16 * g, 16, 4, levels + 16 * g);
+  searches().descent({x, nullptr, 16, 16}, 4, group_scales, levels);
   const float max = largest(group_scales, 16);
   if (max == 0.0f) {
     std::memset(scales, 0, 16);
@@ -254,10 +247,7 @@ void encode_q6_k(const float* in, std::byte* blocks, int64_t n_elems, Importance
       in, blocks, n_elems, importance, [](const float* x, const float* weights, BlockQ6K& b) {
         uint8_t levels[kSuperElems];
         float scales[16];
-        for (int g = 0; g < 16; ++g) {
-          scales[g] = search_signed(x + 16 * g, 16, 32, weights == nullptr ? nullptr : weights + 16 * g,
-                                    levels + 16 * g);
-        }
+        searches().signed_levels({x, weights, 16, 16}, 32, scales, levels);
         const float max = largest(scales, 16);
         if (std::fabs(max) < kGroupEps) return;
         const float inverse = -128.0f / max;

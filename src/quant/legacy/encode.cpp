@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "quant/codecs.h"
@@ -6,6 +7,14 @@
 
 namespace millrace {
 namespace {
+
+// Blocks on their way: rounded together, because a search takes several at once, then packed one by one.
+struct Run {
+  static constexpr int kBlocks = 8;
+  float d[kBlocks];
+  float m[kBlocks];  // of the models with a minimum
+  uint8_t levels[kBlocks][kLegacyElems];
+};
 
 void pack_nibbles(const uint8_t* levels, uint8_t (&qs)[16]) {
   for (int j = 0; j < 16; ++j) qs[j] = static_cast<uint8_t>((levels[j] & 15) | (levels[j + 16] & 15) << 4);
@@ -16,118 +25,103 @@ void pack_fifth_bits(const uint8_t* levels, uint8_t (&qh)[4]) {
   for (int k = 0; k < 32; ++k) qh[k / 8] = static_cast<uint8_t>(qh[k / 8] | (levels[k] >> 4 & 1) << k % 8);
 }
 
-struct Range {
-  float min, max;
+// x ~ (level - n_max) * d.
+struct AroundZero {
+  static void round(const float* x, int n_max, Run& run, int i) {
+    const float d = largest(x, kLegacyElems) / static_cast<float>(-n_max);
+    const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+    const float half = static_cast<float>(n_max) + 0.5f;
+    for (int k = 0; k < kLegacyElems; ++k)
+      run.levels[i][k] = static_cast<uint8_t>(truncated(x[k] * inverse + half, 2 * n_max - 1));
+    run.d[i] = d;
+  }
+
+  static void search(const GroupSpan& groups, int n_max, Run& run) {
+    searches().signed_levels(groups, n_max, run.d, run.levels[0]);
+  }
 };
 
-Range range_of(const float* x) {
-  Range range{x[0], x[0]};
-  for (int i = 1; i < kLegacyElems; ++i) {
-    if (x[i] < range.min) range.min = x[i];
-    if (x[i] > range.max) range.max = x[i];
-  }
-  return range;
-}
-
-// Rounds to levels around n_max: x ~ (level - n_max) * d. Returns d.
-float round_signed(const float* x, int n_max, uint8_t* levels) {
-  const float d = largest(x, kLegacyElems) / static_cast<float>(-n_max);
-  const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
-  const float half = static_cast<float>(n_max) + 0.5f;
-  for (int i = 0; i < kLegacyElems; ++i)
-    levels[i] = static_cast<uint8_t>(truncated(x[i] * inverse + half, 2 * n_max - 1));
-  return d;
-}
-
-// Rounds to levels above the minimum: x ~ level * d + min. Returns d.
-float round_above(const float* x, int n_max, float min, float max, uint8_t* levels) {
-  const float d = (max - min) / static_cast<float>(n_max);
-  const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
-  for (int i = 0; i < kLegacyElems; ++i)
-    levels[i] = static_cast<uint8_t>(truncated((x[i] - min) * inverse + 0.5f, n_max));
-  return d;
-}
-
-// Calls each(x, weights, block) for every block; weights is nullptr where there is no importance.
-template <class Block, class Each>
-void for_blocks(const float* in, std::byte* blocks, int64_t n_elems, Importance importance, Each each) {
-  float sigma2 = 0.0f;
-  if (!importance.empty()) {
-    for (int64_t i = 0; i < n_elems; ++i) sigma2 += in[i] * in[i];
-    sigma2 /= static_cast<float>(n_elems);
-  }
-  auto* b = reinterpret_cast<Block*>(blocks);
-  for (int64_t i = 0; i < n_elems / kLegacyElems; ++i) {
-    const float* x = in + i * kLegacyElems;
-    float weights[kLegacyElems];
-    if (!importance.empty()) {
-      for (int k = 0; k < kLegacyElems; ++k) {
-        weights[k] = importance[static_cast<size_t>(i * kLegacyElems + k)] * std::sqrt(sigma2 + x[k] * x[k]);
-      }
+// x ~ level * d + m.
+struct AboveMinimum {
+  static void round(const float* x, int n_max, Run& run, int i) {
+    float min = x[0], max = x[0];
+    for (int k = 1; k < kLegacyElems; ++k) {
+      if (x[k] < min) min = x[k];
+      if (x[k] > max) max = x[k];
     }
-    each(x, importance.empty() ? nullptr : weights, b[i]);
+    const float d = (max - min) / static_cast<float>(n_max);
+    const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+    for (int k = 0; k < kLegacyElems; ++k)
+      run.levels[i][k] = static_cast<uint8_t>(truncated((x[k] - min) * inverse + 0.5f, n_max));
+    run.d[i] = d;
+    run.m[i] = min;
   }
-}
 
-// d of a signed block: rounded from the largest element, or searched with weights.
-float signed_scale(const float* x, int n_max, const float* weights, uint8_t* levels) {
-  return weights == nullptr ? round_signed(x, n_max, levels)
-                            : search_signed(x, kLegacyElems, n_max, weights, levels);
-}
-
-// (d, m) of a block above its minimum.
-Range scale_and_minimum(const float* x, int n_max, const float* weights, uint8_t* levels) {
-  if (weights == nullptr) {
-    const Range range = range_of(x);
-    return {round_above(x, n_max, range.min, range.max, levels), range.min};
+  static void search(const GroupSpan& groups, int n_max, Run& run) {
+    ScaleMin found[Run::kBlocks];
+    searches().scale_min(groups, n_max, kWeightedSteps, found, run.levels[0]);
+    for (int i = 0; i < groups.n_groups; ++i) {
+      run.d[i] = found[i].scale;
+      run.m[i] = -found[i].minimum;
+    }
   }
-  const ScaleMin found =
-      search_scale_min(x, kLegacyElems, n_max, weights, {-0.9f, 0.05f, 36}, ErrorMeasure::squared, levels);
-  return {found.scale, -found.minimum};
+};
+
+// Calls pack(run, i, block) for every block; it is block i of the run.
+template <class Block, class Model, class Pack>
+void encode(const float* in, std::byte* blocks, int64_t n_elems, Importance importance, int n_max,
+            Pack pack) {
+  const float sigma2 = importance.empty() ? 0.0f : sum_of_squares(in, n_elems) / static_cast<float>(n_elems);
+  auto* b = reinterpret_cast<Block*>(blocks);
+  for (int64_t first = 0; first < n_elems; first += Run::kBlocks * kLegacyElems) {
+    const float* x = in + first;
+    const int n = static_cast<int>(std::min<int64_t>(Run::kBlocks, (n_elems - first) / kLegacyElems));
+    Run run;
+    if (importance.empty()) {
+      for (int i = 0; i < n; ++i) Model::round(x + i * kLegacyElems, n_max, run, i);
+    } else {
+      float weights[Run::kBlocks * kLegacyElems];
+      weigh(x, importance.data() + first, sigma2, n * kLegacyElems, weights);
+      Model::search({x, weights, n, kLegacyElems}, n_max, run);
+    }
+    for (int i = 0; i < n; ++i) pack(run, i, *b++);
+  }
 }
 
 }  // namespace
 
 void encode_q4_0(const float* in, std::byte* blocks, int64_t n_elems, Importance importance) {
-  for_blocks<BlockQ4_0>(in, blocks, n_elems, importance,
-                        [](const float* x, const float* weights, BlockQ4_0& b) {
-                          uint8_t levels[kLegacyElems];
-                          b.d = f16_of_float(signed_scale(x, 8, weights, levels));
-                          pack_nibbles(levels, b.qs);
-                        });
+  encode<BlockQ4_0, AroundZero>(in, blocks, n_elems, importance, 8, [](const Run& run, int i, BlockQ4_0& b) {
+    b.d = f16_of_float(run.d[i]);
+    pack_nibbles(run.levels[i], b.qs);
+  });
 }
 
 void encode_q4_1(const float* in, std::byte* blocks, int64_t n_elems, Importance importance) {
-  for_blocks<BlockQ4_1>(in, blocks, n_elems, importance,
-                        [](const float* x, const float* weights, BlockQ4_1& b) {
-                          uint8_t levels[kLegacyElems];
-                          const auto [d, m] = scale_and_minimum(x, 15, weights, levels);
-                          b.d = f16_of_float(d);
-                          b.m = f16_of_float(m);
-                          pack_nibbles(levels, b.qs);
-                        });
+  encode<BlockQ4_1, AboveMinimum>(in, blocks, n_elems, importance, 15,
+                                  [](const Run& run, int i, BlockQ4_1& b) {
+                                    b.d = f16_of_float(run.d[i]);
+                                    b.m = f16_of_float(run.m[i]);
+                                    pack_nibbles(run.levels[i], b.qs);
+                                  });
 }
 
 void encode_q5_0(const float* in, std::byte* blocks, int64_t n_elems, Importance importance) {
-  for_blocks<BlockQ5_0>(in, blocks, n_elems, importance,
-                        [](const float* x, const float* weights, BlockQ5_0& b) {
-                          uint8_t levels[kLegacyElems];
-                          b.d = f16_of_float(signed_scale(x, 16, weights, levels));
-                          pack_nibbles(levels, b.qs);
-                          pack_fifth_bits(levels, b.qh);
-                        });
+  encode<BlockQ5_0, AroundZero>(in, blocks, n_elems, importance, 16, [](const Run& run, int i, BlockQ5_0& b) {
+    b.d = f16_of_float(run.d[i]);
+    pack_nibbles(run.levels[i], b.qs);
+    pack_fifth_bits(run.levels[i], b.qh);
+  });
 }
 
 void encode_q5_1(const float* in, std::byte* blocks, int64_t n_elems, Importance importance) {
-  for_blocks<BlockQ5_1>(in, blocks, n_elems, importance,
-                        [](const float* x, const float* weights, BlockQ5_1& b) {
-                          uint8_t levels[kLegacyElems];
-                          const auto [d, m] = scale_and_minimum(x, 31, weights, levels);
-                          b.d = f16_of_float(d);
-                          b.m = f16_of_float(m);
-                          pack_nibbles(levels, b.qs);
-                          pack_fifth_bits(levels, b.qh);
-                        });
+  encode<BlockQ5_1, AboveMinimum>(in, blocks, n_elems, importance, 31,
+                                  [](const Run& run, int i, BlockQ5_1& b) {
+                                    b.d = f16_of_float(run.d[i]);
+                                    b.m = f16_of_float(run.m[i]);
+                                    pack_nibbles(run.levels[i], b.qs);
+                                    pack_fifth_bits(run.levels[i], b.qh);
+                                  });
 }
 
 // 8 bits gain nothing from a search: the importance is not needed.
@@ -139,8 +133,12 @@ void encode_q8_0(const float* in, std::byte* blocks, int64_t n_elems, Importance
     const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
     b[i].d = f16_of_float(d);
     for (int k = 0; k < kLegacyElems; ++k) {
-      const float scaled = std::round(x[k] * inverse);
-      b[i].qs[k] = static_cast<int8_t>(scaled >= -127.0f && scaled <= 127.0f ? scaled : 0.0f);
+      // std::round() spelled out, which vectorises: half away from zero.
+      const float product = x[k] * inverse;
+      const float scaled = std::fabs(product) < 127.5f ? product : 0.0f;
+      const auto whole = static_cast<int>(scaled);
+      const float rest = scaled - static_cast<float>(whole);
+      b[i].qs[k] = static_cast<int8_t>(whole + (rest >= 0.5f ? 1 : 0) - (rest <= -0.5f ? 1 : 0));
     }
   }
 }

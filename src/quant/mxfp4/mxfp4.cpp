@@ -16,18 +16,15 @@ uint8_t exponent_of(const float* x) {
   return static_cast<uint8_t>(truncated(std::floor(std::log2(magnitude)) - 2.0f + 127.0f, 254));
 }
 
-// The code whose value is nearest to x; the first of equals.
-int nearest_code(float x, float half_scale) {
-  int best = 0;
-  float best_error = std::fabs(static_cast<float>(kMxfp4Doubled[0]) * half_scale - x);
-  for (int code = 1; code < 16; ++code) {
-    const float error = std::fabs(static_cast<float>(kMxfp4Doubled[code]) * half_scale - x);
-    if (error < best_error) {
-      best = code;
-      best_error = error;
-    }
+// The codes whose values are nearest to x, of two equally near the smaller magnitude.
+void nearest_codes(const float* x, float half_scale, int (&codes)[kElems]) {
+  for (int i = 0; i < kElems; ++i) codes[i] = 0;
+  for (int code = 0; code < 7; ++code) {
+    const float middle =
+        0.5f * static_cast<float>(kMxfp4Doubled[code] + kMxfp4Doubled[code + 1]) * half_scale;
+    for (int i = 0; i < kElems; ++i) codes[i] += std::fabs(x[i]) > middle ? 1 : 0;
   }
-  return best;
+  for (int i = 0; i < kElems; ++i) codes[i] += x[i] < 0.0f && codes[i] > 0 ? 8 : 0;
 }
 
 }  // namespace
@@ -49,10 +46,9 @@ void encode_mxfp4(const float* in, std::byte* blocks, int64_t n_elems, Importanc
   for (int64_t i = 0; i < n_elems / kElems; ++i) {
     const float* x = in + i * kElems;
     b[i].e = exponent_of(x);
-    const float d = mxfp4_half_scale(b[i].e);
-    for (int j = 0; j < 16; ++j) {
-      b[i].qs[j] = static_cast<uint8_t>(nearest_code(x[j], d) | nearest_code(x[j + 16], d) << 4);
-    }
+    int codes[kElems];
+    nearest_codes(x, mxfp4_half_scale(b[i].e), codes);
+    for (int j = 0; j < 16; ++j) b[i].qs[j] = static_cast<uint8_t>(codes[j] | codes[j + 16] << 4);
   }
 }
 
