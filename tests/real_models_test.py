@@ -2,7 +2,7 @@
 """Real models answer: sensible text, llama.cpp's perplexity, the promised start-up time and memory.
 
 The models come from scripts/fetch-model. Expected perplexities were measured by llama_cpp_perplexity.py (xllamacpp
-2026.10.11549) on tests/data/prose.txt, windows of 256 tokens.
+2026.10.11549) on the LICENSE and tests/data/prose.txt, windows of 256 tokens.
 """
 
 import json
@@ -11,11 +11,12 @@ import pathlib
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
 PROGRAM = sys.argv[1]
-PERPLEXITY = {"smollm2": 35.2373, "gemma3-270m": 32.7142}
+PERPLEXITY = {"smollm2": 20.8097, "gemma3-270m": 12.4107}
 PERPLEXITY_TOLERANCE = 0.005
 FIRST_TOKEN_S = 0.300
 RSS_MARGIN_BYTES = 60 << 20
@@ -44,17 +45,20 @@ def run_json(*arguments):
 
 
 def test_perplexity(name, path):
-    found = run_json("perplexity", path, str(HERE / "data" / "prose.txt"), "--ctx", "256")["perplexity"]
+    with tempfile.NamedTemporaryFile() as text:
+        text.write((HERE.parent / "LICENSE").read_bytes() + (HERE / "data" / "prose.txt").read_bytes())
+        text.flush()
+        found = run_json("perplexity", path, text.name, "--ctx", "256")["perplexity"]
     off = found / PERPLEXITY[name] - 1
     expect(abs(off) <= PERPLEXITY_TOLERANCE, f"{name}: perplexity {found:.4f}, llama.cpp {PERPLEXITY[name]}, {off:+.3%}")
 
 
-def test_answer(name, path, question, words):
-    answer = run_json("run", path, question, "--temperature", "0", "--max-tokens", "60", "--seed", "1")
-    text = answer["text"]
-    expect(any(word in text.lower() for word in words), f"{name}: {question!r} -> {text!r} speaks of {words}")
+def test_answer(name, path, arguments, word):
+    greedy = ["--temperature", "0", "--max-tokens", "60"]
+    answer = run_json("run", path, *arguments, *greedy)
+    expect(word in answer["text"].lower(), f"{name}: {arguments} -> {answer['text']!r} speaks of {word}")
     expect(answer["finish_reason"] in ("stop", "length"), f"{name}: finish_reason {answer['finish_reason']}")
-    again = run_json("run", path, question, "--temperature", "0", "--max-tokens", "60", "--threads", "1")
+    again = run_json("run", path, *arguments, *greedy, "--threads", "1")
     expect(again["token_ids"] == answer["token_ids"], f"{name}: one thread gives the same tokens")
 
 
@@ -93,8 +97,11 @@ def main():
     paths = {name: model_path(name) for name in PERPLEXITY}
     for name, path in paths.items():
         test_perplexity(name, path)
-    test_answer("smollm2", paths["smollm2"], "What is the capital of France?", ["paris"])
-    test_answer("gemma3-270m", paths["gemma3-270m"], "What is the capital of France?", ["paris"])
+    test_answer("smollm2", paths["smollm2"], ["Why is the sky blue?"], "scatter")
+    test_answer("smollm2", paths["smollm2"],
+                ["What is the capital of France?", "--system", "You are a helpful assistant."], "paris")
+    # The Gemma file is of the base model: it has no chat template and continues text.
+    test_answer("gemma3-270m", paths["gemma3-270m"], ["The capital of France is the city of", "--raw"], "paris")
     test_first_token("smollm2", paths["smollm2"])
     test_memory("smollm2", paths["smollm2"])
     sys.exit(f"{len(failures)} of the expectations failed" if failures else 0)
