@@ -8,8 +8,14 @@
 #include <rapidjson/stringbuffer.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <optional>
+#include <system_error>
 #include <unordered_map>
+
+#include "base/json_events.h"
 
 namespace millrace {
 namespace {
@@ -20,32 +26,94 @@ constexpr const char* kTypeNames[] = {"null",     "a boolean", "an integer", "a 
 // Objects this large find equal keys through a table; below, by looking at each.
 constexpr size_t kIndexFrom = 32;
 
-// Builds the value from RapidJSON's events. The reader is iterative, so depth costs no stack.
-class Builder {
- public:
-  explicit Builder(size_t max_depth) : max_depth_(max_depth) {}
+// The value of the text of a JSON number. RapidJSON's own conversion reads 184467440737095516155 wrongly (its
+// significand overflows), so it only checks the grammar.
+std::optional<Json> number_of(const char* text, size_t size) {
+  const char* end = text + size;
+  int64_t integer = 0;
+  const auto [integer_end, status] = std::from_chars(text, end, integer);
+  if (status == std::errc() && integer_end == end) return Json(integer);
+  double number = 0;
+  if (std::from_chars(text, end, number).ec != std::errc()) number = std::strtod(text, nullptr);
+  if (std::isinf(number)) return std::nullopt;
+  return Json(number);
+}
 
-  bool Null() { return put(Json()); }
-  bool Bool(bool value) { return put(Json(value)); }
-  bool Int(int value) { return put(Json(int64_t{value})); }
-  bool Uint(unsigned value) { return put(Json(int64_t{value})); }
-  bool Int64(int64_t value) { return put(Json(value)); }
-  bool Uint64(uint64_t value) {
-    return put(value <= INT64_MAX ? Json(static_cast<int64_t>(value)) : Json(static_cast<double>(value)));
+// RapidJSON's events as ours. The reader is iterative, so depth costs no stack.
+class Forwarder : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, Forwarder> {
+ public:
+  Forwarder(JsonEvents& events, std::string_view what, ErrorKind kind, Json::Limits limits)
+      : events_(events), what_(what), kind_(kind), limits_(limits) {}
+
+  bool Null() { return value(Json()); }
+  bool Bool(bool held) { return value(Json(held)); }
+  bool String(const char* text, unsigned size, bool) { return value(Json(std::string(text, size))); }
+  bool RawNumber(const char* text, unsigned size, bool) {
+    std::optional<Json> number = number_of(text, size);
+    if (!number) fail(kind_, "{} holds {}, a number too large", printable(what_), printable({text, size}));
+    return value(*std::move(number));
   }
-  bool Double(double value) { return put(Json(value)); }
-  bool RawNumber(const char*, unsigned, bool) { return false; }
-  bool String(const char* text, unsigned size, bool) { return put(Json(std::string(text, size))); }
   bool Key(const char* text, unsigned size, bool) {
-    open_.back().key.assign(text, size);
+    events_.key({text, size});
     return true;
   }
-  bool StartObject() { return open(Json(Json::Object())); }
-  bool StartArray() { return open(Json(Json::Array())); }
-  bool EndObject(unsigned) { return close(); }
-  bool EndArray(unsigned) { return close(); }
+  bool StartObject() {
+    descend();
+    events_.begin_object();
+    return true;
+  }
+  bool StartArray() {
+    descend();
+    events_.begin_array();
+    return true;
+  }
+  bool EndObject(unsigned) {
+    --depth_;
+    events_.end_object();
+    return true;
+  }
+  bool EndArray(unsigned) {
+    --depth_;
+    events_.end_array();
+    return true;
+  }
 
-  bool is_too_deep() const { return is_too_deep_; }
+ private:
+  bool value(Json scalar) {
+    events_.value(std::move(scalar));
+    return true;
+  }
+
+  void descend() {
+    if (++depth_ <= limits_.max_depth) return;
+    fail(kind_, "{} nests deeper than the {} levels allowed", printable(what_), limits_.max_depth);
+  }
+
+  JsonEvents& events_;
+  std::string_view what_;
+  ErrorKind kind_;
+  Json::Limits limits_;
+  size_t depth_ = 0;
+};
+
+// Builds the value from the events.
+class Builder final : public JsonEvents {
+ public:
+  void begin_object() override { open_.push_back({Json(Json::Object()), {}}); }
+  void end_object() override { close(); }
+  void begin_array() override { open_.push_back({Json(Json::Array()), {}}); }
+  void end_array() override { close(); }
+  void key(std::string_view key) override { open_.back().key = key; }
+  void value(Json value) override {
+    if (open_.empty()) {
+      root_ = std::move(value);
+    } else if (open_.back().value.is_array()) {
+      open_.back().value.as_array().push_back(std::move(value));
+    } else {
+      put_member(open_.back(), std::move(value));
+    }
+  }
+
   Json take() { return std::move(root_); }
 
  private:
@@ -55,30 +123,10 @@ class Builder {
     std::unordered_map<std::string, size_t> index{};  // key to member, once there are kIndexFrom
   };
 
-  bool open(Json value) {
-    if (open_.size() >= max_depth_) {
-      is_too_deep_ = true;
-      return false;
-    }
-    open_.push_back({std::move(value), {}});
-    return true;
-  }
-
-  bool close() {
-    Json value = std::move(open_.back().value);
+  void close() {
+    Json closed = std::move(open_.back().value);
     open_.pop_back();
-    return put(std::move(value));
-  }
-
-  bool put(Json value) {
-    if (open_.empty()) {
-      root_ = std::move(value);
-    } else if (open_.back().value.is_array()) {
-      open_.back().value.as_array().push_back(std::move(value));
-    } else {
-      put_member(open_.back(), std::move(value));
-    }
-    return true;
+    value(std::move(closed));
   }
 
   static void put_member(Open& open, Json value) {
@@ -103,8 +151,6 @@ class Builder {
     return at == members.end() ? nullptr : &at->second;
   }
 
-  size_t max_depth_;
-  bool is_too_deep_ = false;
   std::vector<Open> open_;
   Json root_;
 };
@@ -191,21 +237,27 @@ std::string Json::dump(int indent) const {
   return std::string(buffer.GetString(), buffer.GetSize());
 }
 
-Json Json::parse(std::string_view text, std::string_view what, ErrorKind kind, Limits limits) {
-  constexpr unsigned kFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag |
+void read_json_events(std::string_view text, std::string_view what, JsonEvents& events, ErrorKind kind,
+                      Json::Limits limits) {
+  constexpr unsigned kFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseNumbersAsStringsFlag |
                               rapidjson::kParseValidateEncodingFlag;
   rapidjson::MemoryStream bytes(text.data(), text.size());
   rapidjson::EncodedInputStream<rapidjson::UTF8<>, rapidjson::MemoryStream> stream(bytes);
-  Builder builder(limits.max_depth);
+  Forwarder forwarder(events, what, kind, limits);
   rapidjson::Reader reader;
-  const rapidjson::ParseResult result = reader.Parse<kFlags>(stream, builder);
-  if (builder.is_too_deep()) {
-    fail(kind, "{} nests deeper than the {} levels allowed", printable(what), limits.max_depth);
-  }
+  const rapidjson::ParseResult result = reader.Parse<kFlags>(stream, forwarder);
   if (result.IsError()) {
     fail(kind, "{} is no valid JSON at byte {}: {}", printable(what), result.Offset(),
          rapidjson::GetParseError_En(result.Code()));
   }
+  if (stream.Tell() < text.size()) {  // RapidJSON takes a NUL for the end
+    fail(kind, "{} is no valid JSON at byte {}: a NUL", printable(what), stream.Tell());
+  }
+}
+
+Json Json::parse(std::string_view text, std::string_view what, ErrorKind kind, Limits limits) {
+  Builder builder;
+  read_json_events(text, what, builder, kind, limits);
   return builder.take();
 }
 
