@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "checkpoint/tensor_list.h"
+#include "checkpoint/named_list.h"
 
 namespace millrace {
 namespace {
@@ -14,11 +14,14 @@ class TensorsOnly final : public Checkpoint {
   explicit TensorsOnly(std::vector<NamedTensor> tensors) : tensors_(std::move(tensors)) {}
   const Metadata& metadata() const override { return metadata_; }
   std::span<const NamedTensor> tensors() const override { return tensors_.all(); }
-  const Tensor* find(std::string_view name) const override { return tensors_.find(name); }
+  const Tensor* find(std::string_view name) const override {
+    const NamedTensor* named = tensors_.find(name);
+    return named == nullptr ? nullptr : &named->tensor;
+  }
 
  private:
   Metadata metadata_;
-  TensorList tensors_;
+  NamedList<NamedTensor> tensors_;
 };
 
 TEST(CheckWeights, NamesTensorAndRow) {

@@ -12,7 +12,7 @@ namespace millrace::gguf {
 // Strings are views into the file. What the container itself uses, general.alignment, is checked here.
 Metadata read_metadata(ByteReader& in, uint64_t n_entries);
 
-// Memory inside of the file; in the order of the file. Names may repeat: TensorList refuses that, also across
+// Memory inside of the file; in the order of the file. Names may repeat: NamedList refuses that, also across
 // the files of a split model.
 std::vector<NamedTensor> read_tensors(ByteReader& in, uint64_t n_tensors, uint64_t alignment);
 

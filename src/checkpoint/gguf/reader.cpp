@@ -7,7 +7,7 @@
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf/layout.h"
 #include "checkpoint/gguf/parts.h"
-#include "checkpoint/tensor_list.h"
+#include "checkpoint/named_list.h"
 
 namespace millrace {
 namespace gguf {
@@ -60,12 +60,15 @@ class GgufCheckpoint final : public Checkpoint {
 
   const Metadata& metadata() const override { return metadata_; }
   std::span<const NamedTensor> tensors() const override { return tensors_.all(); }
-  const Tensor* find(std::string_view name) const override { return tensors_.find(name); }
+  const Tensor* find(std::string_view name) const override {
+    const NamedTensor* named = tensors_.find(name);
+    return named == nullptr ? nullptr : &named->tensor;
+  }
 
  private:
   std::vector<MappedFile> files_;
   Metadata metadata_;
-  TensorList tensors_;
+  NamedList<NamedTensor> tensors_;
 };
 
 // One file of a split model, as its keys say.
