@@ -5,48 +5,63 @@
 #include <span>
 #include <vector>
 
+#include "engine/request.h"
+
 namespace millrace {
 
 struct Candidate {
   int32_t token;
-  float logit;
-  double probability;  // among the candidates there were at the last normalise()
+  float logit;   // (logit - the largest of all) / temperature, at most 0
+  float weight;  // exp(logit), above 0; divided by sum() it is the probability
 };
 
-// Every truncation keeps at least one candidate. Ties are broken by the lower token.
+// The sum of exp(logit - max): max + its logarithm turns logits into log-probabilities.
+double sum_of_exp(std::span<const float> logits, float max);
+
+// Listed by token, or likeliest first: which one depends on the truncations alone. Every truncation keeps at
+// least one. Of equally likely tokens the lower one comes first.
 class Candidates {
  public:
-  explicit Candidates(std::span<const float> logits);
+  // The tokens of `logits`, which are finite or -inf, the largest being `max`, at sampling.temperature (above
+  // 0), cut to sampling.top_k (Fan et al. 2018). What sampling.top_p or min_p will drop for sure may be
+  // missing.
+  Candidates(std::span<const float> logits, float max, const Sampling& sampling);
 
-  void divide_by_temperature(float temperature);
-  void keep_top_k(int32_t k);
-  // The fewest most likely ones whose probabilities sum to p (Holtzman et al. 2020).
+  // The fewest likeliest ones whose probabilities sum to p (Holtzman et al. 2020).
   void keep_top_p(float p);
-  // Those at least `share` as likely as the most likely one (Nguyen et al. 2024).
+  // Those at least `share` times as likely as the likeliest one (Nguyen et al. 2024).
   void keep_min_p(float share);
   // The fewest whose surprise is nearest to the entropy and whose probabilities sum to p (Meister et al.
   // 2023).
   void keep_typical(float p);
-  // Logits of at least max - n * (their standard deviation) (Tang et al. 2024).
-  void keep_top_n_sigma(float n);
-  // All above the threshold but the least likely of them leave ("exclude top choices").
+  // Those with a logit of at least `least`.
+  void keep_logit_from(double least);
+  // All whose probability is at least `threshold` leave, but for the least likely of them ("exclude top
+  // choices", p-e-w 2024).
   void exclude_top(float threshold);
-  // Those whose surprise in bits is at most mu, mirostat 2 (Basu et al. 2021).
-  void keep_surprise_up_to(float mu);
+  // Those whose surprise is at most `bits`.
+  void keep_surprise_up_to(float bits);
+  // The n likeliest, likeliest first.
+  std::span<const Candidate> keep_likeliest(size_t n);
+  // Puts the n likeliest first and returns them. Only before keep_likeliest(): the rest is in no order.
+  std::span<const Candidate> sort_likeliest(size_t n);
 
   // The candidate at `u` in [0, 1) of the cumulated probabilities.
-  const Candidate& draw(double u);
-  int64_t size() const { return static_cast<int64_t>(all_.size()); }
-  // Sorted by probability, normalised.
-  std::span<const Candidate> sorted();
+  const Candidate& draw(double u) const;
+  std::span<const Candidate> list() const { return list_; }
+  double sum() const { return sum_; }
 
  private:
-  void normalise();
-  // Puts the n most likely first, in order.
-  void sort_first(size_t n);
+  void take_likeliest(std::span<const float> logits, size_t k);
+  void take_all(std::span<const float> logits, const Sampling& sampling);
+  template <class Predicate>
+  void keep_if(Predicate is_kept);
+  void add_up();
 
-  std::vector<Candidate> all_;
-  size_t n_sorted_ = 0;  // that many at the front are the most likely ones, in order
+  float max_;
+  float temperature_;
+  std::vector<Candidate> list_;
+  double sum_ = 0.0;  // of the weights
 };
 
 }  // namespace millrace

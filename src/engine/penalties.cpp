@@ -30,11 +30,14 @@ std::vector<size_t> common_endings(std::span<const int32_t> tokens) {
   return z;
 }
 
+bool is_breaker(int32_t token, const std::vector<std::vector<int32_t>>& breakers) {
+  return std::ranges::any_of(breakers, [token](const auto& b) { return b.size() == 1 && b[0] == token; });
+}
+
 // How many of the last tokens may take part in a repetition: up to the last breaker.
 size_t n_since_breaker(std::span<const int32_t> tokens, const std::vector<std::vector<int32_t>>& breakers) {
   size_t n = tokens.size();
   for (const std::vector<int32_t>& breaker : breakers) {
-    if (breaker.empty()) continue;
     const auto found = std::ranges::find_end(tokens, breaker);
     if (!found.empty()) n = std::min(n, static_cast<size_t>(tokens.end() - found.end()));
   }
@@ -68,6 +71,7 @@ void apply_dry(std::span<float> logits, std::span<const int32_t> history, const 
   }
   for (const auto& [token, length] : repeats) {
     if (length < static_cast<size_t>(sampling.dry_allowed_length)) continue;
+    if (is_breaker(token, sampling.dry_breakers)) continue;
     const double exponent = static_cast<double>(length) - sampling.dry_allowed_length;
     const double penalty =
         sampling.dry_multiplier * std::pow(static_cast<double>(sampling.dry_base), exponent);

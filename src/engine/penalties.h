@@ -13,7 +13,8 @@ namespace millrace {
 void apply_penalties(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling);
 
 // DRY ("don't repeat yourself", p-e-w 2024): a token that would continue a repetition of length n loses
-// dry_multiplier * dry_base^(n - dry_allowed_length) where n >= dry_allowed_length. Linear in the history.
+// dry_multiplier * dry_base^(n - dry_allowed_length) where n >= dry_allowed_length. Repetitions do not reach
+// over a breaker, and a token that is a breaker itself loses nothing. Linear in the history.
 void apply_dry(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling);
 
 }  // namespace millrace

@@ -19,82 +19,124 @@ struct Bounds {
   double value, min, max;
 };
 
-int32_t greedy(std::span<const float> logits) {
-  size_t best = 0;
-  for (size_t i = 1; i < logits.size(); ++i) {
-    if (logits[i] > logits[best] || std::isnan(logits[best])) best = i;
+// The likeliest token. None where no choice can be made: a logit is NaN or infinite, or all are forbidden.
+struct Peak {
+  int32_t token = -1;
+  float logit = -INFINITY;
+};
+
+Peak peak_of(std::span<const float> logits) {
+  Peak peak;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] <= peak.logit) continue;
+    if (!(logits[i] < INFINITY)) return {};
+    peak = {static_cast<int32_t>(i), logits[i]};
   }
-  return static_cast<int32_t>(best);
+  return peak;
 }
 
-double log_sum_exp(std::span<const float> logits) {
-  const double max = *std::ranges::max_element(logits);
-  double sum = 0.0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - max);
-  return max + std::log(sum);
+// The model's own distribution: the n likeliest tokens, and what turns any logit into a log-probability.
+struct OwnDistribution {
+  std::vector<float> logits;
+  double log_sum;
+  TokenLogprobs likeliest;
+
+  float logprob(int32_t token) const {
+    return static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token)]) - log_sum);
+  }
+};
+
+OwnDistribution own_distribution(std::span<const float> logits, float max, int n) {
+  OwnDistribution own{.logits = {logits.begin(), logits.end()},
+                      .log_sum = static_cast<double>(max) + std::log(sum_of_exp(logits, max)),
+                      .likeliest = {}};
+  if (n == 0) return own;
+  Candidates candidates(logits, max, {.top_k = n});
+  for (const Candidate& c : candidates.sort_likeliest(static_cast<size_t>(n)))
+    own.likeliest.best.emplace_back(c.token, own.logprob(c.token));
+  return own;
 }
 
-// The n likeliest tokens with their log-probabilities; `chosen` is filled in after the draw.
-TokenLogprobs best_logprobs(std::span<const float> logits, double log_sum, int n) {
-  TokenLogprobs out;
-  if (n == 0) return out;
-  Candidates candidates(logits);
-  candidates.keep_top_k(n);
-  for (const Candidate& c : candidates.sorted()) {
-    out.best.emplace_back(c.token, static_cast<float>(static_cast<double>(c.logit) - log_sum));
+// max - n standard deviations of all logits that are not forbidden (Tang et al. 2024), on the scale of
+// Candidate.
+double least_within_sigmas(std::span<const float> logits, float max, const Sampling& sampling) {
+  double sum = 0.0, squares = 0.0, n = 0.0;
+  for (const float logit : logits) {
+    if (logit == -INFINITY) continue;
+    const double below = static_cast<double>(logit) - static_cast<double>(max);
+    sum += below;
+    squares += below * below;
+    n += 1.0;
   }
-  return out;
+  const double variance = std::max(0.0, squares / n - sum / n * (sum / n));
+  return -static_cast<double>(sampling.top_n_sigma) * std::sqrt(variance) / sampling.temperature;
 }
 
 // Mirostat 1 estimates the exponent s of Zipf's law from the likeliest tokens and cuts at the k that gives
 // the wanted surprise (Basu et al. 2021, algorithm 1).
-int32_t mirostat_k(std::span<const Candidate> likeliest_first, float mu) {
-  constexpr size_t kEstimateFrom = 100;
+size_t mirostat_k(std::span<const Candidate> likeliest_first, size_t n_vocab, float mu) {
   double sum_tb = 0.0, sum_tt = 0.0;
-  for (size_t i = 0; i + 1 < std::min(kEstimateFrom, likeliest_first.size()); ++i) {
+  for (size_t i = 0; i + 1 < likeliest_first.size(); ++i) {
     const double t = std::log(static_cast<double>(i + 2) / static_cast<double>(i + 1));
-    const double b = std::log(likeliest_first[i].probability / likeliest_first[i + 1].probability);
+    const double b =
+        static_cast<double>(likeliest_first[i].logit) - static_cast<double>(likeliest_first[i + 1].logit);
     sum_tb += t * b;
     sum_tt += t * t;
   }
   const double s = sum_tt > 0.0 ? sum_tb / sum_tt : 1.0;
   const double epsilon = s - 1.0;
-  const auto n = static_cast<double>(likeliest_first.size());
+  const auto n = static_cast<double>(n_vocab);
   const double k = std::pow(epsilon * std::exp2(mu) / (1.0 - std::pow(n, -epsilon)), 1.0 / s);
-  return std::isfinite(k) ? static_cast<int32_t>(std::clamp(k, 1.0, n)) : 1;
+  return std::isfinite(k) ? static_cast<size_t>(std::clamp(std::round(k), 1.0, n)) : 1;
 }
 
-int32_t draw_mirostat(Candidates& candidates, const Sampling& sampling, double u, SamplerState& state) {
-  if (state.mirostat_mu < 0.0f) state.mirostat_mu = 2.0f * sampling.mirostat_tau;
+// Surprise is of the distribution before the cut, as in the paper.
+int32_t draw_mirostat(std::span<const float> logits, float max, const Sampling& sampling, double u,
+                      SamplerState& state) {
+  constexpr size_t kEstimateFrom = 100;  // as in the authors' code
+  Candidates candidates(logits, max, {.temperature = sampling.temperature});
+  const double sum = candidates.sum();
+  float& mu =
+      state.mirostat_mu ? *state.mirostat_mu : state.mirostat_mu.emplace(2.0f * sampling.mirostat_tau);
   if (sampling.mirostat == 1) {
-    candidates.keep_top_k(mirostat_k(candidates.sorted(), state.mirostat_mu));
+    const size_t k = mirostat_k(candidates.sort_likeliest(kEstimateFrom), logits.size(), mu);
+    candidates.keep_likeliest(k);
   } else {
-    candidates.keep_surprise_up_to(state.mirostat_mu);
+    candidates.keep_surprise_up_to(mu);
   }
   const Candidate& drawn = candidates.draw(u);
-  const auto surprise = static_cast<float>(-std::log2(drawn.probability));
-  state.mirostat_mu =
-      std::max(0.0f, state.mirostat_mu - sampling.mirostat_eta * (surprise - sampling.mirostat_tau));
+  const auto surprise = static_cast<float>(std::log2(sum / drawn.weight));
+  mu -= sampling.mirostat_eta * (surprise - sampling.mirostat_tau);
   return drawn.token;
 }
 
-int32_t draw(std::span<const float> logits, const Sampling& sampling, uint64_t position,
+int32_t draw(std::span<const float> logits, float max, const Sampling& sampling, uint64_t position,
              SamplerState& state) {
-  if (sampling.temperature == 0.0f) return greedy(logits);
-  Candidates candidates(logits);
-  candidates.divide_by_temperature(sampling.temperature);
   const double u = uniform(sampling.seed, position, kTokenDraw);
-  if (sampling.mirostat != 0) return draw_mirostat(candidates, sampling, u, state);
-  candidates.keep_top_n_sigma(sampling.top_n_sigma);
-  candidates.keep_top_k(sampling.top_k);
-  candidates.keep_typical(sampling.typical_p);
+  if (sampling.mirostat != 0) return draw_mirostat(logits, max, sampling, u, state);
+  Candidates candidates(logits, max, sampling);
   candidates.keep_top_p(sampling.top_p);
   candidates.keep_min_p(sampling.min_p);
+  candidates.keep_typical(sampling.typical_p);
+  if (sampling.top_n_sigma > 0.0f) candidates.keep_logit_from(least_within_sigmas(logits, max, sampling));
   if (sampling.xtc_probability > 0.0f &&
       uniform(sampling.seed, position, kXtcDraw) < sampling.xtc_probability) {
     candidates.exclude_top(sampling.xtc_threshold);
   }
   return candidates.draw(u).token;
+}
+
+std::string fault_of_breakers(const std::vector<std::vector<int32_t>>& breakers) {
+  // Each is searched for at every token of the answer.
+  constexpr size_t kMaxBreakers = 64, kMaxLength = 32;
+  if (breakers.size() > kMaxBreakers)
+    return fmt::format("dry_breakers has {} sequences, expected at most {}", breakers.size(), kMaxBreakers);
+  for (const std::vector<int32_t>& breaker : breakers) {
+    if (breaker.empty() || breaker.size() > kMaxLength)
+      return fmt::format("dry_breakers has a sequence of {} tokens, expected 1 to {}", breaker.size(),
+                         kMaxLength);
+  }
+  return {};
 }
 
 }  // namespace
@@ -132,26 +174,35 @@ std::optional<std::string> find_fault(const Sampling& s, int64_t n_vocab) {
     if (!(bias < kBig))
       return fmt::format("logit_bias of token {} is {}, expected at most {}", token, bias, kBig);
   }
+  if (s.logit_bias.size() > static_cast<size_t>(n_vocab))
+    return fmt::format("logit_bias has {} entries, the vocabulary {}", s.logit_bias.size(), n_vocab);
+  if (std::string fault = fault_of_breakers(s.dry_breakers); !fault.empty()) return fault;
   return std::nullopt;
 }
 
 Sampled sample(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling,
                int n_logprobs, SamplerState& state) {
-  Sampled out;
-  std::vector<float> raw;  // as the model gave them, where log-probabilities are wanted
-  double log_sum = 0.0;
+  constexpr std::string_view kUnsound = "the model gave logits that are NaN or infinite";
+  std::optional<OwnDistribution> own;
   if (n_logprobs >= 0) {
-    raw.assign(logits.begin(), logits.end());
-    log_sum = log_sum_exp(raw);
-    out.logprobs = best_logprobs(raw, log_sum, n_logprobs);
+    const Peak peak = peak_of(logits);
+    if (peak.token < 0) return {.fault = kUnsound};
+    own = own_distribution(logits, peak.logit, n_logprobs);
   }
   for (const auto& [token, bias] : sampling.logit_bias) logits[static_cast<size_t>(token)] += bias;
   apply_penalties(logits, history, sampling);
   apply_dry(logits, history, sampling);
-  out.token = draw(logits, sampling, history.size(), state);
-  if (out.logprobs) {
-    out.logprobs->chosen =
-        static_cast<float>(static_cast<double>(raw[static_cast<size_t>(out.token)]) - log_sum);
+  const Peak peak = peak_of(logits);
+  if (peak.token < 0) {
+    const bool is_forbidden = std::ranges::all_of(logits, [](float logit) { return logit == -INFINITY; });
+    return {.fault = is_forbidden ? "every token is forbidden by logit_bias" : kUnsound};
+  }
+  Sampled out;
+  out.token =
+      sampling.temperature == 0.0f ? peak.token : draw(logits, peak.logit, sampling, history.size(), state);
+  if (own) {
+    out.logprobs = std::move(own->likeliest);
+    out.logprobs->chosen = own->logprob(out.token);
   }
   return out;
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "engine/request.h"
 
@@ -15,12 +16,13 @@ std::optional<std::string> find_fault(const Sampling& sampling, int64_t n_vocab)
 
 // What one sequence carries from token to token (mirostat's running estimate).
 struct SamplerState {
-  float mirostat_mu = -1.0f;  // below 0: not begun
+  std::optional<float> mirostat_mu;  // in bits; begins at 2 * mirostat_tau
 };
 
 struct Sampled {
-  int32_t token = 0;
+  int32_t token = -1;
   std::optional<TokenLogprobs> logprobs;
+  std::string_view fault;  // where no token can be drawn: why, in a sentence
 };
 
 // Draws the token at position history.size(). `logits` (n_vocab) is overwritten. `history` is the prompt and
