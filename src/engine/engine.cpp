@@ -264,6 +264,7 @@ void Engine::Loop::advance(Job& job, std::span<float> logits) {
   if (max_tokens_of(job) == 0) return finish(job, FinishReason::length, {});
   const Sampled sampled =
       sample(logits, job.sequence.tokens, job.request.sampling, job.request.n_logprobs, job.sampler);
+  if (!sampled.fault.empty()) return finish(job, FinishReason::error, {.error = std::string(sampled.fault)});
   const bool is_end =
       std::ranges::find(job.request.end_tokens, sampled.token) != job.request.end_tokens.end();
   if (is_end && !job.request.ignore_end) return finish(job, FinishReason::stop, {});
@@ -278,14 +279,16 @@ void Engine::Loop::finish(Job& job, FinishReason reason, Event event) {
   scheduler_.remove(job.sequence);
   event.finish_reason = reason;
   event.usage = usage_of(job);
+  {
+    const std::lock_guard lock(mutex_);
+    --n_unfinished_;  // before the client knows: its next request must find the place
+  }
   job.events->push(std::move(event));
   job.events->close();
   jobs_.erase(job.sequence.id);
-  const std::lock_guard lock(mutex_);
-  --n_unfinished_;
 }
 
-// A step threw (memory, a device): the requests it served are told, and the engine goes on.
+// A step threw (memory, a device): every request is told, waiting ones too, and the engine goes on.
 void Engine::Loop::fail_all(const std::string& sentence) {
   log_line(LogLevel::error, sentence);
   while (!jobs_.empty()) finish(*jobs_.begin()->second, FinishReason::error, {.error = sentence});

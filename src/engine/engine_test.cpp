@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <cmath>
 #include <random>
 
 namespace millrace {
@@ -168,6 +168,55 @@ TEST(Engine, CancelledRequestsEndAndFreeTheirPages) {
   EXPECT_EQ(
       answer_of(*engine.submit({.prompt = {1}, .max_tokens = 2, .ignore_end = true}).ticket).tokens.size(),
       2u);
+}
+
+// Token 13 makes the logits NaN.
+class UnsoundModel final : public Model {
+ public:
+  const ModelShape& shape() const override { return model_.shape(); }
+  Tensor forward(const Pass& pass) const override {
+    const Tensor logits = model_.forward(pass);
+    if (pass.arena.is_measuring()) return logits;
+    for (int64_t i = 0; i < pass.batch.logit_rows.dim(0); ++i) {
+      const int32_t row = pass.batch.logit_rows.i32()[i];
+      if (pass.batch.tokens.i32()[row] == 13) logits.f32()[i * kVocab] = std::nanf("");
+    }
+    return logits;
+  }
+
+ private:
+  HashModel model_;
+};
+
+TEST(Engine, WhatCannotBeDrawnEndsThatRequestAlone) {
+  const UnsoundModel model;
+  NoBackend backend;
+  Engine engine(model, backend, options_of(160, 64, true));
+  Request sound{.prompt = {1, 2}, .max_tokens = 1, .ignore_end = true};
+  const auto bad = engine.submit({.prompt = {1, 13}}), good = engine.submit(sound);
+  const std::optional<Event> event = bad.ticket->events->pop();
+  EXPECT_EQ(event->finish_reason, FinishReason::error);
+  EXPECT_NE(event->error.find("NaN"), std::string::npos);
+  EXPECT_EQ(answer_of(*good.ticket).reason, FinishReason::length);
+  for (int32_t token = 0; token < kVocab; ++token) sound.sampling.logit_bias.emplace_back(token, -INFINITY);
+  EXPECT_EQ(answer_of(*engine.submit(sound).ticket).reason, FinishReason::error);
+}
+
+TEST(Engine, AnEndedRequestLeavesTheQueueBeforeItsClientKnows) {
+  const HashModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(160, 64, true);
+  options.max_waiting = 1;
+  options.max_sequences = 1;
+  Engine engine(model, backend, options);
+  const Request request{.prompt = {1}, .max_tokens = 1, .ignore_end = true};
+  const auto submit_two = [&] { return std::pair(engine.submit(request), engine.submit(request)); };
+  for (int i = 0; i < 500; ++i) {
+    const auto [first, second] = submit_two();
+    ASSERT_TRUE(first.ticket && second.ticket) << first.refusal << second.refusal;
+    answer_of(*first.ticket);
+    answer_of(*second.ticket);
+  }
 }
 
 TEST(Engine, DestructionCancelsWhatIsLeft) {
