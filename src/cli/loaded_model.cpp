@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/thread_pool.h"
 #include "checkpoint/gguf.h"
+#include "model/hf_import.h"
 
 namespace millrace {
 namespace {
@@ -18,6 +19,18 @@ std::unique_ptr<Tokenizer> tokenizer_of_json(const fs::path& path) {
   return load_tokenizer_json(read_json(path), fs::exists(config) ? read_json(config) : Json());
 }
 
+// Tokenizer and chat template of a Hugging Face folder, as far as it has them.
+void load_text_files(const fs::path& folder, LoadedModel& loaded) {
+  if (fs::exists(folder / "tokenizer.json")) loaded.tokenizer = tokenizer_of_json(folder / "tokenizer.json");
+  if (fs::exists(folder / "chat_template.jinja")) {
+    loaded.template_source = read_file(folder / "chat_template.jinja", kMaxJsonBytes);
+  } else if (fs::exists(folder / "tokenizer_config.json")) {
+    const Json config = read_json(folder / "tokenizer_config.json");
+    const Json* source = config.find("chat_template");
+    if (source != nullptr && source->is_string()) loaded.template_source = source->as_string();
+  }
+}
+
 bool has_tokenizer(const Metadata& metadata) {
   const MetaValue* model = metadata.find("tokenizer.ggml.model");
   const auto* name = model == nullptr ? nullptr : std::get_if<std::string_view>(model);
@@ -27,11 +40,7 @@ bool has_tokenizer(const Metadata& metadata) {
 }  // namespace
 
 std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
-  if (fs::is_directory(path)) {
-    fail(ErrorKind::bad_model, "{} is a folder: only .gguf files can be run so far",
-         printable(path.string(), 400));
-  }
-  return open_gguf(path);
+  return fs::is_directory(path) ? open_hf_directory(path) : open_gguf(path);
 }
 
 LoadedTokenizer load_tokenizer_of(const fs::path& path) {
@@ -81,12 +90,15 @@ LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokeni
   loaded.checkpoint = open_checkpoint(path);
   const Metadata& metadata = loaded.checkpoint->metadata();
   loaded.model = load_model(*loaded.checkpoint);
-  if (with_tokenizer == WithTokenizer::yes && has_tokenizer(metadata)) {
+  if (with_tokenizer == WithTokenizer::no) return loaded;
+  if (fs::is_directory(path)) {
+    load_text_files(path, loaded);
+  } else if (has_tokenizer(metadata)) {
     loaded.tokenizer = load_tokenizer(metadata);
-    if (loaded.tokenizer->n_vocab() > loaded.model->shape().n_vocab) {
-      fail(ErrorKind::bad_model, "the tokenizer has {} tokens, the model {}", loaded.tokenizer->n_vocab(),
-           loaded.model->shape().n_vocab);
-    }
+  }
+  if (loaded.tokenizer != nullptr && loaded.tokenizer->n_vocab() > loaded.model->shape().n_vocab) {
+    fail(ErrorKind::bad_model, "the tokenizer has {} tokens, the model {}", loaded.tokenizer->n_vocab(),
+         loaded.model->shape().n_vocab);
   }
   if (const auto source = metadata.get<std::string_view>("tokenizer.chat_template"))
     loaded.template_source = *source;

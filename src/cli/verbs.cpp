@@ -17,6 +17,7 @@ namespace millrace {
 // One line a verb.
 std::unique_ptr<Command> make_bench();
 std::unique_ptr<Command> make_completion();
+std::unique_ptr<Command> make_convert();
 std::unique_ptr<Command> make_detokenize();
 std::unique_ptr<Command> make_doctor();
 std::unique_ptr<Command> make_inspect();
@@ -36,6 +37,7 @@ std::span<const Verb> all_verbs() {
       {"logits", "Write the logits of every position to a .npy file", make_logits},
       {"perplexity", "Measure how well a model predicts a text", make_perplexity},
       {"bench", "Measure the speed of a model beside the machine's limit", make_bench},
+      {"convert", "Write a Hugging Face folder as a GGUF file", make_convert},
       {"doctor", "Show what this machine is and what it lacks", make_doctor},
       {"completion", "Print a completion script for bash, zsh or fish", make_completion},
   };

@@ -1,0 +1,218 @@
+#include "model/hf/tensors.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <optional>
+
+#include "base/log.h"
+
+namespace millrace {
+namespace {
+
+// What nearly every decoder has. A rule of the class for the same tensor goes before these.
+constexpr HfTensorRule kCommonRules[] = {
+    {"model.embed_tokens.weight", "token_embd.weight"},
+    {"model.norm.weight", "output_norm.weight"},
+    {"lm_head.weight", "output.weight"},
+    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
+    {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},
+    {"model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight"},
+    {"model.layers.{}.self_attn.q_proj.bias", "blk.{}.attn_q.bias"},
+    {"model.layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight"},
+    {"model.layers.{}.self_attn.k_proj.bias", "blk.{}.attn_k.bias"},
+    {"model.layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight"},
+    {"model.layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias"},
+    {"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"},
+    {"model.layers.{}.self_attn.o_proj.bias", "blk.{}.attn_output.bias"},
+    {"model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight"},
+    {"model.layers.{}.mlp.gate_proj.bias", "blk.{}.ffn_gate.bias"},
+    {"model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight"},
+    {"model.layers.{}.mlp.up_proj.bias", "blk.{}.ffn_up.bias"},
+    {"model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"},
+    {"model.layers.{}.mlp.down_proj.bias", "blk.{}.ffn_down.bias"},
+};
+
+constexpr int64_t kMaxExperts = 4096;
+
+// A tensor's name with its numbers taken out.
+struct Pattern {
+  std::string text;     // "model.layers.{}.mlp.experts.{e}.up_proj.weight"
+  std::string layer;    // "3", or empty
+  int64_t expert = -1;  // -1: none
+};
+
+Pattern pattern_of(std::string_view name) {
+  Pattern pattern;
+  std::string_view previous;
+  for (size_t at = 0; at <= name.size();) {
+    const std::string_view segment = name.substr(at, name.find('.', at) - at);
+    const bool is_number = !segment.empty() && segment.size() <= 6 &&
+                           std::ranges::all_of(segment, [](char c) { return c >= '0' && c <= '9'; });
+    if (at > 0) pattern.text += '.';
+    if (is_number && previous == "layers") {
+      pattern.text += "{}";
+      pattern.layer = segment;
+    } else if (is_number && previous == "experts") {
+      pattern.text += "{e}";
+      pattern.expert = std::stoll(std::string(segment));
+    } else {
+      pattern.text += segment;
+    }
+    previous = segment;
+    at += segment.size() + 1;
+  }
+  return pattern;
+}
+
+// The name without the part that says "this is the text half of a larger model".
+std::string text_name(std::string_view name) {
+  for (const std::string_view prefix : {"model.language_model.", "language_model.model."}) {
+    if (name.starts_with(prefix)) return "model." + std::string(name.substr(prefix.size()));
+  }
+  if (name.starts_with("language_model.")) name.remove_prefix(std::string_view("language_model.").size());
+  return std::string(name);
+}
+
+bool is_of_vision(std::string_view name) {
+  if (name.starts_with("model.")) name.remove_prefix(std::string_view("model.").size());
+  return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
+}
+
+std::vector<const HfTensorRule*> rules_for(std::string_view pattern, const HfModelClass& model_class) {
+  std::vector<const HfTensorRule*> found;
+  for (const HfTensorRule& rule : model_class.tensors) {
+    if (rule.hf == pattern) found.push_back(&rule);
+  }
+  if (found.empty()) {
+    for (const HfTensorRule& rule : kCommonRules) {
+      if (rule.hf == pattern) found.push_back(&rule);
+    }
+  }
+  return found;
+}
+
+std::string gguf_name(const HfTensorRule& rule, const Pattern& pattern) {
+  std::string name(rule.gguf);
+  const size_t at = name.find("{}");
+  return at == std::string::npos ? name : name.replace(at, 2, pattern.layer);
+}
+
+// Of "blk.3.attn_q.weight": 3; of the others: -1.
+int64_t layer_of(std::string_view name) {
+  return name.starts_with("blk.") ? std::stoll(std::string(name.substr(4))) : -1;
+}
+
+}  // namespace
+
+void HfTensor::add_part(int64_t expert, const Tensor& part) {
+  is_stacked_ = expert >= 0;
+  const auto index = static_cast<size_t>(std::max<int64_t>(expert, 0));
+  if (expert >= kMaxExperts) fail(ErrorKind::bad_model, "{} has an expert {}", name_, expert);
+  if (parts_.size() <= index) parts_.resize(index + 1);
+  if (parts_[index]) fail(ErrorKind::bad_model, "two tensors of the checkpoint make {}", name_);
+  parts_[index] = part;
+}
+
+void HfTensor::finish(const HeadCounts& heads) {
+  for (const Tensor& part : parts_) {
+    if (part.n_dims != parts_[0].n_dims || part.shape != parts_[0].shape || part.dtype != parts_[0].dtype) {
+      fail(ErrorKind::bad_model, "the parts of {} differ: {} and {}", name_, shape_text(parts_[0]), shape_text(part));
+    }
+  }
+  layout_ = parts_[0];
+  if (layout_.n_dims == 0) fail(ErrorKind::bad_model, "{} is a scalar, expected a vector or matrix", name_);
+  if (is_stacked_) {
+    if (layout_.n_dims != 2) fail(ErrorKind::bad_model, "the experts of {} should be matrices", name_);
+    layout_.n_dims = 3;
+    layout_.shape = {std::ssize(parts_), parts_[0].dim(0), parts_[0].dim(1), 1};
+  }
+  if (change_ == HfChange::pair_q_heads || change_ == HfChange::pair_k_heads) {
+    n_paired_heads_ = change_ == HfChange::pair_q_heads ? heads.n_heads : heads.n_kv_heads;
+    if (layout_.dim(0) % (2 * n_paired_heads_) != 0) {
+      fail(ErrorKind::bad_model, "{} {} does not divide into the pairs of {} heads", name_, shape_text(layout_),
+           n_paired_heads_);
+    }
+  }
+  if (change_ == HfChange::first_half || change_ == HfChange::second_half) {
+    if (layout_.n_dims != 3 || layout_.dim(1) % 2 != 0) {
+      fail(ErrorKind::bad_model, "the fused tensor of {} is {}, expected (experts, 2 * width, hidden)", name_,
+           shape_text(layout_));
+    }
+    layout_.shape[1] /= 2;
+  }
+  const bool becomes_f32 = layout_.n_dims == 1 || change_ == HfChange::as_f32 || change_ == HfChange::add_one;
+  const bool is_as_stored = !is_stacked_ && (change_ == HfChange::none || change_ == HfChange::as_f32);
+  if (!is_as_stored || (becomes_f32 && layout_.dtype != Dtype::f32)) layout_.data = nullptr;
+  if (becomes_f32) layout_.dtype = Dtype::f32;
+}
+
+void HfTensor::write(std::byte* out) const {
+  if (layout_.dtype == parts_[0].dtype) {
+    write_rows(out);
+  } else {
+    std::vector<std::byte> rows(static_cast<size_t>(n_bytes_of(parts_[0].dtype, layout_.n_elems())));
+    write_rows(rows.data());
+    format_of(parts_[0].dtype).decode(rows.data(), reinterpret_cast<float*>(out), layout_.n_elems());
+  }
+  if (change_ == HfChange::add_one) {
+    for (int64_t i = 0; i < layout_.n_elems(); ++i) reinterpret_cast<float*>(out)[i] += 1.0f;
+  }
+}
+
+// The elements in their new order, in the format of the file.
+void HfTensor::write_rows(std::byte* out) const {
+  if (n_paired_heads_ > 0) {
+    const Tensor& part = parts_[0];
+    const int64_t row_bytes = part.n_bytes() / part.dim(0);  // of a bias: one element
+    const int64_t n_pairs = part.dim(0) / n_paired_heads_ / 2;
+    for (int64_t row = 0; row < part.dim(0); ++row) {
+      const int64_t head = row / (2 * n_pairs), pair = row / 2 % n_pairs, side = row % 2;
+      const int64_t from = head * 2 * n_pairs + side * n_pairs + pair;
+      std::memcpy(out + row * row_bytes, part.data + from * row_bytes, static_cast<size_t>(row_bytes));
+    }
+  } else if (change_ == HfChange::first_half || change_ == HfChange::second_half) {
+    const auto half_bytes = parts_[0].n_bytes() / parts_[0].dim(0) / 2;
+    const std::byte* from = parts_[0].data + (change_ == HfChange::second_half ? half_bytes : 0);
+    for (int64_t i = 0; i < parts_[0].dim(0); ++i) {
+      std::memcpy(out + i * half_bytes, from + 2 * i * half_bytes, static_cast<size_t>(half_bytes));
+    }
+  } else {
+    for (const Tensor& part : parts_) {
+      std::memcpy(out, part.data, static_cast<size_t>(part.n_bytes()));
+      out += part.n_bytes();
+    }
+  }
+}
+
+std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfModelClass& model_class,
+                                  const HeadCounts& heads, bool is_tied) {
+  std::vector<HfTensor> tensors;
+  std::map<std::string, size_t, std::less<>> index;
+  bool has_vision = false;
+  for (const NamedTensor& named : files) {
+    if (is_of_vision(named.name)) {
+      has_vision = true;
+      continue;
+    }
+    const Pattern pattern = pattern_of(text_name(named.name));
+    if (pattern.text.ends_with("rotary_emb.inv_freq") || (is_tied && pattern.text == "lm_head.weight")) continue;
+    const std::vector<const HfTensorRule*> rules = rules_for(pattern.text, model_class);
+    if (rules.empty()) {
+      fail(ErrorKind::bad_model, "tensor {} is not one that a model of type {} has", printable(named.name),
+           model_class.model_type);
+    }
+    for (const HfTensorRule* rule : rules) {
+      std::string name = gguf_name(*rule, pattern);
+      const auto [entry, is_new] = index.emplace(name, tensors.size());
+      if (is_new) tensors.emplace_back(std::move(name), rule->change);
+      tensors[entry->second].add_part(pattern.expert, named.tensor);
+    }
+  }
+  if (has_vision) log_warning("the model has a vision tower, which is left out: it will read text only");
+  for (HfTensor& tensor : tensors) tensor.finish(heads);
+  std::ranges::stable_sort(tensors, {}, [](const HfTensor& tensor) { return layer_of(tensor.name()); });
+  return tensors;
+}
+
+}  // namespace millrace

@@ -1,0 +1,51 @@
+// Which tensors of a Hugging Face checkpoint make which tensor of the model, and how.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "model/hf/model_class.h"
+
+namespace millrace {
+
+// Heads of the projections whose rows are paired.
+struct HeadCounts {
+  int64_t n_heads = 1;
+  int64_t n_kv_heads = 1;
+};
+
+// One tensor of the model: its name and shape, and the parts it is made of.
+class HfTensor {
+ public:
+  HfTensor(std::string name, HfChange change) : name_(std::move(name)), change_(change) {}
+
+  // Adds the part of expert `expert`, or the only one (-1). Throws Error(bad_model) when it is there already.
+  void add_part(int64_t expert, const Tensor& part);
+  // Checks the parts against each other and settles the shape. To be called once, when all parts are there.
+  void finish(const HeadCounts& heads);
+
+  const std::string& name() const { return name_; }
+  // The tensor without its elements, or with them where they are those of the file.
+  const Tensor& layout() const { return layout_; }
+  bool is_view() const { return layout_.data != nullptr; }
+  // Writes layout().n_bytes() bytes.
+  void write(std::byte* out) const;
+
+ private:
+  void write_rows(std::byte* out) const;
+
+  std::string name_;
+  HfChange change_;
+  bool is_stacked_ = false;
+  int64_t n_paired_heads_ = 0;
+  std::vector<Tensor> parts_;
+  Tensor layout_;
+};
+
+// The tensors of the model, blocks in their order. Throws Error(bad_model) for a tensor that no rule knows.
+std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfModelClass& model_class,
+                                  const HeadCounts& heads, bool is_tied);
+
+}  // namespace millrace
