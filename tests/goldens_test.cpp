@@ -1,0 +1,168 @@
+// Tiny checkpoints of every family against the logits of the reference implementation, through our own GGUF:
+// whole, in chunks, in a batch, with one thread and two. The numbers are near the goldens; among themselves
+// they are the same bits.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoint/gguf.h"
+#include "checkpoint/safetensors.h"
+#include "model/hf_import.h"
+#include "model/testing/driver.h"
+
+namespace millrace {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::Driver;
+
+constexpr double kTolerance = 1e-4;
+
+// The prompts of a family that are text, with what the reference says of them.
+struct Prompt {
+  std::string name;
+  std::vector<int32_t> tokens, greedy;
+  std::span<const float> logits;  // (n_tokens, n_vocab)
+};
+
+std::vector<int32_t> ids_of(const Json& json) {
+  std::vector<int32_t> ids;
+  for (const Json& id : json.as_array()) ids.push_back(static_cast<int32_t>(id.as_int()));
+  return ids;
+}
+
+class Goldens : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    folder_ = fs::path(MILLRACE_DATA_DIR) / "goldens" / GetParam();
+    if (!fs::exists(folder_)) GTEST_SKIP() << "there is no folder " << folder_;
+    tensors_ = std::make_unique<SafetensorsModel>(folder_ / "golden.safetensors");
+    const Json golden = Json::parse(read_file(folder_ / "golden.json", size_t{1} << 24), "golden.json");
+    for (const Json& each : golden.at("prompts").as_array()) {
+      const std::string& name = each.at("name").as_string();
+      if (!name.starts_with('p')) continue;
+      const SafetensorsTensor* logits = tensors_->find(name + ".logits");
+      ASSERT_NE(logits, nullptr);
+      prompts_.push_back(
+          {name,
+           ids_of(each.at("input_ids")),
+           ids_of(each.at("greedy_ids")),
+           {reinterpret_cast<const float*>(logits->bytes.data()), logits->bytes.size() / sizeof(float)}});
+    }
+    ASSERT_EQ(prompts_.size(), 3u);
+  }
+
+  // The model of that config, written to GGUF and read again.
+  void load(const char* config) {
+    const fs::path path =
+        fs::temp_directory_path() / fmt::format("millrace-golden-{}-{}.gguf", GetParam(), ::getpid());
+    write_gguf(path, *open_hf_directory(folder_, config));
+    checkpoint_ = open_gguf(path);
+    fs::remove(path);  // the mapping stays
+    model_ = load_model(*checkpoint_);
+  }
+
+  std::vector<float> run(Backend& backend, const Prompt& prompt, size_t n_chunk) const {
+    Driver driver(*model_, backend, 1, static_cast<int64_t>(prompt.tokens.size()));
+    driver.set_prompt_length(0, prompt.tokens.size());
+    return driver.run(0, prompt.tokens, n_chunk);
+  }
+
+  // The prompts and two of their beginnings in one step, on shuffled pages.
+  std::vector<std::vector<float>> run_batch(Backend& backend) const {
+    std::vector<std::span<const int32_t>> all;
+    for (const Prompt& prompt : prompts_) all.emplace_back(prompt.tokens);
+    all.push_back(std::span(prompts_[1].tokens).first(20));
+    all.push_back(std::span(prompts_[0].tokens).first(2));
+    Driver driver(*model_, backend, all.size(), 128, 7);
+    std::vector<testing::Rows> rows;
+    for (size_t s = 0; s < all.size(); ++s) {
+      driver.set_prompt_length(s, all[s].size());
+      rows.push_back({s, all[s]});
+    }
+    const std::vector<float> logits = driver.step(rows);
+    std::vector<std::vector<float>> out;
+    auto at = logits.begin();
+    for (const auto& tokens : all) {
+      const auto n = static_cast<ptrdiff_t>(tokens.size()) * model_->shape().n_vocab;
+      out.emplace_back(at, at + n);
+      at += n;
+    }
+    return out;
+  }
+
+  void expect_greedy(Backend& backend, const Prompt& prompt) const {
+    Driver driver(*model_, backend, 1, static_cast<int64_t>(prompt.tokens.size() + prompt.greedy.size()));
+    driver.set_prompt_length(0, prompt.tokens.size());
+    std::vector<float> logits = driver.run(0, prompt.tokens, 0);
+    std::vector<int32_t> found;
+    const auto n_vocab = static_cast<size_t>(model_->shape().n_vocab);
+    while (found.size() < prompt.greedy.size()) {
+      found.push_back(testing::argmax(std::span(logits).last(n_vocab)));
+      logits = driver.run(0, std::span(found).last(1), 0);
+    }
+    EXPECT_EQ(found, prompt.greedy) << prompt.name << " on " << backend.name();
+  }
+
+  static bool is_same(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  }
+
+  // Returns the largest difference from the goldens.
+  double check_backend(Backend& backend, Backend& other_threads) const {
+    double largest = 0.0;
+    const std::vector<std::vector<float>> batch = run_batch(backend);
+    for (size_t p = 0; p < prompts_.size(); ++p) {
+      const Prompt& prompt = prompts_[p];
+      const std::vector<float> whole = run(backend, prompt, 0);
+      EXPECT_EQ(whole.size(), prompt.logits.size());
+      for (size_t i = 0; i < whole.size(); ++i)
+        largest = std::max<double>(largest, std::fabs(whole[i] - prompt.logits[i]));
+      for (const size_t n_chunk : {1, 7, 32}) {
+        EXPECT_TRUE(is_same(run(backend, prompt, n_chunk), whole))
+            << prompt.name << " in chunks of " << n_chunk;
+      }
+      EXPECT_TRUE(is_same(run(other_threads, prompt, 0), whole)) << prompt.name << " with other threads";
+      EXPECT_TRUE(is_same(batch[p], whole)) << prompt.name << " in a batch";
+      expect_greedy(backend, prompt);
+    }
+    return largest;
+  }
+
+  fs::path folder_;
+  std::unique_ptr<SafetensorsModel> tensors_;
+  std::vector<Prompt> prompts_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  std::unique_ptr<Model> model_;
+};
+
+TEST_P(Goldens, LogitsAndGreedyTokens) {
+  const auto reference = make_reference_backend();
+  const auto one = make_cpu_backend(1), two = make_cpu_backend(2);
+  for (const char* config : {"config.json", "config_hub.json"}) {
+    if (!fs::exists(folder_ / config)) continue;
+    load(config);
+    const double on_reference = check_backend(*reference, *reference);
+    const double on_cpu = check_backend(*two, *one);
+    fmt::print("{:<18} {:<16} largest logit error: reference {:.1e}, cpu {:.1e}\n", GetParam(), config,
+               on_reference, on_cpu);
+    EXPECT_LE(on_reference, kTolerance);
+    EXPECT_LE(on_cpu, kTolerance);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Goldens,
+                         ::testing::Values("llama", "llama3", "llama_yarn", "llama_linear_bias",
+                                           "llama_hd128", "mistral", "ministral", "ministral3", "mistral3",
+                                           "ministral3_vl", "mixtral", "qwen2", "qwen2_swa", "qwen3",
+                                           "qwen3_yarn", "qwen3_moe", "qwen3_moe_hd128", "gemma2",
+                                           "gemma3_text", "gemma3", "phi3", "phi4", "phi4_mini", "smollm3"),
+                         [](const auto& each) { return std::string(each.param); });
+
+}  // namespace
+}  // namespace millrace
