@@ -2,11 +2,57 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <cmath>
+#include <system_error>
+#include <type_traits>
 
 #include "base/error.h"
 #include "base/nearest.h"
 
 namespace millrace {
+namespace {
+
+// What stands in help and in sentences for the value of an option.
+template <class T>
+constexpr const char* kTypeName = std::is_integral_v<T> ? "INT" : "FLOAT";
+template <>
+constexpr const char* kTypeName<std::string> = "TEXT";
+template <class T>
+constexpr const char* kTypeName<std::optional<T>> = kTypeName<T>;
+
+template <class T>
+constexpr const char* kExpected = !std::is_integral_v<T>  ? "a number"
+                                  : std::is_unsigned_v<T> ? "an integer from 0 on"
+                                                          : "an integer";
+template <class T>
+constexpr const char* kExpected<std::optional<T>> = kExpected<T>;
+
+// The text as the value; false where it is none, or one that the type cannot hold. CLI11's own conversion
+// takes
+// "-1" for 2^64 - 1 and "" for 0.
+bool assign(const std::string& text, std::string& value) {
+  value = text;
+  return true;
+}
+
+template <class T>
+bool assign(const std::string& text, T& value) {
+  T parsed{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), parsed);
+  if (error != std::errc() || end != text.data() + text.size()) return false;
+  if constexpr (std::is_floating_point_v<T>) {
+    if (!std::isfinite(parsed)) return false;
+  }
+  value = parsed;
+  return true;
+}
+
+template <class T>
+bool assign(const std::string& text, std::optional<T>& value) {
+  return assign(text, value.emplace());
+}
+
+}  // namespace
 
 struct Args::Parser {
   CLI::App app;
@@ -32,7 +78,17 @@ void Args::note(const std::string& names, const std::string& help, bool takes_va
 template <class T>
 void Args::add_option(const std::string& names, const std::string& help, T& value) {
   note(names, help, true);
-  parser_->app.add_option(names, value, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  const std::string name = entries_.back().names.back();
+  const auto fill = [this, name, &value](const std::vector<std::string>& given) {
+    if (!assign(given.back(), value)) {
+      fail(ErrorKind::usage, "{}: {} should be {}, found \"{}\"", verb_, name, kExpected<T>,
+           printable(given.back()));
+    }
+    return true;
+  };
+  parser_->app.add_option(names, fill, help)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+      ->type_name(kTypeName<T>);
 }
 
 void Args::positional(const std::string& name, const std::string& help, std::string& value,

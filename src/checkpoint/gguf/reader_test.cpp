@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "base/temporary_folder.h"
 #include "checkpoint/check.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf/test_file.h"

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/temporary_folder.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf/test_file.h"
 

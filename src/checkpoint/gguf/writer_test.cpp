@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/file.h"
+#include "base/temporary_folder.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf/test_file.h"
 

@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <random>
 
+#include "base/temporary_folder.h"
 #include "checkpoint/gguf/test_file.h"
 
 namespace millrace {
 namespace {
-
-using gguf::TemporaryFolder;
 
 std::string file_of(std::string_view header, size_t n_data) {
   gguf::FileBytes file;
