@@ -43,9 +43,11 @@ bool Scheduler::admit_next() {
   // The newest token is always computed: its logits are wanted.
   const std::span<const int32_t> known(sequence.tokens.data(), sequence.tokens.size() - 1);
   if (limits_.has_prefix_cache) sequence.pages = tree_.match(sequence.rope_table, known);
-  sequence.n_computed = static_cast<int64_t>(sequence.pages.size()) * limits_.page_size;
-  // A newcomer takes no page from those that run: it waits until a page is free or can be evicted.
-  if (!take_page(sequence)) {
+  sequence.n_remembered = static_cast<int64_t>(sequence.pages.size());
+  sequence.n_computed = sequence.n_remembered * limits_.page_size;
+  int64_t n_promised = n_lacking(sequence);
+  for (const Sequence* running : running_) n_promised += n_lacking(*running);
+  if (n_running() > 0 && n_promised > n_available()) {
     release_pages(sequence);
     return false;
   }
@@ -54,6 +56,20 @@ bool Scheduler::admit_next() {
   waiting_.pop_front();
   running_.push_back(&sequence);
   return true;
+}
+
+int64_t Scheduler::n_lacking(const Sequence& sequence) const {
+  const auto n_tokens = static_cast<int64_t>(sequence.tokens.size());
+  const int64_t n_pages = n_tokens / limits_.page_size + 1;
+  return std::max<int64_t>(0, n_pages - static_cast<int64_t>(sequence.pages.size()));
+}
+
+int64_t Scheduler::n_available() const {
+  // A page that one holds alone is a running sequence's, or the cache's.
+  int64_t n_own = 0;
+  for (const Sequence* sequence : running_)
+    n_own += static_cast<int64_t>(sequence->pages.size()) - sequence->n_remembered;
+  return pool_.n_free() + pool_.n_held_once() - n_own;
 }
 
 bool Scheduler::take_page(Sequence& sequence) {
@@ -87,12 +103,14 @@ void Scheduler::release_pages(Sequence& sequence) {
   for (const Page page : sequence.pages) pool_.release(page);
   sequence.pages.clear();
   sequence.n_computed = 0;
+  sequence.n_remembered = 0;
 }
 
 void Scheduler::remember(Sequence& sequence) {
   if (!limits_.has_prefix_cache) return;
   const auto n_full = static_cast<size_t>(sequence.n_computed / limits_.page_size);
   tree_.insert(sequence.rope_table, sequence.tokens, std::span(sequence.pages).first(n_full));
+  sequence.n_remembered = static_cast<int64_t>(n_full);
 }
 
 void Scheduler::commit(const std::vector<PlannedRows>& rows) {
@@ -122,13 +140,15 @@ void Scheduler::check_integrity() const {
     for (const Page page : sequence->pages) ++n_held[static_cast<size_t>(page)];
   }
   for (const Sequence* sequence : waiting_) check(sequence->pages.empty(), "who waits holds no pages");
-  int64_t n_of_tree = 0;
+  int64_t n_of_tree = 0, n_of_tree_alone = 0;
   for (Page page = 0; page < limits_.n_pages; ++page) {
     const int32_t rest = pool_.n_holders(page) - n_held[static_cast<size_t>(page)];
     check(rest == 0 || rest == 1, "a page is held by its sequences and at most once by the tree");
     n_of_tree += rest;
+    if (rest == 1 && n_held[static_cast<size_t>(page)] == 0) ++n_of_tree_alone;
   }
   check(n_of_tree == tree_.n_pages(), "no page is lost");
+  check(n_available() == pool_.n_free() + n_of_tree_alone, "the pages that can be had are counted");
 }
 
 }  // namespace millrace

@@ -23,10 +23,11 @@ struct Sequence {
   uint64_t id = 0;
   std::vector<int32_t> tokens;  // the prompt, then what was generated
   int64_t n_prompt = 0;
-  int64_t n_computed = 0;   // positions whose keys and values are in the pages
-  int64_t n_cached = 0;     // of the prompt, found in the prefix cache when it was admitted first
-  std::vector<Page> pages;  // pages[i] holds positions [i * page_size, (i + 1) * page_size)
-  int32_t rope_table = 0;   // also keeps its prefixes apart from those of other tables
+  int64_t n_computed = 0;    // positions whose keys and values are in the pages
+  int64_t n_cached = 0;      // of the prompt, found in the prefix cache when it was admitted first
+  std::vector<Page> pages;   // pages[i] holds positions [i * page_size, (i + 1) * page_size)
+  int64_t n_remembered = 0;  // of its pages, from the first one: those that the prefix cache holds too
+  int32_t rope_table = 0;    // also keeps its prefixes apart from those of other tables
   bool was_admitted = false;
 };
 
@@ -71,7 +72,13 @@ class Scheduler {
   int64_t n_left(const Sequence& sequence) const {
     return static_cast<int64_t>(sequence.tokens.size()) - sequence.n_computed;
   }
+  // The next one in line runs, if pages for all its tokens are left beside what the running ones still need
+  // for theirs. So nobody is admitted only to be preempted before it answers.
   bool admit_next();
+  // Pages that the sequence lacks for all its tokens and the next one.
+  int64_t n_lacking(const Sequence& sequence) const;
+  // Pages that are free or held by the prefix cache alone.
+  int64_t n_available() const;
   // Takes pages for positions up to `end`, evicting cached ones and preempting younger sequences. Returns how
   // far the pages reach, at most `end`; the youngest itself gets fewer than asked, or is preempted when it
   // gets none.

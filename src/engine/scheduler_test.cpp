@@ -73,6 +73,44 @@ TEST(Scheduler, ASecondRequestFindsThePrefix) {
   EXPECT_EQ(other_table.n_cached, 0);
 }
 
+// Without a promise of pages, prompts would be admitted as long as one page is free, and most of what is
+// computed of them given up again.
+TEST(Scheduler, ComputesLittleTwice) {
+  for (const bool has_prefix_cache : {true, false}) {
+    Scheduler scheduler({.n_pages = 256,
+                         .page_size = 16,
+                         .max_rows = 256,
+                         .max_sequences = 32,
+                         .has_prefix_cache = has_prefix_cache});
+    std::mt19937 random(1);
+    const auto token = [&] { return static_cast<int32_t>(random() % 30000); };
+    std::map<uint64_t, Sequence> live;
+    int64_t n_useful = 0, n_computed = 0;
+    for (uint64_t id = 0; id < 200; ++id) {
+      live[id] = prompt_of(id, 200 + static_cast<int64_t>(random() % 1500), 0);
+      for (int32_t& each : live[id].tokens) each = token();
+      n_useful += live[id].n_prompt + 200;
+      scheduler.add(live[id]);
+    }
+    while (!live.empty()) {
+      const auto rows = scheduler.plan();
+      scheduler.commit(rows);
+      for (const PlannedRows& planned : rows) {
+        n_computed += planned.end - planned.begin;
+        if (!planned.wants_logits()) continue;
+        Sequence& sequence = *planned.sequence;
+        sequence.tokens.push_back(token());
+        if (static_cast<int64_t>(sequence.tokens.size()) <= sequence.n_prompt + 200) continue;
+        scheduler.remove(sequence);
+        live.erase(sequence.id);
+      }
+    }
+    EXPECT_EQ(scheduler.n_waiting() + scheduler.n_running(), 0);
+    EXPECT_GE(n_computed, n_useful);
+    EXPECT_LT(n_computed, n_useful * (has_prefix_cache ? 110 : 130) / 100);
+  }
+}
+
 // Requests of random length arrive at random times; each generates a random number of tokens; some are
 // cancelled.
 class Workload {

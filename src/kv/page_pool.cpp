@@ -16,17 +16,22 @@ std::optional<Page> PagePool::take() {
   const Page page = free_.back();
   free_.pop_back();
   n_holders_[static_cast<size_t>(page)] = 1;
+  ++n_held_once_;
   return page;
 }
 
 void PagePool::hold(Page page) {
   check(n_holders(page) > 0, "a free page cannot be held");
-  ++n_holders_[static_cast<size_t>(page)];
+  if (++n_holders_[static_cast<size_t>(page)] == 2) --n_held_once_;
 }
 
 void PagePool::release(Page page) {
   check(n_holders(page) > 0, "a free page cannot be released");
-  if (--n_holders_[static_cast<size_t>(page)] == 0) free_.push_back(page);
+  const int32_t n_left = --n_holders_[static_cast<size_t>(page)];
+  if (n_left == 1) ++n_held_once_;
+  if (n_left > 0) return;
+  --n_held_once_;
+  free_.push_back(page);
 }
 
 }  // namespace millrace

@@ -22,11 +22,14 @@ class PagePool {
   void hold(Page page);
   // One holder less; the page is free when it was the last.
   void release(Page page);
+  // Pages with exactly one holder.
+  int64_t n_held_once() const { return n_held_once_; }
   int32_t n_holders(Page page) const { return n_holders_[static_cast<size_t>(page)]; }
 
  private:
   std::vector<int32_t> n_holders_;  // 0: free
   std::vector<Page> free_;
+  int64_t n_held_once_ = 0;
 };
 
 }  // namespace millrace

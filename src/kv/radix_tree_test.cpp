@@ -122,13 +122,15 @@ class RandomUse {
     for (const Sequence& sequence : running_) {
       for (const Page page : sequence.pages) ++n_held[static_cast<size_t>(page)];
     }
-    int64_t n_in_tree = 0;
+    int64_t n_in_tree = 0, n_held_once = 0;
     for (Page page = 0; page < pool_.n_pages(); ++page) {
       const int32_t by_tree = pool_.n_holders(page) - n_held[static_cast<size_t>(page)];
       ASSERT_TRUE(by_tree == 0 || by_tree == 1) << "page " << page;
       n_in_tree += by_tree;
+      n_held_once += pool_.n_holders(page) == 1 ? 1 : 0;
     }
     ASSERT_EQ(n_in_tree, tree_.n_pages());
+    ASSERT_EQ(n_held_once, pool_.n_held_once());
   }
 
   std::mt19937 random_{7};
@@ -140,7 +142,7 @@ class RandomUse {
 
 TEST(RadixTree, AgreesWithANaiveModel) {
   RandomUse use;
-  for (int i = 0; i < 100000 && !testing::Test::HasFailure(); ++i) use.step();
+  for (int i = 0; i < 400000 && !testing::Test::HasFailure(); ++i) use.step();
 }
 
 }  // namespace
