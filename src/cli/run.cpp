@@ -45,7 +45,7 @@ class Run final : public Command {
   void run() override {
     if (thinks_ && thinks_not_) fail(ErrorKind::usage, "--think and --no-think exclude each other");
     LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
-    Engine engine(*loaded.model, *loaded.backend, engine_options(*loaded.model));
+    Engine engine(*loaded.model, *loaded.backend, engine_options(loaded));
     request_.sampling = sampling_.sampling(loaded.checkpoint->metadata());
     request_.max_tokens = max_tokens_;
     request_.ignore_end = ignores_end_;
@@ -59,8 +59,10 @@ class Run final : public Command {
   }
 
  private:
-  Engine::Options engine_options(const Model& model) const {
+  Engine::Options engine_options(const LoadedModel& loaded) const {
+    const Model& model = *loaded.model;
     Engine::Options options;
+    options.weights_bytes = loaded.checkpoint->n_bytes();
     options.n_ctx = n_ctx_ > 0 ? n_ctx_ : std::min(model.shape().n_ctx_train, kDefaultContext);
     if (n_ctx_ < 0 || n_ctx_ > model.shape().n_ctx_train) {
       fail(ErrorKind::usage, "--ctx is {}, expected 1 to {}, what the model was trained for, or 0", n_ctx_,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -35,8 +36,10 @@ BatchLimits batch_limits(const Engine::Options& options) {
 }
 
 Engine::Options filled_in(const Model& model, Engine::Options options) {
+  static constexpr int64_t kMax = std::numeric_limits<int32_t>::max();  // positions, rows and pages are int32
   const auto need = [](const char* name, int64_t value, int64_t min) {
-    if (value < min) fail(ErrorKind::usage, "{} is {}, expected at least {}", name, value, min);
+    if (value < min || value > kMax)
+      fail(ErrorKind::usage, "{} is {}, expected {} to {}", name, value, min, kMax);
   };
   if (options.n_ctx == 0) options.n_ctx = model.shape().n_ctx_train;
   if (options.n_kv_positions == 0) options.n_kv_positions = options.n_ctx;
@@ -54,20 +57,14 @@ MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
           .arena_bytes = Runner::arena_bytes(model, kv_shape(model, options), batch_limits(options))};
 }
 
-// Refuses a plan that does not fit, with the numbers and the largest context that does.
 MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
   const MemoryPlan plan = plan_for(model, options);
-  const int64_t available = available_memory_bytes();
-  if (plan.kv_bytes + plan.arena_bytes <= available) return plan;
-  const int64_t bytes_a_position = plan.kv_bytes / options.n_kv_positions;
-  const int64_t n_fit =
-      std::max<int64_t>(0, available - plan.arena_bytes) / std::max<int64_t>(1, bytes_a_position);
-  fail(ErrorKind::does_not_fit,
-       "a context of {} needs {} MiB for keys and values and {} MiB for activations, {} MiB of memory are "
-       "available; a "
-       "context of {} would fit",
-       options.n_ctx, plan.kv_bytes >> 20, plan.arena_bytes >> 20, available >> 20,
-       n_fit / options.page_size * options.page_size);
+  need_memory({.weights_bytes = options.weights_bytes,
+               .kv_bytes = plan.kv_bytes,
+               .arena_bytes = plan.arena_bytes,
+               .n_positions = options.n_kv_positions,
+               .page_size = options.page_size});
+  return plan;
 }
 
 }  // namespace

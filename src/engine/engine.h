@@ -30,6 +30,7 @@ class Engine {
     int64_t max_waiting = 1024;  // beyond that submit() refuses
     Dtype kv_dtype = Dtype::f16;
     bool has_prefix_cache = true;
+    int64_t weights_bytes = 0;  // of the mapped checkpoint, counted when the engine asks whether it fits
   };
 
   // `model` and `backend` must outlive the engine, which is the only user of `backend` while it lives.

@@ -14,7 +14,7 @@ constexpr int64_t kVocab = 50;
 
 // Keeps each token in its page; the logits of a row are a hash of all tokens up to it, read back from the
 // pages.
-class HashModel final : public Model {
+class HashModel : public Model {
  public:
   HashModel() {
     shape_.family = "hash";
@@ -40,6 +40,9 @@ class HashModel final : public Model {
     return logits;
   }
 
+ protected:
+  ModelShape shape_;
+
  private:
   static float* slot(const Pass& pass, int64_t row, int64_t position) {
     const Tensor& pages = pass.kv.layer(0).k;  // (n_pages, 1, page_size, 1)
@@ -60,8 +63,6 @@ class HashModel final : public Model {
       logits[token] = static_cast<float>(hash >> 40) * 0x1p-22f;
     }
   }
-
-  ModelShape shape_;
 };
 
 class NoBackend final : public Backend {
@@ -264,11 +265,16 @@ TEST(Engine, ThePlanIsWhatIsAllocated) {
   EXPECT_EQ(engine.memory().arena_bytes, 8 * kVocab * 4 / 64 * 64);
 }
 
+class HugeModel final : public HashModel {
+ public:
+  HugeModel() { shape_.kv_layers[0].k_head_dim = 1 << 20; }
+};
+
 TEST(Engine, RefusesWhatDoesNotFit) {
-  const HashModel model;
+  const HugeModel model;
   NoBackend backend;
-  Engine::Options options = options_of(int64_t{1} << 50, 8, true);
-  options.n_ctx = int64_t{1} << 50;
+  Engine::Options options = options_of(INT32_MAX, 8, true);
+  options.n_ctx = INT32_MAX;
   try {
     Engine engine(model, backend, options);
     FAIL() << "a petabyte fits";
@@ -276,6 +282,11 @@ TEST(Engine, RefusesWhatDoesNotFit) {
     EXPECT_EQ(error.kind(), ErrorKind::does_not_fit);
     EXPECT_NE(std::string(error.what()).find("would fit"), std::string::npos);
   }
+  options.n_ctx = int64_t{1} << 40;
+  EXPECT_THROW(Engine(model, backend, options), Error);
+  options = options_of(160, 8, true);
+  options.weights_bytes = int64_t{1} << 60;
+  EXPECT_THROW(Engine(model, backend, options), Error);
 }
 
 }  // namespace

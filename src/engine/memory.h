@@ -2,11 +2,26 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 
 namespace millrace {
 
-// The smaller of what the machine has available (/proc/meminfo) and what is left under the cgroup's limit.
-// INT64_MAX where neither can be read.
-int64_t available_memory_bytes();
+// The smallest of what the machine has available (/proc/meminfo) and what is left under the limit of each
+// cgroup that this process is in (v1 and v2). The page cache, mapped models included, counts as available:
+// the kernel takes it back. INT64_MAX where nothing can be read. `root` stands for / in tests.
+int64_t available_memory_bytes(const std::filesystem::path& root = "/");
+
+// What a model needs to run.
+struct MemoryNeed {
+  int64_t weights_bytes = 0;  // mapped; to be fast they must stay in memory
+  int64_t kv_bytes = 0;       // of n_positions
+  int64_t arena_bytes = 0;
+  int64_t n_positions = 1;
+  int64_t page_size = 1;
+};
+
+// Throws Error(does_not_fit) with the numbers, and the most positions that would fit, where `need` exceeds
+// `available_bytes`.
+void need_memory(const MemoryNeed& need, int64_t available_bytes = available_memory_bytes());
 
 }  // namespace millrace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/memory.h"
 
 namespace millrace {
 namespace {
@@ -24,6 +25,16 @@ KvCache::Shape without_pages(KvCache::Shape shape) {
   return shape;
 }
 
+// Memory is only taken when it is touched: without this, too much would be noticed when it is too late.
+size_t fitting_arena_bytes(const Model& model, const KvCache::Shape& kv, const BatchLimits& limits) {
+  const int64_t arena_bytes = Runner::arena_bytes(model, kv, limits);
+  need_memory({.kv_bytes = KvCache::n_bytes(kv),
+               .arena_bytes = arena_bytes,
+               .n_positions = kv.n_pages * kv.page_size,
+               .page_size = kv.page_size});
+  return static_cast<size_t>(arena_bytes);
+}
+
 }  // namespace
 
 Runner::Runner(const Model& model, Backend& backend, const KvCache& kv, const BatchLimits& limits)
@@ -31,7 +42,7 @@ Runner::Runner(const Model& model, Backend& backend, const KvCache& kv, const Ba
       backend_(backend),
       kv_(kv),
       limits_(limits),
-      arena_memory_(static_cast<size_t>(arena_bytes(model, kv.shape(), limits))) {}
+      arena_memory_(fitting_arena_bytes(model, kv.shape(), limits)) {}
 
 int64_t Runner::arena_bytes(const Model& model, const KvCache::Shape& kv, const BatchLimits& limits) {
   NullBackend backend;

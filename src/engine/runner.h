@@ -19,7 +19,8 @@ struct BatchLimits {
 
 class Runner {
  public:
-  // Everything is allocated here; `model`, `backend` and `kv` must outlive the runner.
+  // Everything is allocated here; `model`, `backend` and `kv` must outlive the runner. Throws
+  // Error(does_not_fit) with the numbers where the arena and the pages of `kv` exceed the memory there is.
   Runner(const Model& model, Backend& backend, const KvCache& kv, const BatchLimits& limits);
 
   // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: one row for each

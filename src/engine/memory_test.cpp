@@ -1,0 +1,102 @@
+// What is available, read from folders that look like machines and containers.
+#include "engine/memory.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <string>
+
+#include "base/error.h"
+
+namespace millrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Machine : public testing::Test {
+ protected:
+  Machine() {
+    std::string name = (fs::temp_directory_path() / "millrace-memory-XXXXXX").string();
+    root_ = ::mkdtemp(name.data());
+  }
+  ~Machine() override { fs::remove_all(root_); }
+
+  void write(const std::string& path, const std::string& text) {
+    fs::create_directories((root_ / path).parent_path());
+    std::ofstream(root_ / path) << text;
+  }
+
+  fs::path root_;
+};
+
+TEST_F(Machine, WithoutLimits) {
+  EXPECT_EQ(available_memory_bytes(root_), std::numeric_limits<int64_t>::max());
+  write("proc/meminfo", "MemTotal: 100 kB\nHugePages_Total:       0\nMemAvailable:     50 kB\n");
+  write("proc/self/cgroup", "0::/user.slice\n");
+  write("sys/fs/cgroup/user.slice/memory.max", "max\n");
+  write("sys/fs/cgroup/user.slice/memory.current", "1000\n");
+  EXPECT_EQ(available_memory_bytes(root_), 50 * 1024);
+}
+
+TEST_F(Machine, ALimitAboveHolds) {
+  write("proc/meminfo", "MemAvailable: 50 kB\n");
+  write("proc/self/cgroup", "0::/a/b\n");
+  write("sys/fs/cgroup/a/memory.max", "9000\n");
+  write("sys/fs/cgroup/a/memory.current", "4000\n");
+  write("sys/fs/cgroup/a/b/memory.max", "max\n");
+  EXPECT_EQ(available_memory_bytes(root_), 5000);
+}
+
+TEST_F(Machine, ThePageCacheIsAvailable) {
+  write("proc/self/cgroup", "0::/\n");
+  write("sys/fs/cgroup/memory.max", "9000\n");
+  write("sys/fs/cgroup/memory.current", "8900\n");
+  write("sys/fs/cgroup/memory.stat", "anon 900\nfile 8000\ninactive_file 5000\nactive_file 3000\n");
+  EXPECT_EQ(available_memory_bytes(root_), 8100);
+}
+
+TEST_F(Machine, VersionOneInAContainerThatShowsTheHostsPath) {
+  write("proc/meminfo", "MemAvailable: 50 kB\n");
+  write("proc/self/cgroup", "11:cpu:/x\n4:memory:/docker/abc\n0::/\n");
+  write("sys/fs/cgroup/memory/memory.limit_in_bytes", "7000\n");
+  write("sys/fs/cgroup/memory/memory.usage_in_bytes", "6000\n");
+  write("sys/fs/cgroup/memory/memory.stat",
+        "inactive_file 1\ntotal_inactive_file 500\ntotal_active_file 100\n");
+  EXPECT_EQ(available_memory_bytes(root_), 1600);
+  write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(available_memory_bytes(root_), 50 * 1024);
+}
+
+TEST_F(Machine, AUseBeyondTheLimitLeavesNothing) {
+  write("proc/self/cgroup", "0::/\n");
+  write("sys/fs/cgroup/memory.max", "10\n");
+  write("sys/fs/cgroup/memory.current", "20\n");
+  EXPECT_EQ(available_memory_bytes(root_), 0);
+}
+
+TEST(NeedMemory, NamesTheMostThatFits) {
+  const auto refusal = [](int64_t n_positions, int64_t available) -> std::string {
+    try {
+      need_memory({.weights_bytes = 1000,
+                   .kv_bytes = (n_positions + 7) / 8 * 80,
+                   .arena_bytes = 200,
+                   .n_positions = n_positions,
+                   .page_size = 8},
+                  available);
+      return "";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::does_not_fit);
+      return error.what();
+    }
+  };
+  EXPECT_NE(refusal(100, 2000).find("80 positions would fit"), std::string::npos) << refusal(100, 2000);
+  EXPECT_EQ(refusal(80, 2000), "");
+  EXPECT_NE(refusal(81, 2000), "");
+  EXPECT_NE(refusal(1, 1279).find("not even one page"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace millrace
