@@ -1,8 +1,8 @@
 #include "cli/loaded_model.h"
 
-#include "base/file.h"
 #include "base/thread_pool.h"
 #include "checkpoint/gguf.h"
+#include "cli/folder_texts.h"
 #include "model/hf_import.h"
 
 namespace millrace {
@@ -10,25 +10,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxJsonBytes = size_t{256} << 20;
-
-Json read_json(const fs::path& path) { return Json::parse(read_file(path, kMaxJsonBytes), path.string()); }
-
 std::unique_ptr<Tokenizer> tokenizer_of_json(const fs::path& path) {
   const fs::path config = path.parent_path() / "tokenizer_config.json";
-  return load_tokenizer_json(read_json(path), fs::exists(config) ? read_json(config) : Json());
+  return load_tokenizer_json(read_json_file(path), fs::exists(config) ? read_json_file(config) : Json());
 }
 
 // Tokenizer and chat template of a Hugging Face folder, as far as it has them.
 void load_text_files(const fs::path& folder, LoadedModel& loaded) {
   if (fs::exists(folder / "tokenizer.json")) loaded.tokenizer = tokenizer_of_json(folder / "tokenizer.json");
-  if (fs::exists(folder / "chat_template.jinja")) {
-    loaded.template_source = read_file(folder / "chat_template.jinja", kMaxJsonBytes);
-  } else if (fs::exists(folder / "tokenizer_config.json")) {
-    const Json config = read_json(folder / "tokenizer_config.json");
-    const Json* source = config.find("chat_template");
-    if (source != nullptr && source->is_string()) loaded.template_source = source->as_string();
-  }
+  loaded.template_source = chat_template_of(folder);
 }
 
 bool has_tokenizer(const Metadata& metadata) {

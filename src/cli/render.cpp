@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/folder_texts.h"
 #include "cli/loaded_model.h"
 #include "cli/standard_input.h"
 #include "cli/verb.h"
@@ -40,17 +41,33 @@ class Render final : public Command {
   std::string source(Json& variables) const {
     const std::filesystem::path path = model_;
     if (path.extension() == ".jinja") return read_file(path, kMaxInputBytes);
-    if (std::filesystem::is_directory(path)) return read_file(path / "chat_template.jinja", kMaxInputBytes);
+    return std::filesystem::is_directory(path) ? source_of_folder(path, variables)
+                                               : source_of_gguf(path, variables);
+  }
+
+  std::string source_of_folder(const std::filesystem::path& path, Json& variables) const {
+    const std::optional<std::string> found = chat_template_of(path);
+    if (!found) refuse();
+    for (const auto& [name, text] : special_tokens_of(path)) add(variables, name, text);
+    return *found;
+  }
+
+  std::string source_of_gguf(const std::filesystem::path& path, Json& variables) const {
     const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(path);
     const auto found = checkpoint->metadata().get<std::string_view>("tokenizer.chat_template");
-    if (!found) fail(ErrorKind::bad_model, "{} has no chat template", printable(model_, 400));
+    if (!found) refuse();
     const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(checkpoint->metadata());
-    const auto add = [&](const char* name, std::optional<int32_t> token) {
-      if (token && variables.find(name) == nullptr) variables[name] = tokenizer->piece(*token);
-    };
-    add("bos_token", tokenizer->bos());
-    add("eos_token", tokenizer->eos());
+    if (const auto bos = tokenizer->bos()) add(variables, "bos_token", tokenizer->piece(*bos));
+    if (const auto eos = tokenizer->eos()) add(variables, "eos_token", tokenizer->piece(*eos));
     return std::string(*found);
+  }
+
+  static void add(Json& variables, std::string_view name, Json text) {
+    if (variables.find(name) == nullptr) variables[name] = std::move(text);
+  }
+
+  [[noreturn]] void refuse() const {
+    fail(ErrorKind::bad_model, "{} has no chat template", printable(model_, 400));
   }
 
   std::string model_, input_;

@@ -48,7 +48,7 @@ class Tokenize final : public Command {
 
   static void print_json(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
     Json::Array numbers(ids.begin(), ids.end()), pieces;
-    for (const int32_t id : ids) pieces.emplace_back(tokenizer.piece(id));
+    for (const int32_t id : ids) pieces.emplace_back(valid_utf8(tokenizer.piece(id)));
     Json out;
     out["ids"] = std::move(numbers);
     out["pieces"] = std::move(pieces);

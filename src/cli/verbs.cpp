@@ -64,28 +64,26 @@ const Verb& find_verb(std::string_view name) {
   fail(ErrorKind::usage, "unknown verb {}; did you mean {}?", printable(name), nearest_name(name, known));
 }
 
-int run_verb(int argc, char** argv) {
-  if (argc < 2) {
-    print_help();
-    return static_cast<int>(ErrorKind::usage);
-  }
-  const std::string_view name = argv[1];
-  if (name == "--help" || name == "-h" || name == "help") {
-    print_help();
-    return 0;
-  }
-  if (name == "--version") {
-    fmt::print("{}\n", kVersion);
-    return 0;
-  }
-  const Verb& verb = find_verb(name);
+void run_verb(const Verb& verb, int argc, char** argv) {
   const std::unique_ptr<Command> command = verb.make();
   Args args(std::string(verb.name), std::string(verb.summary));
   command->declare(args);
-  if (args.parse(argc - 2, argv + 2)) command->run();
+  if (args.parse(argc, argv)) command->run();
+}
+
+int run(int argc, char** argv) {
+  const std::string_view name = argc < 2 ? "" : argv[1];
+  const bool wants_help = name == "--help" || name == "-h" || name == "help";
+  if (name.empty() || wants_help) {
+    print_help();
+  } else if (name == "--version") {
+    fmt::print("{}\n", kVersion);
+  } else {
+    run_verb(find_verb(name), argc - 2, argv + 2);
+  }
   if (std::fflush(stdout) != 0)
     fail(ErrorKind::runtime, "cannot write to standard output: {}", std::strerror(errno));
-  return 0;
+  return name.empty() ? static_cast<int>(ErrorKind::usage) : 0;
 }
 
 // A mapped model file was cut by somebody else: reading on would crash. Only async-signal-safe calls.
@@ -108,7 +106,7 @@ int run_program(int argc, char** argv) {
   std::signal(SIGBUS, end_on_bus_error);
   std::signal(SIGPIPE, SIG_IGN);  // a closed reader is an error of write
   try {
-    return run_verb(argc, argv);
+    return run(argc, argv);
   } catch (const Error& error) {
     return report(static_cast<int>(error.kind()), error.what());
   } catch (const std::bad_alloc&) {
