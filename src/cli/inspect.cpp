@@ -57,10 +57,111 @@ Json shape_of(const Tensor& tensor) {
   return shape;
 }
 
+struct Weights {
+  struct Sum {
+    int64_t n_tensors = 0;
+    int64_t n_bytes = 0;
+  };
+  std::map<std::string_view, Sum> by_format;
+  int64_t n_elems = 0;
+};
+
+Weights weights_of(const Checkpoint& checkpoint) {
+  Weights weights;
+  for (const NamedTensor& named : checkpoint.tensors()) {
+    Weights::Sum& sum = weights.by_format[format_of(named.tensor.dtype).name];
+    ++sum.n_tensors;
+    sum.n_bytes += named.tensor.n_bytes();
+    weights.n_elems += named.tensor.n_elems();
+  }
+  return weights;
+}
+
+std::string short_text(const MetaValue& value) {
+  std::string text = printable(json_of(value, kShownItems).dump(), 200);
+  if (n_items(value) > kShownItems) text += fmt::format(" ... {} in all", n_items(value));
+  return text;
+}
+
+void print_entry(std::string_view name, std::string_view text) { fmt::print("{:<44} {}\n", name, text); }
+
+// The lines that say what the model is; the rest of the metadata follows them.
+void print_summary(const Checkpoint& checkpoint) {
+  const Metadata& metadata = checkpoint.metadata();
+  const auto print_key = [&metadata](std::string_view name, std::string_view key) {
+    if (const MetaValue* value = metadata.find(key)) print_entry(name, short_text(*value));
+  };
+  print_key("name", "general.name");
+  print_key("licence", "general.license");
+  print_key("architecture", "general.architecture");
+  const auto* arch = metadata.find("general.architecture");
+  if (arch != nullptr && std::holds_alternative<std::string_view>(*arch)) {
+    print_key("context", fmt::format("{}.context_length", std::get<std::string_view>(*arch)));
+  }
+  const Weights weights = weights_of(checkpoint);
+  print_entry("parameters",
+              fmt::format("{:.1f} M ({})", static_cast<double>(weights.n_elems) / 1e6, weights.n_elems));
+  print_entry("weights",
+              fmt::format("{} bytes in {} tensors", checkpoint.n_bytes(), checkpoint.tensors().size()));
+  for (const auto& [format, sum] : weights.by_format) {
+    print_entry(fmt::format("  {}", format), fmt::format("{} bytes in {}", sum.n_bytes, sum.n_tensors));
+  }
+}
+
+void print_metadata(const Metadata& metadata) {
+  for (const auto& [key, value] : metadata.entries()) print_entry(printable(key), short_text(value));
+}
+
+void print_tensors(std::span<const NamedTensor> tensors) {
+  for (const auto& [name, tensor] : tensors) {
+    fmt::print("{:<44} {:<28} {:>14} bytes\n", printable(name), shape_text(tensor), tensor.n_bytes());
+  }
+}
+
+Json json_of(const NamedTensor& named) {
+  Json out;
+  out["name"] = valid_utf8(named.name);
+  out["shape"] = shape_of(named.tensor);
+  out["type"] = format_of(named.tensor.dtype).name;
+  out["n_bytes"] = named.tensor.n_bytes();
+  return out;
+}
+
+Json json_of(const Checkpoint& checkpoint) {
+  Json::Object metadata;
+  for (const auto& [key, value] : checkpoint.metadata().entries())
+    metadata.emplace_back(valid_utf8(key), json_of(value, SIZE_MAX));
+  Json::Array tensors;
+  for (const NamedTensor& named : checkpoint.tensors()) tensors.push_back(json_of(named));
+  const Weights weights = weights_of(checkpoint);
+  Json out;
+  out["metadata"] = std::move(metadata);
+  out["tensors"] = std::move(tensors);
+  out["n_parameters"] = weights.n_elems;
+  out["n_bytes"] = checkpoint.n_bytes();
+  out["formats"] = Json::Object();
+  for (const auto& [format, sum] : weights.by_format) {
+    out["formats"][format]["n_tensors"] = sum.n_tensors;
+    out["formats"][format]["n_bytes"] = sum.n_bytes;
+  }
+  return out;
+}
+
+// All that loading looks at, and every block of the weights.
+void check(const Checkpoint& checkpoint) {
+  const Metadata& metadata = checkpoint.metadata();
+  if (checkpoint.n_bytes() > 0) load_model(checkpoint);
+  if (metadata.find("tokenizer.ggml.model") != nullptr) load_tokenizer(metadata);
+  if (const auto source = metadata.get<std::string_view>("tokenizer.chat_template")) ChatTemplate{*source};
+  ProgressBar progress("checking", checkpoint.n_bytes());
+  check_weights(checkpoint, [&](int64_t n_done, int64_t) { progress.advance(n_done); });
+}
+
 class Inspect final : public Command {
  public:
   void declare(Args& args) override {
-    args.positional("FILE", "A .gguf file (of a split model, the first)", file_, Args::Presence::needed);
+    args.positional("FILE", "A .gguf file (of a split model, the first) or a Hugging Face folder", file_,
+                    Args::Presence::needed);
     args.flag("--check", "Validate all that loading would, and every block of the weights", checks_);
     args.flag("--json", "Print one JSON object with all metadata and tensors", is_json_);
   }
@@ -76,62 +177,20 @@ class Inspect final : public Command {
   }
 
  private:
-  static void check(const Checkpoint& checkpoint) {
-    if (checkpoint.n_bytes() > 0) load_model(checkpoint);
-    ProgressBar progress("checking", checkpoint.n_bytes());
-    check_weights(checkpoint, [&](int64_t n_done, int64_t) { progress.advance(n_done); });
-    if (const auto* kind = checkpoint.metadata().find("tokenizer.ggml.model"); kind != nullptr)
-      load_tokenizer(checkpoint.metadata());
-    if (const auto source = checkpoint.metadata().get<std::string_view>("tokenizer.chat_template"))
-      ChatTemplate{*source};
-  }
-
   void print_json(const Checkpoint& checkpoint) const {
-    Json out;
-    Json::Object metadata;
-    for (const auto& [key, value] : checkpoint.metadata().entries())
-      metadata.emplace_back(valid_utf8(key), json_of(value, SIZE_MAX));
-    out["metadata"] = std::move(metadata);
-    Json::Array tensors;
-    for (const NamedTensor& named : checkpoint.tensors()) {
-      Json tensor;
-      tensor["name"] = valid_utf8(named.name);
-      tensor["shape"] = shape_of(named.tensor);
-      tensor["type"] = format_of(named.tensor.dtype).name;
-      tensor["n_bytes"] = named.tensor.n_bytes();
-      tensors.push_back(std::move(tensor));
-    }
-    out["tensors"] = std::move(tensors);
-    out["n_bytes"] = checkpoint.n_bytes();
+    Json out = json_of(checkpoint);
     if (checks_) out["is_sound"] = true;
     fmt::print("{}\n", out.dump(2));
   }
 
   void print_text(const Checkpoint& checkpoint) const {
-    for (const auto& [key, value] : checkpoint.metadata().entries()) {
-      std::string text = printable(json_of(value, kShownItems).dump(), 200);
-      if (n_items(value) > kShownItems) text += fmt::format(" ... {} in all", n_items(value));
-      fmt::print("{:<44} {}\n", printable(key), text);
-    }
-    std::map<std::string_view, std::pair<int64_t, int64_t>> by_format;  // tensors, bytes
-    int64_t n_parameters = 0;
+    print_summary(checkpoint);
     fmt::print("\n");
-    for (const NamedTensor& named : checkpoint.tensors()) {
-      fmt::print("{:<44} {:<28} {:>14} bytes\n", printable(named.name), shape_text(named.tensor),
-                 named.tensor.n_bytes());
-      auto& [n_tensors, n_bytes] = by_format[format_of(named.tensor.dtype).name];
-      ++n_tensors;
-      n_bytes += named.tensor.n_bytes();
-      n_parameters += named.tensor.n_elems();
-    }
-    fmt::print("\n{} tensors, {} parameters, {} bytes:", checkpoint.tensors().size(), n_parameters,
-               checkpoint.n_bytes());
-    for (const auto& [name, sum] : by_format)
-      fmt::print(" {} {} ({:.1f} MiB)", sum.first, name, static_cast<double>(sum.second) / (1 << 20));
-    fmt::print(
-        "\n{}",
-        checks_ ? "the file is sound: every check that loading makes passed, and every block of the weights\n"
-                : "");
+    print_metadata(checkpoint.metadata());
+    fmt::print("\n");
+    print_tensors(checkpoint.tensors());
+    if (checks_)
+      fmt::print("\nsound: every check that loading makes passed, and every block of the weights\n");
   }
 
   std::string file_;
