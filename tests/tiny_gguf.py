@@ -37,7 +37,7 @@ MERGES = ["h e", "l l", "he ll", "hell o"]
 END = len(TOKENS) - 1
 
 
-def metadata(template, name, has_tokenizer):
+def metadata(template, name, has_tokenizer, n_vocab):
     entries = [
         entry("general.architecture", STRING, "llama"),
         entry("general.name", STRING, name),
@@ -49,7 +49,7 @@ def metadata(template, name, has_tokenizer):
         entry("llama.attention.head_count", U32, HEADS),
         entry("llama.attention.head_count_kv", U32, HEADS),
         entry("llama.attention.layer_norm_rms_epsilon", F32, 1e-5),
-        entry("llama.vocab_size", U32, len(TOKENS)),
+        entry("llama.vocab_size", U32, n_vocab),
     ]
     if has_tokenizer:
         entries += [
@@ -65,12 +65,12 @@ def metadata(template, name, has_tokenizer):
     return entries
 
 
-def tensors():
+def tensors(n_vocab):
     """(name, dimensions innermost first)"""
     norms = [("output_norm.weight", [HIDDEN]), ("blk.0.attn_norm.weight", [HIDDEN]), ("blk.0.ffn_norm.weight", [HIDDEN])]
     attention = [(f"blk.0.attn_{part}.weight", [HIDDEN, HIDDEN]) for part in ("q", "k", "v", "output")]
     ffn = [(f"blk.0.ffn_{part}.weight", [HIDDEN, FFN]) for part in ("gate", "up")]
-    ends = [("blk.0.ffn_down.weight", [FFN, HIDDEN]), ("token_embd.weight", [HIDDEN, len(TOKENS)])]
+    ends = [("blk.0.ffn_down.weight", [FFN, HIDDEN]), ("token_embd.weight", [HIDDEN, n_vocab])]
     return norms + attention + ffn + ends
 
 
@@ -80,16 +80,18 @@ TEMPLATE = (
 )
 
 
-def tiny_gguf(template=TEMPLATE, name="tiny", has_tokenizer=True):
-    """The bytes of the file."""
+def tiny_gguf(template=TEMPLATE, name="tiny", has_tokenizer=True, n_vocab=len(TOKENS), n_drawn=1 << 30):
+    """The bytes of the file, up to the first tensor of more than `n_drawn` elements."""
     rng = random.Random(1)
-    entries = metadata(template, name, has_tokenizer)
-    infos, data = b"", b""
-    for tensor, dims in tensors():
+    entries = metadata(template, name, has_tokenizer, n_vocab)
+    infos, data, offset = b"", b"", 0
+    for tensor, dims in tensors(n_vocab):
         infos += string(tensor) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims)
-        infos += struct.pack("<IQ", 0, len(data))
+        infos += struct.pack("<IQ", 0, offset)
         n = dims[0] * (dims[1] if len(dims) > 1 else 1)
-        data += struct.pack(f"<{n}f", *(rng.gauss(0, 0.3) for _ in range(n)))
-        data += b"\0" * (-len(data) % 32)
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors()), len(entries)) + b"".join(entries) + infos
+        offset += (4 * n + 31) // 32 * 32
+        if n <= n_drawn:
+            data += struct.pack(f"<{n}f", *(rng.gauss(0, 0.3) for _ in range(n)))
+            data += b"\0" * (offset - len(data))
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors(n_vocab)), len(entries)) + b"".join(entries) + infos
     return head + b"\0" * (-len(head) % 32) + data
