@@ -37,12 +37,12 @@ MERGES = ["h e", "l l", "he ll", "hell o"]
 END = len(TOKENS) - 1
 
 
-def metadata(template, name, has_tokenizer, n_vocab):
+def metadata(template, name, has_tokenizer, n_vocab, context):
     entries = [
         entry("general.architecture", STRING, "llama"),
         entry("general.name", STRING, name),
         entry("general.license", STRING, "apache-2.0"),
-        entry("llama.context_length", U32, CONTEXT),
+        entry("llama.context_length", U32, context),
         entry("llama.embedding_length", U32, HIDDEN),
         entry("llama.block_count", U32, 1),
         entry("llama.feed_forward_length", U32, FFN),
@@ -80,10 +80,10 @@ TEMPLATE = (
 )
 
 
-def tiny_gguf(template=TEMPLATE, name="tiny", has_tokenizer=True, n_vocab=len(TOKENS), n_drawn=1 << 30):
+def tiny_gguf(template=TEMPLATE, name="tiny", has_tokenizer=True, n_vocab=len(TOKENS), n_drawn=1 << 30, context=CONTEXT):
     """The bytes of the file, up to the first tensor of more than `n_drawn` elements."""
     rng = random.Random(1)
-    entries = metadata(template, name, has_tokenizer, n_vocab)
+    entries = metadata(template, name, has_tokenizer, n_vocab, context)
     infos, data, offset = b"", b"", 0
     for tensor, dims in tensors(n_vocab):
         infos += string(tensor) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims)

@@ -116,7 +116,6 @@ class Bench final : public Command {
   void measure(const LoadedModel& loaded) {
     const ModelShape& shape = loaded.model->shape();
     const int64_t n_tokens = depth_ + std::max<int64_t>({n_prompt_, n_generated_, 1});
-    std::vector<Sequence> sequences = histories(n_tokens, shape.n_vocab);
     const KvCache kv({.layers = shape.kv_layers,
                       .n_pages = n_sequences_ * ((n_tokens + kPageSize - 1) / kPageSize),
                       .page_size = kPageSize,
@@ -126,6 +125,8 @@ class Bench final : public Command {
                    .max_sequences = n_sequences_,
                    .max_logit_rows = n_sequences_,
                    .max_pages = n_tokens / kPageSize + 1});
+    std::vector<Sequence> sequences =
+        histories(n_tokens, shape.n_vocab);  // after the runner knows that all fits
     ProgressBar progress("bench", 2 * n_repeats_ + 1);
     prefill(runner, sequences, 0, std::min<int64_t>(n_tokens, 16));  // pages and weights are touched once
     std::vector<double> pp, tg, bandwidth;

@@ -49,8 +49,23 @@ ChatPrompt::ChatPrompt(const LoadedModel& loaded, std::optional<bool> thinking)
   }
   if (const auto bos = tokenizer_.bos()) variables_["bos_token"] = tokenizer_.piece(*bos);
   if (const auto eos = tokenizer_.eos()) variables_["eos_token"] = tokenizer_.piece(*eos);
-  if (thinking) variables_["enable_thinking"] = *thinking;
   variables_["add_generation_prompt"] = true;
+  if (thinking) set_thinking(*thinking);
+}
+
+// Templates call the switch enable_thinking (Qwen, GLM, Gemma) or thinking (DeepSeek, Granite).
+void ChatPrompt::set_thinking(bool thinking) {
+  const auto prompt_with = [&](bool value) {
+    Json variables = variables_;
+    variables["enable_thinking"] = value;
+    variables["thinking"] = value;
+    variables["messages"] = Json::Array{message("user", "?")};
+    return template_.render(variables);
+  };
+  if (prompt_with(true) == prompt_with(false))
+    fail(ErrorKind::usage, "--think and --no-think: this model's chat template has no switch for reasoning");
+  variables_["enable_thinking"] = thinking;
+  variables_["thinking"] = thinking;
 }
 
 std::vector<int32_t> ChatPrompt::encode(const Json::Array& messages) const {

@@ -18,12 +18,15 @@ Json message(std::string_view role, std::string_view text);
 class ChatPrompt {
  public:
   // `thinking`: what the template is told by enable_thinking; nothing: its own default. Throws
-  // Error(bad_model) where the model has no tokenizer or no chat template. `loaded` must outlive it.
+  // Error(bad_model) where the model has no tokenizer or no chat template, Error(usage) where the template
+  // does not care about `thinking`. `loaded` must outlive it.
   ChatPrompt(const LoadedModel& loaded, std::optional<bool> thinking);
 
   std::vector<int32_t> encode(const Json::Array& messages) const;
 
  private:
+  void set_thinking(bool thinking);
+
   const Tokenizer& tokenizer_;
   ChatTemplate template_;
   Json variables_;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 
 #include "base/json.h"
 #include "cli/answer.h"
@@ -43,8 +44,10 @@ class Run final : public Command {
   }
 
   void run() override {
-    if (thinks_ && thinks_not_) fail(ErrorKind::usage, "--think and --no-think exclude each other");
+    refuse_conflicts();
     LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
+    if (!stops_.empty() && loaded.tokenizer == nullptr)
+      fail(ErrorKind::usage, "--stop needs a text, and the model has no tokenizer to make one");
     Engine engine(*loaded.model, *loaded.backend, engine_options(loaded));
     request_.sampling = sampling_.sampling(loaded.checkpoint->metadata());
     request_.max_tokens = max_tokens_;
@@ -71,6 +74,22 @@ class Run final : public Command {
     options.kv_dtype = compute_.kv_type();
     options.max_sequences = 1;
     return options;
+  }
+
+  // What could only be ignored is refused.
+  void refuse_conflicts() const {
+    const bool is_template_unused = is_raw_ || tokens_;
+    const struct {
+      bool is_conflict;
+      const char *given, *with;
+    } conflicts[] = {{thinks_ && thinks_not_, "--think", "--no-think"},
+                     {tokens_ && !prompt_.empty(), "a prompt", "--tokens"},
+                     {is_template_unused && system_, "--system", "--raw or --tokens"},
+                     {is_template_unused && thinks_, "--think", "--raw or --tokens"},
+                     {is_template_unused && thinks_not_, "--no-think", "--raw or --tokens"}};
+    for (const auto& [is_conflict, given, with] : conflicts) {
+      if (is_conflict) fail(ErrorKind::usage, "run: {} cannot be used with {}", given, with);
+    }
   }
 
   static std::vector<int32_t> end_tokens(const LoadedModel& loaded) {
@@ -107,6 +126,13 @@ class Run final : public Command {
 
   void answer_once(Engine& engine, const LoadedModel& loaded) {
     request_.prompt = prompt_ids(loaded);
+    if (print_answer(engine, loaded) != FinishReason::cancelled) return;
+    // What was there is printed; now Ctrl-C does what it always does, so that a loop in a shell ends too.
+    std::fflush(stdout);
+    std::raise(SIGINT);
+  }
+
+  FinishReason print_answer(Engine& engine, const LoadedModel& loaded) const {
     const InterruptGuard guard;
     const OnText print = [](std::string_view piece) {
       fmt::print("{}", piece);
@@ -121,6 +147,7 @@ class Run final : public Command {
     } else {
       fmt::print("\n");
     }
+    return answer.finish_reason;
   }
 
   Json report(const Engine& engine, const Answer& answer) const {

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""The conversation in the terminal (through a pty), and what the computing verbs must refuse instead of ignoring it.
+
+Runs the built program on small files made here. Standard library only; cli_test.py has the contract of every verb."""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import tiny_gguf  # noqa: E402
+
+PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release/millrace"
+FOLDER = tempfile.TemporaryDirectory(prefix="millrace-run-")
+TEMPLATE = ("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+            "[assistant]{% if enable_thinking %}think{% endif %}")
+CONTEXT = 32768  # long enough for an answer that only Ctrl-C ends
+
+
+def path_of(name, content):
+    path = pathlib.Path(FOLDER.name, name)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+MODEL = path_of("tiny.gguf", tiny_gguf.tiny_gguf(TEMPLATE, context=CONTEXT))
+NO_TOKENIZER = path_of("bare.gguf", tiny_gguf.tiny_gguf(None, has_tokenizer=False))
+BOUNDLESS = path_of("boundless.gguf", tiny_gguf.tiny_gguf(TEMPLATE, context=2**31 - 1))
+
+
+class Terminal:
+    """The program on a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(PROGRAM, [PROGRAM, *arguments])
+        self.text = ""
+
+    def type(self, keys):
+        os.write(self.fd, keys.encode())
+
+    def wait_for(self, pattern, seconds=60):
+        """Reads until `pattern` appears, and forgets what stands before its end."""
+        deadline = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.text)):
+            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+            data = b""
+            if ready:
+                try:
+                    data = os.read(self.fd, 65536)
+                except OSError:  # how Linux says that the other end is closed
+                    pass
+            if not data:
+                raise AssertionError(f"{pattern!r} does not appear in {self.text[-300:]!r}")
+            self.text += data.decode(errors="replace")
+        self.text = self.text[found.end():]
+
+    def status(self):
+        """The exit status, once the program has closed the terminal; minus the signal that ended it."""
+        try:
+            while select.select([self.fd], [], [], 10)[0] and os.read(self.fd, 65536):
+                pass
+        except OSError:
+            pass
+        os.close(self.fd)  # a program that is still there is hung up on
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+PROMPT = re.escape("\r> \x1b[K")
+GREEDY = ["--ignore-eos", "--temperature", "0"]
+
+
+class TerminalTest(unittest.TestCase):
+    def test_a_conversation(self):
+        chat = Terminal("run", MODEL, "--ctx", str(CONTEXT), *GREEDY)
+        chat.wait_for(PROMPT)
+        chat.type("/help\r")
+        chat.wait_for("/clear")
+        chat.wait_for(PROMPT)
+        chat.type("first\x7f\x7f\r")
+        chat.wait_for("\r\n.{20}")
+        chat.type("\x03")  # stops the answer and not the program
+        chat.wait_for(re.escape("[stopped]"))
+        chat.wait_for(PROMPT)
+        chat.type("\x03\x1b[A")  # harmless at the prompt; the last line comes back
+        chat.wait_for("> fir\x1b")
+        chat.type("\x15/frob\r")
+        chat.wait_for("/frob is nothing I know")
+        chat.wait_for(PROMPT)
+        chat.type('"""one\r')
+        chat.wait_for(r"\. \x1b")
+        chat.type('two"""\r')
+        chat.wait_for("\r\n.{20}")
+        chat.type("\x03")
+        chat.wait_for(PROMPT)
+        chat.type("/exit\r")
+        self.assertEqual(chat.status(), 0)
+
+    def test_an_interrupted_answer_ends_like_any_interrupted_program(self):
+        one = Terminal("run", MODEL, "x", "--ctx", str(CONTEXT), *GREEDY)
+        one.wait_for(".{20}")
+        one.type("\x03")
+        self.assertEqual(one.status(), -signal.SIGINT)
+
+
+class RunTest(unittest.TestCase):
+    def json_of(self, *arguments, stdin=""):
+        done = subprocess.run([PROGRAM, *arguments, "--json"], input=stdin, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, (arguments, done.stderr))
+        return json.loads(done.stdout)
+
+    def refused(self, status, words, *arguments):
+        done = subprocess.run([PROGRAM, *arguments], input="", capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (status, ""), (arguments, done.stderr))
+        self.assertRegex(done.stderr, r"\Amillrace: [^\n]+\n\Z")
+        self.assertIn(words, done.stderr)
+
+    def test_the_reported_seed_gives_the_answer_again(self):
+        request = ["run", MODEL, "abc", "--max-tokens", "40", "--ignore-eos", "--temperature", "1.5", "--top-p", "0.9"]
+        first = self.json_of(*request)
+        again = self.json_of(*request, "--seed", first["seed"], "--threads", "2")
+        self.assertEqual(first["token_ids"], again["token_ids"])
+        self.assertNotEqual(first["token_ids"], self.json_of(*request)["token_ids"])
+
+    def test_the_prompt(self):
+        n_of = lambda *arguments, **more: self.json_of(*arguments, "--max-tokens", "1", **more)["usage"]["prompt_tokens"]
+        self.assertEqual(n_of("run", MODEL, "Hxyz"), len("[user]Hxyz[assistant]"))
+        self.assertEqual(n_of("run", MODEL, stdin="Hxyz"), len("[user]Hxyz[assistant]"))
+        self.assertEqual(n_of("run", MODEL, "A", stdin="B"), len("[user]A\n\nB[assistant]"))
+        self.assertEqual(n_of("run", MODEL, "A", "--system", "S"), len("[system]S[user]A[assistant]"))
+        self.assertEqual(n_of("run", MODEL, "Hxyz", "--raw"), 4)
+        self.assertEqual(n_of("run", MODEL, "A", "--think"), len("[user]A[assistant]think"))
+
+    def test_stop_strings(self):
+        request = ["run", MODEL, "x", *GREEDY, "--max-tokens", "60"]
+        text = self.json_of(*request)["text"]
+        stopped = self.json_of(*request, "--stop", text[3:5])
+        self.assertEqual(stopped["text"], text[:text.index(text[3:5])])
+        self.assertEqual(stopped["finish_reason"], "stop")
+
+    def test_nothing_is_ignored(self):
+        self.refused(2, "--tokens", "run", MODEL, "x", "--tokens", "1,2")
+        self.refused(2, "--system", "run", MODEL, "--tokens", "1,2", "--system", "s")
+        self.refused(2, "--system", "run", MODEL, "x", "--raw", "--system", "s")
+        self.refused(2, "--think", "run", MODEL, "x", "--raw", "--think")
+        self.refused(2, "--no-think", "run", MODEL, "x", "--think", "--no-think")
+        self.refused(2, "--stop", "run", NO_TOKENIZER, "--tokens", "1", "--stop", "s")
+        no_switch = path_of("no-switch.gguf", tiny_gguf.tiny_gguf())
+        self.refused(2, "reasoning", "run", no_switch, "x", "--no-think")
+
+    def test_what_does_not_fit(self):
+        self.refused(4, "of memory", "run", BOUNDLESS, "x", "--ctx", str(2**31 - 1), "--kv-dtype", "f32")
+        self.refused(4, "of memory", "bench", BOUNDLESS, "--pp", "16000000", "--batch", "512")
+        self.refused(2, "context", "run", MODEL, "a long prompt", "--ctx", "16")
+
+    def test_perplexity(self):
+        text = path_of("text", "It was a dark and stormy night. " * 8)
+        report = self.json_of("perplexity", MODEL, text, "--ctx", "32")
+        self.assertGreater(report["perplexity"], 1)
+        self.assertEqual((report["n_windows"], report["n_tokens"]), (8, 8 * 15))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
