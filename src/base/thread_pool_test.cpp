@@ -30,7 +30,7 @@ TEST_P(ThreadPools, AJobSeesTheJobBefore) {
   ThreadPool pool(GetParam());
   constexpr int kTasks = 16;
   std::vector<int> values(kTasks, 0);
-  for (int job = 1; job <= 1000; ++job) {
+  for (int job = 1; job <= 300; ++job) {
     pool.run(kTasks, [&values, job](int i, int) {
       const int neighbour = values[static_cast<size_t>(i)];
       values[static_cast<size_t>(i)] = neighbour == job - 1 ? job : -1'000'000;
@@ -44,7 +44,7 @@ TEST_P(ThreadPools, SurviveManySmallJobs) {
   ThreadPool pool(GetParam());
   int64_t expected = 0;
   std::atomic<int64_t> sum = 0;
-  for (int job = 0; job < 2000; ++job) {
+  for (int job = 0; job < 500; ++job) {
     const int n_tasks = job % 5;
     expected += n_tasks;
     pool.run(n_tasks, [&sum](int, int) { sum.fetch_add(1, std::memory_order_relaxed); });
