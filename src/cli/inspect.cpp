@@ -13,28 +13,34 @@
 namespace millrace {
 namespace {
 
-constexpr size_t kShownItems = 8;  // of a long array
+constexpr size_t kShownItems = 8;      // of a long array
+constexpr size_t kItemsAtOnce = 4096;  // a vocabulary as one tree of JSON would be many times its size
 
-Json json_of(const MetaValue& value, size_t max_items) {
+template <class T>
+constexpr bool kIsArray = false;
+template <class T>
+constexpr bool kIsArray<std::vector<T>> = true;
+
+Json json_of_item(auto item) {
+  if constexpr (std::is_same_v<decltype(item), std::string_view>) {
+    return valid_utf8(item);
+  } else {
+    return item;
+  }
+}
+
+// A value; of an array, the items [begin, end).
+Json json_of(const MetaValue& value, size_t begin, size_t end) {
   return std::visit(
-      [max_items](const auto& each) -> Json {
-        using T = std::decay_t<decltype(each)>;
-        if constexpr (std::is_same_v<T, std::string_view>) {
-          return valid_utf8(each);
-        } else if constexpr (requires { each.size(); }) {
+      [begin, end]<class T>(const T& held) -> Json {
+        if constexpr (kIsArray<T>) {
           Json::Array items;
-          for (size_t i = 0; i < std::min(each.size(), max_items); ++i) {
-            if constexpr (std::is_same_v<T, std::vector<std::string_view>>) {
-              items.emplace_back(valid_utf8(each[i]));
-            } else if constexpr (std::is_same_v<T, std::vector<bool>>) {
-              items.emplace_back(bool{each[i]});
-            } else {
-              items.emplace_back(each[i]);
-            }
+          for (size_t i = begin; i < std::min(held.size(), end); ++i) {
+            items.push_back(json_of_item<typename T::value_type>(held[i]));
           }
           return items;
         } else {
-          return each;
+          return json_of_item(held);
         }
       },
       value);
@@ -42,10 +48,8 @@ Json json_of(const MetaValue& value, size_t max_items) {
 
 size_t n_items(const MetaValue& value) {
   return std::visit(
-      [](const auto& each) -> size_t {
-        if constexpr (requires { each.size(); } &&
-                      !std::is_same_v<std::decay_t<decltype(each)>, std::string_view>)
-          return each.size();
+      []<class T>(const T& held) -> size_t {
+        if constexpr (kIsArray<T>) return held.size();
         return 0;
       },
       value);
@@ -78,7 +82,7 @@ Weights weights_of(const Checkpoint& checkpoint) {
 }
 
 std::string short_text(const MetaValue& value) {
-  std::string text = printable(json_of(value, kShownItems).dump(), 200);
+  std::string text = printable(json_of(value, 0, kShownItems).dump(), 200);
   if (n_items(value) > kShownItems) text += fmt::format(" ... {} in all", n_items(value));
   return text;
 }
@@ -127,22 +131,41 @@ Json json_of(const NamedTensor& named) {
   return out;
 }
 
-Json json_of(const Checkpoint& checkpoint) {
-  Json::Object metadata;
-  for (const auto& [key, value] : checkpoint.metadata().entries())
-    metadata.emplace_back(valid_utf8(key), json_of(value, SIZE_MAX));
-  Json::Array tensors;
-  for (const NamedTensor& named : checkpoint.tensors()) tensors.push_back(json_of(named));
-  const Weights weights = weights_of(checkpoint);
-  Json out;
-  out["metadata"] = std::move(metadata);
-  out["tensors"] = std::move(tensors);
-  out["n_parameters"] = weights.n_elems;
-  out["n_bytes"] = checkpoint.n_bytes();
-  out["formats"] = Json::Object();
+void print_json_of(const MetaValue& value) {
+  if (n_items(value) <= kItemsAtOnce) {
+    fmt::print("{}", json_of(value, 0, kItemsAtOnce).dump());
+    return;
+  }
+  fmt::print("[");
+  for (size_t i = 0; i < n_items(value); i += kItemsAtOnce) {
+    const std::string items = json_of(value, i, i + kItemsAtOnce).dump();
+    fmt::print("{}{}", i == 0 ? "" : ",", std::string_view(items).substr(1, items.size() - 2));
+  }
+  fmt::print("]");
+}
+
+void print_json_of(const Metadata& metadata) {
+  const char* separator = "";
+  for (const auto& [key, value] : metadata.entries()) {
+    fmt::print("{}\n    {}: ", separator, Json(valid_utf8(key)).dump());
+    print_json_of(value);
+    separator = ",";
+  }
+}
+
+void print_json_of(std::span<const NamedTensor> tensors) {
+  const char* separator = "";
+  for (const NamedTensor& named : tensors) {
+    fmt::print("{}\n    {}", separator, json_of(named).dump());
+    separator = ",";
+  }
+}
+
+Json json_of(const Weights& weights) {
+  Json out = Json::Object();
   for (const auto& [format, sum] : weights.by_format) {
-    out["formats"][format]["n_tensors"] = sum.n_tensors;
-    out["formats"][format]["n_bytes"] = sum.n_bytes;
+    out[format]["n_tensors"] = sum.n_tensors;
+    out[format]["n_bytes"] = sum.n_bytes;
   }
   return out;
 }
@@ -178,9 +201,15 @@ class Inspect final : public Command {
 
  private:
   void print_json(const Checkpoint& checkpoint) const {
-    Json out = json_of(checkpoint);
-    if (checks_) out["is_sound"] = true;
-    fmt::print("{}\n", out.dump(2));
+    const Weights weights = weights_of(checkpoint);
+    fmt::print("{{\n  \"metadata\": {{");
+    print_json_of(checkpoint.metadata());
+    fmt::print("\n  }},\n  \"tensors\": [");
+    print_json_of(checkpoint.tensors());
+    fmt::print("\n  ],\n  \"n_parameters\": {},\n  \"n_bytes\": {},\n", weights.n_elems,
+               checkpoint.n_bytes());
+    if (checks_) fmt::print("  \"is_sound\": true,\n");
+    fmt::print("  \"formats\": {}\n}}\n", json_of(weights).dump());
   }
 
   void print_text(const Checkpoint& checkpoint) const {
