@@ -127,6 +127,26 @@ class Cli(unittest.TestCase):
             self.refused(3, "run", lying, "--tokens", "1")
             self.refused(3, "inspect", lying, "--check")
 
+    def test_memory_of_hostile_files(self):
+        """At most the file and 64 MiB."""
+        if b"__asan_init" in pathlib.Path(PROGRAM).read_bytes():
+            self.skipTest("the address sanitizer's own memory is no measure")
+        n = 2_000_000
+        array = tiny_gguf.string("k") + struct.pack("<I", 9)
+        files = {
+            "bytes": array + struct.pack("<IQ", 0, 10 * n) + b"\1" * 10 * n,
+            "strings": array + struct.pack("<IQ", 8, n) + b"\0" * 8 * n,
+            "count": array + struct.pack("<IQ", 8, 1 << 40),
+        }
+        for name, entry in files.items():
+            path = path_of(name + ".gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry)
+            with subprocess.Popen([PROGRAM, "inspect", path, "--json"], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL) as process:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            self.assertIn(process.returncode, [0, 3], name)
+            self.assertLess(usage.ru_maxrss * 1024, os.path.getsize(path) + (64 << 20), name)
+
     def test_weights_that_are_no_numbers(self):
         whole = pathlib.Path(MODEL).read_bytes()
         broken = path_of("nan.gguf", whole[:-4] + struct.pack("<f", float("nan")))
