@@ -44,6 +44,9 @@ function(millrace_test file)
   target_link_libraries(${target} PRIVATE ${ARGN} GTest::gtest_main)
   target_compile_definitions(${target} PRIVATE MILLRACE_SOURCE_DIR="${CMAKE_SOURCE_DIR}" MILLRACE_DATA_DIR="${MILLRACE_DATA_DIR}")
   add_test(NAME ${test} COMMAND ${target})
+  if(test MATCHES "^(engine/|backend/cpu/|base/thread_pool|base/channel)")
+    set_tests_properties(${test} PROPERTIES LABELS threads)  # also run under the thread sanitizer
+  endif()
 endfunction()
 
 function(millrace_check_floors)

@@ -29,7 +29,7 @@ template <class Values>
 void write(const Values& values) {
   const auto n = static_cast<uint32_t>(values.size());
   std::fwrite(&n, sizeof(n), 1, stdout);
-  std::fwrite(values.data(), sizeof(values[0]), n, stdout);
+  if (n > 0) std::fwrite(values.data(), sizeof(values[0]), n, stdout);
 }
 
 void answer(const Tokenizer& tokenizer) {

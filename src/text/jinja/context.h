@@ -20,6 +20,11 @@ class Context {
   static constexpr std::chrono::seconds kMaxTime{10};
 
   explicit Context(std::string_view now) : now_(now) { push(); }
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+  ~Context() {
+    for (const auto& space : spaces_) space->entries.clear();
+  }
 
   // Charges work. Throws RenderError when the budget is spent.
   void step(int64_t n = 1) {
@@ -66,6 +71,9 @@ class Context {
     Context& context_;
   };
 
+  // A namespace may come to hold itself: it is emptied when the render ends, so that nothing is left.
+  void own(std::shared_ptr<Dict> space) { spaces_.push_back(std::move(space)); }
+
   std::string_view now() const { return now_; }
   std::string take_output() { return std::move(out_); }
 
@@ -74,6 +82,7 @@ class Context {
 
   std::string out_;
   std::vector<Scope> scopes_;
+  std::vector<std::shared_ptr<Dict>> spaces_;
   std::string_view now_;
   int64_t n_steps_ = 0;
   int64_t next_look_ = 4096;

@@ -98,8 +98,10 @@ Value range(Context& context, const A& a) {
   return Value::list(std::move(out));
 }
 
-Value dict_of(const A& a, bool is_namespace) {
+Value dict_of(Context& context, const A& a, bool is_namespace) {
   auto dict = std::make_shared<Dict>();
+  context.step();
+  if (is_namespace) context.own(dict);
   for (const Value& source : a.positional) {
     if (source.is_dict()) {
       for (const auto& [key, value] : source.dict().entries) dict->set(key, value);
@@ -181,8 +183,8 @@ void define_functions(Context& context) {
     context.set(name, Value(std::make_shared<Function>(Function{name, std::move(call)})));
   };
   define("range", [&context](const A& a) { return range(context, a); });
-  define("namespace", [](const A& a) { return dict_of(a, true); });
-  define("dict", [](const A& a) { return dict_of(a, false); });
+  define("namespace", [&context](const A& a) { return dict_of(context, a, true); });
+  define("dict", [&context](const A& a) { return dict_of(context, a, false); });
   define("strftime_now", [&context](const A& a) { return strftime_now(context, a); });
   define("cycler", cycler);
   define("joiner", joiner);

@@ -170,6 +170,25 @@ void append_json(std::string& out, const Value& value, const JsonStyle& style, s
 
 }  // namespace
 
+Value::Value(std::shared_ptr<List> list) {
+  for (const Value& item : list->items) list->depth = std::max(list->depth, item.depth());
+  check_depth(static_cast<size_t>(++list->depth));
+  value_ = std::move(list);
+}
+
+Value::Value(std::shared_ptr<Dict> dict) {
+  if (!dict->is_namespace) {
+    for (const auto& [key, item] : dict->entries) dict->depth = std::max(dict->depth, item.depth());
+  }
+  check_depth(static_cast<size_t>(++dict->depth));
+  value_ = std::move(dict);
+}
+
+int Value::depth() const {
+  if (is_list()) return std::get<std::shared_ptr<List>>(value_)->depth;
+  return is_dict() ? dict().depth : 0;
+}
+
 Value Value::list(std::vector<Value> items, bool is_tuple) {
   return Value(std::make_shared<List>(List{std::move(items), is_tuple}));
 }

@@ -42,8 +42,9 @@ class Value {
   Value(std::string text) : value_(std::make_shared<const std::string>(std::move(text))) {}
   Value(const char* text) : Value(std::string(text)) {}
   Value(std::string_view text) : Value(std::string(text)) {}
-  Value(std::shared_ptr<List> list) : value_(std::move(list)) {}
-  Value(std::shared_ptr<Dict> dict) : value_(std::move(dict)) {}
+  // Throw RenderError where values would nest too deeply to be walked, or freed, by recursion.
+  Value(std::shared_ptr<List> list);
+  Value(std::shared_ptr<Dict> dict);
   Value(std::shared_ptr<Function> function) : value_(std::move(function)) {}
   static Value list(std::vector<Value> items, bool is_tuple = false);
   // What a lazy filter (map, select) gives: can be iterated, has no length and no text as JSON.
@@ -74,6 +75,7 @@ class Value {
   const Function& function() const;
   const std::string& undefined_name() const { return std::get<Undefined>(value_).name; }
   const void* identity() const;  // of a shared value
+  int depth() const;             // of nested lists and dicts, 0 for others
 
   bool is_true() const;
   std::string_view type_name() const;  // Python's
@@ -94,12 +96,14 @@ struct List {
   Values items;
   bool is_tuple = false;
   bool is_generator = false;
+  int depth = 0;  // of nested lists and dicts in it
 };
 
 // In the order of insertion.
 struct Dict {
   std::vector<std::pair<Value, Value>> entries{};
   bool is_namespace = false;  // only then it may be written to
+  int depth = 0;
 
   const Value* find(const Value& key) const;
   const Value* find(std::string_view key) const;
