@@ -34,6 +34,8 @@ function(millrace_floor name)
   endif()
 endfunction()
 
+add_custom_target(threaded_tests)
+
 # A test program: one file, one entry of ctest, named after its path (base/json_test).
 function(millrace_test file)
   file(RELATIVE_PATH path "${CMAKE_SOURCE_DIR}" "${file}")
@@ -44,8 +46,9 @@ function(millrace_test file)
   target_link_libraries(${target} PRIVATE ${ARGN} GTest::gtest_main)
   target_compile_definitions(${target} PRIVATE MILLRACE_SOURCE_DIR="${CMAKE_SOURCE_DIR}" MILLRACE_DATA_DIR="${MILLRACE_DATA_DIR}")
   add_test(NAME ${test} COMMAND ${target})
-  if(test MATCHES "^(engine/|backend/cpu/|base/thread_pool|base/channel)")
+  if(test MATCHES "^(engine/|backend/cpu/|base/thread_pool|base/channel|text/tokenizers/gguf)")
     set_tests_properties(${test} PROPERTIES LABELS threads)  # also run under the thread sanitizer
+    add_dependencies(threaded_tests ${target})
   endif()
 endfunction()
 
