@@ -117,7 +117,8 @@ void HfTensor::add_part(int64_t expert, const Tensor& part) {
 void HfTensor::finish(const HeadCounts& heads) {
   for (const Tensor& part : parts_) {
     if (part.n_dims != parts_[0].n_dims || part.shape != parts_[0].shape || part.dtype != parts_[0].dtype) {
-      fail(ErrorKind::bad_model, "the parts of {} differ: {} and {}", name_, shape_text(parts_[0]), shape_text(part));
+      fail(ErrorKind::bad_model, "the parts of {} differ: {} and {}", name_, shape_text(parts_[0]),
+           shape_text(part));
     }
   }
   layout_ = parts_[0];
@@ -130,8 +131,8 @@ void HfTensor::finish(const HeadCounts& heads) {
   if (change_ == HfChange::pair_q_heads || change_ == HfChange::pair_k_heads) {
     n_paired_heads_ = change_ == HfChange::pair_q_heads ? heads.n_heads : heads.n_kv_heads;
     if (layout_.dim(0) % (2 * n_paired_heads_) != 0) {
-      fail(ErrorKind::bad_model, "{} {} does not divide into the pairs of {} heads", name_, shape_text(layout_),
-           n_paired_heads_);
+      fail(ErrorKind::bad_model, "{} {} does not divide into the pairs of {} heads", name_,
+           shape_text(layout_), n_paired_heads_);
     }
   }
   if (change_ == HfChange::first_half || change_ == HfChange::second_half) {
@@ -196,7 +197,8 @@ std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfMo
       continue;
     }
     const Pattern pattern = pattern_of(text_name(named.name));
-    if (pattern.text.ends_with("rotary_emb.inv_freq") || (is_tied && pattern.text == "lm_head.weight")) continue;
+    if (pattern.text.ends_with("rotary_emb.inv_freq") || (is_tied && pattern.text == "lm_head.weight"))
+      continue;
     const std::vector<const HfTensorRule*> rules = rules_for(pattern.text, model_class);
     if (rules.empty()) {
       fail(ErrorKind::bad_model, "tensor {} is not one that a model of type {} has", printable(named.name),

@@ -1,6 +1,6 @@
-// Attention of some queries over one block of keys and values (online softmax, Milakov & Gimelshein 2018). A lane is a
-// position while scores are computed and a dimension while values are summed; each query goes through the block by
-// itself, so its result does not depend on the others.
+// Attention of some queries over one block of keys and values (online softmax, Milakov & Gimelshein 2018). A
+// lane is a position while scores are computed and a dimension while values are summed; each query goes
+// through the block by itself, so its result does not depend on the others.
 
 // The keys as (head_dim, kBlockPositions): the positions of one dimension are neighbours.
 template <class F>
@@ -10,7 +10,8 @@ void transpose_keys(const AttentionBlock& b, int n_padded) {
       const int n = b.head_dim - d < kLanes ? b.head_dim - d : kLanes;
       Floats tile[kLanes];
       for (int i = 0; i < kLanes; ++i) {
-        const int position = j + i < b.n_positions ? j + i : b.n_positions - 1;  // behind the end: masked later
+        const int position =
+            j + i < b.n_positions ? j + i : b.n_positions - 1;  // behind the end: masked later
         const auto* p = reinterpret_cast<const uint8_t*>(b.k_rows[position]) + d * F::kBytes;
         tile[i] = n == kLanes ? F::load_at(p) : load_end<F>(p, n);
       }
@@ -19,7 +20,8 @@ void transpose_keys(const AttentionBlock& b, int n_padded) {
       } else {
         alignas(64) float square[kLanes * kLanes];
         transpose(tile, square, kLanes);
-        for (int i = 0; i < n; ++i) store(b.k_panel + (d + i) * kBlockPositions + j, load(square + i * kLanes));
+        for (int i = 0; i < n; ++i)
+          store(b.k_panel + (d + i) * kBlockPositions + j, load(square + i * kLanes));
       }
     }
   }
@@ -33,7 +35,8 @@ inline float score(const AttentionBlock& b, int q, int n_padded, float* scores) 
     for (Floats& each : acc) each = zeros();
     for (int d = 0; d < b.head_dim; ++d) {
       const Floats x = splat(b.queries[q][d]);
-      for (int v = 0; v < kVectors; ++v) acc[v] = fma(x, load(b.k_panel + d * kBlockPositions + j + v * kLanes), acc[v]);
+      for (int v = 0; v < kVectors; ++v)
+        acc[v] = fma(x, load(b.k_panel + d * kBlockPositions + j + v * kLanes), acc[v]);
     }
     for (int v = 0; v < kVectors; ++v) {
       Floats s = mul(acc[v], splat(b.scale));
@@ -59,7 +62,8 @@ inline void sum_values(const AttentionBlock& b, int q, const float* weights) {
     for (Floats& each : acc) each = zeros();
     for (int j = b.begin[q]; j < b.end[q]; ++j) {
       const Floats w = splat(weights[j]);
-      for (int v = 0; v < kVectors; ++v) acc[v] = fma(w, load(b.v_panel + j * b.v_head_dim + d + v * kLanes), acc[v]);
+      for (int v = 0; v < kVectors; ++v)
+        acc[v] = fma(w, load(b.v_panel + j * b.v_head_dim + d + v * kLanes), acc[v]);
     }
     for (int v = 0; v < kVectors; ++v) store(out + d + v * kLanes, acc[v]);
   }

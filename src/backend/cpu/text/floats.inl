@@ -1,5 +1,5 @@
-// Products with plain weights (float32, float16, bfloat16): activations stay float32. Each element has two sums, of the
-// even and of the odd vectors along the row, added at the end: the same whatever the tile.
+// Products with plain weights (float32, float16, bfloat16): activations stay float32. Each element has two
+// sums, of the even and of the odd vectors along the row, added at the end: the same whatever the tile.
 
 struct PlainF32 {
   static constexpr int kBytes = 4;
@@ -59,7 +59,8 @@ void multiply_floats_tile(const StripProduct& p, const uint8_t* rows, int row, i
   }
   const int n_rows = p.n_groups * kLanes;
   for (int r = 0; r < kFloatRows; ++r) {
-    for (int c = 0; c < kColumns; ++c) p.out[(first + c) * n_rows + row + r] = sum_of(add(acc[0][r][c], acc[1][r][c]));
+    for (int c = 0; c < kColumns; ++c)
+      p.out[(first + c) * n_rows + row + r] = sum_of(add(acc[0][r][c], acc[1][r][c]));
   }
 }
 
@@ -80,5 +81,7 @@ void multiply_floats(const StripProduct& p) {
 
 template <class F>
 Matmul matmul_of_floats() {
-  return {.input = InputKind::f32, .multiply = multiply_floats<F>, .panel_bytes = [](int64_t) -> int64_t { return 0; }};
+  return {.input = InputKind::f32, .multiply = multiply_floats<F>, .panel_bytes = [](int64_t) -> int64_t {
+            return 0;
+          }};
 }

@@ -1,7 +1,7 @@
 // Elementary functions and row operations, the same polynomial on every machine.
 
-// e^x. Range reduction by ln 2 in two parts, then a polynomial of degree 6 (Cephes, Moshier 1989): relative error below
-// 2e-7; 0 below the normal numbers, the largest finite power above.
+// e^x. Range reduction by ln 2 in two parts, then a polynomial of degree 6 (Cephes, Moshier 1989): relative
+// error below 2e-7; 0 below the normal numbers, the largest finite power above.
 inline Floats exp_of(Floats x) {
   const Floats clamped = min(max(x, splat(-87.33654f)), splat(88.37626f));
   const Floats n = round(mul(clamped, splat(1.44269504f)));

@@ -1,7 +1,7 @@
-// Products of quantised weights with int8 activations. Two ways to the same bits: for few columns the weights are
-// expanded in registers and multiplied at once (direct); for many they are expanded once into a panel, in which lane r
-// belongs to row r, and a tile of columns is multiplied with it. The integers are exact either way, and each output
-// element adds its blocks in the order of the row, with the same float operations.
+// Products of quantised weights with int8 activations. Two ways to the same bits: for few columns the weights
+// are expanded in registers and multiplied at once (direct); for many they are expanded once into a panel, in
+// which lane r belongs to row r, and a tile of columns is multiplied with it. The integers are exact either
+// way, and each output element adds its blocks in the order of the row, with the same float operations.
 
 constexpr int kMaxDirectColumns = 4;
 constexpr int kPanelLine = 4 * kLanes;  // bytes of 4 weights of each row of a group
@@ -33,7 +33,8 @@ void multiply32_direct(const StripProduct& p, int group) {
       const Bytes x = repeat32(p.inputs->int8_32 + column * p.inputs->n_in + 32 * b);
       Ints d[kByteVectors];
       for (int v = 0; v < kByteVectors; ++v) d[v] = dot<F::kIsWide>(splat(0), w[v], x);
-      sums_of_columns[c] = add_block32<F>(sums_of_columns[c], sums(d), s, p.inputs->scale32[column * n_blocks + b]);
+      sums_of_columns[c] =
+          add_block32<F>(sums_of_columns[c], sums(d), s, p.inputs->scale32[column * n_blocks + b]);
     }
   }
   for (int c = 0; c < p.n_columns; ++c) store(p.out + (c * p.n_groups + group) * kLanes, sums_of_columns[c]);
@@ -83,7 +84,8 @@ void multiply32_tile(const StripProduct& p, const uint8_t* panel, int64_t panel_
       const auto* scales = reinterpret_cast<const float*>(block + g * panel_bytes + 8 * kPanelLine);
       const Scales32 s = {load(scales), load(scales + kLanes)};
       for (int c = 0; c < kColumns; ++c) {
-        acc[g][c] = add_block32<F>(acc[g][c], product[g][c], s, p.inputs->scale32[p.columns[first + c] * n_blocks + b]);
+        acc[g][c] = add_block32<F>(acc[g][c], product[g][c], s,
+                                   p.inputs->scale32[p.columns[first + c] * n_blocks + b]);
       }
     }
   }
@@ -190,7 +192,9 @@ void multiply256_tile(const StripProduct& p, const uint8_t* panel, int64_t panel
   }
   for (int64_t b = 0; b < n_blocks; ++b) {
     const uint8_t* block = panel + b * kPanelBlock256<F>;
-    const auto scales_of = [&](int g) { return reinterpret_cast<const float*>(block + g * panel_bytes + kPanelCodes256); };
+    const auto scales_of = [&](int g) {
+      return reinterpret_cast<const float*>(block + g * panel_bytes + kPanelCodes256);
+    };
     Ints product[kGroups][kColumns];
     Ints minima[kGroups][kColumns];
     for (int g = 0; g < kGroups; ++g) {
@@ -205,7 +209,8 @@ void multiply256_tile(const StripProduct& p, const uint8_t* panel, int64_t panel
         Bytes w[kGroups];
         for (int g = 0; g < kGroups; ++g) w[g] = load_line(block + g * panel_bytes + k * kPanelLine);
         for (int c = 0; c < kColumns; ++c) {
-          const Bytes x = repeat4(p.inputs->int8_256 + p.columns[first + c] * p.inputs->n_in + 256 * b + 4 * k);
+          const Bytes x =
+              repeat4(p.inputs->int8_256 + p.columns[first + c] * p.inputs->n_in + 256 * b + 4 * k);
           for (int g = 0; g < kGroups; ++g) dots[g][c] = dot<F::kIsWide>(dots[g][c], w[g], x);
         }
       }
@@ -290,9 +295,9 @@ void multiply_blocks(const StripProduct& p) {
 
 template <class Kind>
 Matmul matmul_of_blocks() {
-  return {.input = Kind::kInput,
-          .multiply = multiply_blocks<Kind>,
-          .panel_bytes = [](int64_t n_in) { return kStripGroups * Kind::group_bytes(n_in); }};
+  return {.input = Kind::kInput, .multiply = multiply_blocks<Kind>, .panel_bytes = [](int64_t n_in) {
+            return kStripGroups * Kind::group_bytes(n_in);
+          }};
 }
 
 inline void quantize32_row(const float* x, int64_t n, int8_t* q, InputScale32* scales) {
@@ -320,6 +325,7 @@ inline void quantize256_row(const float* x, int64_t n, int8_t* q, InputScale256*
       for (int i = 0; i < 16; ++i) sum += q[16 * s + i];
       scales[b].sums16[s] = static_cast<int16_t>(sum);
     }
-    for (int s = 0; s < 8; ++s) scales[b].sums32[s] = static_cast<int16_t>(scales[b].sums16[2 * s] + scales[b].sums16[2 * s + 1]);
+    for (int s = 0; s < 8; ++s)
+      scales[b].sums32[s] = static_cast<int16_t>(scales[b].sums16[2 * s] + scales[b].sums16[2 * s + 1]);
   }
 }
