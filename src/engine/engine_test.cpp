@@ -225,7 +225,9 @@ TEST(Engine, DestructionCancelsWhatIsLeft) {
   NoBackend backend;
   std::vector<Engine::Ticket> tickets;
   {
-    Engine engine(model, backend, options_of(160, 2, true));
+    Engine::Options options = options_of(100000, 2, true);
+    options.n_ctx = 100000;  // answers that would take minutes
+    Engine engine(model, backend, options);
     for (int i = 0; i < 20; ++i)
       tickets.push_back(*engine.submit({.prompt = std::vector<int32_t>(100, i), .ignore_end = true}).ticket);
   }
