@@ -8,7 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     uint64_t n_header = 0;
     std::copy_n(data, sizeof n_header, reinterpret_cast<uint8_t*>(&n_header));
     size_t n_bytes = sizeof n_header + n_header;
-    for (const SafetensorsTensor& tensor : tensors) n_bytes += tensor.bytes.size();
+    for (const SafetensorsTensor& tensor : tensors.all()) n_bytes += tensor.bytes.size();
     check(n_bytes == size, "the tensors tile the data");
   } catch (const Error&) {
   }

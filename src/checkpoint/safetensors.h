@@ -24,7 +24,7 @@ struct SafetensorsTensor {
 
 // Checks all that the format demands, in time and memory that do not depend on the size of the tensors.
 // `name` stands for the file in messages. Throws Error(bad_model). The tensors are views into `file`.
-std::vector<SafetensorsTensor> parse_safetensors(std::span<const std::byte> file, std::string_view name);
+NamedList<SafetensorsTensor> parse_safetensors(std::span<const std::byte> file, std::string_view name);
 
 // A mapped model.
 class SafetensorsModel {

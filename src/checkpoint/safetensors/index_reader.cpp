@@ -44,11 +44,12 @@ class IndexReader final : public JsonEvents {
     if (depth_ != 0 && !is_map()) return;
     if (depth_ != 2 || !scalar.is_string()) refuse_value();
     budget_.take(sizeof(Index::Entry) + key_.size(), file_);
-    index_.entries.push_back({key_, shard_of(scalar.as_string())});
+    entries_.push_back({key_, shard_of(scalar.as_string())});
   }
 
   Index take() {
     if (!has_map_) refuse_value();
+    index_.entries = NamedList(std::move(entries_));
     return std::move(index_);
   }
 
@@ -83,6 +84,7 @@ class IndexReader final : public JsonEvents {
   std::string key_;     // of the map: the name of a tensor
   bool has_map_ = false;
   std::map<std::string, uint32_t> shard_of_name_;
+  std::vector<Index::Entry> entries_;
   Index index_;
 };
 

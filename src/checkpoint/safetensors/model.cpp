@@ -31,7 +31,7 @@ void append_file(const std::filesystem::path& path, MemoryBudget& budget, std::v
 // Every tensor of the index must be in the file that it names.
 void check_index(const Index& index, std::span<const MappedFile> files,
                  const NamedList<SafetensorsTensor>& tensors) {
-  for (const auto& [name, shard] : index.entries) {
+  for (const auto& [name, shard] : index.entries.all()) {
     const SafetensorsTensor* tensor = tensors.find(name);
     const auto file = files[shard].bytes();
     const bool is_there = tensor != nullptr && tensor->bytes.data() >= file.data() &&
@@ -45,9 +45,9 @@ void check_index(const Index& index, std::span<const MappedFile> files,
 }  // namespace
 }  // namespace safetensors
 
-std::vector<SafetensorsTensor> parse_safetensors(std::span<const std::byte> file, std::string_view name) {
+NamedList<SafetensorsTensor> parse_safetensors(std::span<const std::byte> file, std::string_view name) {
   safetensors::MemoryBudget budget;
-  return safetensors::read_file(file, name, budget);
+  return NamedList(safetensors::read_file(file, name, budget));
 }
 
 SafetensorsModel::SafetensorsModel(const std::filesystem::path& path) {

@@ -22,17 +22,17 @@ class MemoryBudget {
   uint64_t n_left_ = kLimit;
 };
 
-// The tensors of one file, views into it.
+// The tensors of one file, views into it. Names may repeat: NamedList refuses that, also across shards.
 std::vector<SafetensorsTensor> read_file(std::span<const std::byte> file, std::string_view name,
                                          MemoryBudget& budget);
 
 struct Index {
   struct Entry {
-    std::string tensor;
-    uint32_t shard;  // index into `shards`
+    std::string name;  // of a tensor
+    uint32_t shard;    // index into `shards`
   };
   std::vector<std::string> shards;  // plain file names, each once
-  std::vector<Entry> entries;
+  NamedList<Entry> entries;
 };
 
 // Of a file model.safetensors.index.json.

@@ -17,7 +17,7 @@ std::string file_of(std::string_view header, size_t n_data) {
   return file.str();
 }
 
-std::vector<SafetensorsTensor> parse(std::string_view file) {
+NamedList<SafetensorsTensor> parse(std::string_view file) {
   return parse_safetensors(std::as_bytes(std::span(file)), "m.safetensors");
 }
 
@@ -44,7 +44,8 @@ constexpr std::string_view kSound = R"({"__metadata__":{"format":"pt"},)"
 
 TEST(Safetensors, ReadsTensorsInTheOrderOfTheHeader) {
   const std::string file = file_of(kSound, 16);
-  const auto tensors = parse(file);
+  const auto list = parse(file);
+  const auto tensors = list.all();
   ASSERT_EQ(tensors.size(), 3u);
   EXPECT_EQ(tensors[0].name, "b");
   EXPECT_EQ(tensors[0].dtype, "BF16");
@@ -96,6 +97,12 @@ constexpr Hostile kHostile[] = {
      "\"dtype\" of tensor \"t\" occurs twice"},
     {R"({"t":{"dtype":"U8","shape":[1],"shape":[1],"data_offsets":[0,1]}})", 1,
      "\"shape\" of tensor \"t\" occurs twice"},
+    {R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"data_offsets":[0,1]}})", 1,
+     "\"data_offsets\" of tensor \"t\" occurs twice"},
+    {R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"t":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+     2, "the tensor name \"t\" occurs twice"},
+    {R"({"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"\u0074":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+     0, "the tensor name \"t\" occurs twice"},
     {R"({"t":{"dtype":"Q8","shape":[1],"data_offsets":[0,1]}})", 1, "unknown dtype \"Q8\""},
     {R"({"t":{"dtype":8,"shape":[1],"data_offsets":[0,1]}})", 1, "found 8 under \"dtype\""},
     {R"({"t":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}})", 1, "found -1 under \"shape\""},
@@ -154,7 +161,8 @@ TEST(Safetensors, SurvivesFlippedBits) {
       bytes[random() % bytes.size()] ^= static_cast<char>(1u << random() % 8);
     sentence_of([&] {
       int sum = 0;
-      for (const SafetensorsTensor& tensor : parse(bytes)) {
+      const auto list = parse(bytes);
+      for (const SafetensorsTensor& tensor : list.all()) {
         for (const std::byte byte : tensor.bytes) sum += std::to_integer<int>(byte);
       }
       EXPECT_GE(sum, 0);
@@ -225,6 +233,8 @@ TEST_F(SafetensorsShards, RefusesAnIndexThatDisagrees) {
             std::string::npos);
   EXPECT_NE(open(R"({"weight_map":{"c":"x.safetensors"}})").find("expected tensor \"c\""), std::string::npos);
   EXPECT_NE(open(R"({"weight_map":{"a":"z.safetensors"}})").find("z.safetensors"), std::string::npos);
+  EXPECT_NE(open(R"({"weight_map":{"a":"x.safetensors","a":"x.safetensors"}})").find("occurs twice"),
+            std::string::npos);
   write_shard("y.safetensors", "a");
   EXPECT_NE(open(R"({"weight_map":{"a":"x.safetensors","b":"y.safetensors"}})").find("occurs twice"),
             std::string::npos);
