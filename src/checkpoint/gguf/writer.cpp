@@ -1,6 +1,7 @@
 // Writes GGUF files. Metadata has lost the widths that a file gave its integers, and other readers insist on
 // some: type_of() and element_type_of() hold what they expect.
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <string>
 
@@ -171,6 +172,7 @@ void write_tensors(AtomicFile& file, const GgufToWrite& model, uint64_t alignmen
 void write_gguf(const std::filesystem::path& path, const GgufToWrite& model, const Progress& progress) {
   const auto alignment =
       static_cast<uint64_t>(model.metadata.get_or<int64_t>(gguf::kAlignmentKey, gguf::kDefaultAlignment));
+  check(std::has_single_bit(alignment), "the alignment of a file to write is a power of two");
   const std::string head = gguf::head_of(model, alignment);
   const auto n_data = static_cast<uint64_t>(gguf::n_tensor_bytes(model.tensors, alignment));
   AtomicFile file(path, head.size() + n_data);
