@@ -1,5 +1,7 @@
 #include "text/tokenizers/gguf_pre_types.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "text/tokenizers/patterns.h"
 
@@ -130,6 +132,18 @@ const PreType& find_pre_type(std::string_view name) {
   }
   fail(ErrorKind::bad_model, "tokenizer.ggml.pre is \"{}\", which is not a known pre-tokenizer",
        printable(name));
+}
+
+const PreType* match_pre_type(std::span<const std::string> patterns, bool ignores_merges, bool is_nfc) {
+  for (const PreType& type : kPreTypes) {
+    const auto n_patterns = std::ranges::find(type.patterns, nullptr) - type.patterns.begin();
+    if (n_patterns == std::ssize(patterns) &&
+        std::ranges::equal(patterns, std::span(type.patterns).first(patterns.size())) &&
+        type.ignores_merges == ignores_merges && type.is_nfc == is_nfc) {
+      return &type;
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace millrace

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <span>
+#include <string>
 #include <string_view>
 
 namespace millrace {
@@ -16,5 +18,8 @@ struct PreType {
 
 // Throws Error(bad_model) for a name that is not in the table: another pattern would give other tokens.
 const PreType& find_pre_type(std::string_view name);
+
+// The first of the table with these patterns and settings, or nullptr.
+const PreType* match_pre_type(std::span<const std::string> patterns, bool ignores_merges, bool is_nfc);
 
 }  // namespace millrace

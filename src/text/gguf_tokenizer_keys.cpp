@@ -1,0 +1,240 @@
+#include "text/gguf_tokenizer_keys.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "text/tokenizer.h"
+#include "text/tokenizers/gguf_pre_types.h"
+#include "text/tokenizers/json_parts.h"
+#include "text/tokenizers/patterns.h"
+#include "text/tokenizers/vocabulary.h"
+
+namespace millrace {
+namespace {
+
+constexpr std::string_view kSpaceMark = "\xe2\x96\x81";
+
+// The steps of a part: what a "Sequence" holds, or the part itself.
+std::vector<const Json*> steps_of(const Json* part, std::string_view list_key) {
+  std::vector<const Json*> steps;
+  if (part == nullptr || part->is_null()) return steps;
+  const Json* list = part->find(list_key);
+  if (list == nullptr) return {part};
+  for (const Json& step : list->as_array()) steps.push_back(&step);
+  return steps;
+}
+
+std::string_view type_of(const Json& step) { return step.at("type").as_string(); }
+
+[[noreturn]] void refuse(std::string_view what) {
+  fail(ErrorKind::bad_model, "GGUF has no words for this tokenizer: {}", what);
+}
+
+bool is_byte_level(const Json& tokenizer) {
+  const auto steps = steps_of(tokenizer.find("pre_tokenizer"), "pretokenizers");
+  return !steps.empty() && type_of(*steps.back()) == "ByteLevel";
+}
+
+// The patterns that a byte-level tokenizer cuts by, in order.
+std::vector<std::string> patterns_of(const Json& tokenizer) {
+  std::vector<std::string> patterns;
+  for (const Json* step : steps_of(tokenizer.find("pre_tokenizer"), "pretokenizers")) {
+    const std::string_view type = type_of(*step);
+    if (type == "Split") {
+      const Json* regex = step->at("pattern").find("Regex");
+      if (regex == nullptr || json_string(*step, "behavior", "") != "Isolated" ||
+          json_bool(*step, "invert", false)) {
+        refuse("it splits otherwise than around a pattern");
+      }
+      patterns.push_back(regex->as_string());
+    } else if (type == "Digits" && json_bool(*step, "individual_digits", false)) {
+      patterns.emplace_back(R"(\p{N})");
+    } else if (type == "ByteLevel") {
+      if (json_bool(*step, "add_prefix_space", true)) refuse("it puts a space before every text");
+      if (json_bool(*step, "use_regex", true)) patterns.emplace_back(patterns::kGpt2);
+    } else {
+      refuse(fmt::format("its pre-tokenizer {}", printable(type)));
+    }
+  }
+  return patterns;
+}
+
+bool is_nfc(const Json& tokenizer) {
+  const auto steps = steps_of(tokenizer.find("normalizer"), "normalizers");
+  if (steps.size() == 1 && type_of(*steps[0]) == "NFC") return true;
+  if (!steps.empty()) refuse("its normalizer");
+  return false;
+}
+
+// Whether a SentencePiece tokenizer puts a space before the text: its normalizer is [Prepend,] Replace.
+bool prepends_space(const Json& tokenizer) {
+  const auto steps = steps_of(tokenizer.find("normalizer"), "normalizers");
+  const auto is_replace = [](const Json& step) {
+    const Json* text = type_of(step) == "Replace" ? step.at("pattern").find("String") : nullptr;
+    return text != nullptr && text->as_string() == " " && step.at("content").as_string() == kSpaceMark;
+  };
+  if (steps.size() == 1 && is_replace(*steps[0])) return false;
+  if (steps.size() == 2 && type_of(*steps[0]) == "Prepend" && is_replace(*steps[1])) return true;
+  refuse("its normalizer");
+}
+
+std::pair<std::string_view, std::string_view> merge_of(const Json& merge) {
+  if (merge.is_array()) {
+    if (merge.as_array().size() != 2) refuse("a merge of other than two tokens");
+    return {merge.as_array()[0].as_string(), merge.as_array()[1].as_string()};
+  }
+  const std::string_view line = merge.as_string();
+  const size_t space = line.find(' ');
+  if (space == std::string_view::npos) refuse("a merge without a space");
+  return {line.substr(0, space), line.substr(space + 1)};
+}
+
+// The id of a token that tokenizer_config.json names, by itself or as {"content"}.
+std::optional<int32_t> special_id(const Tokenizer& tokenizer, const Json& config, std::string_view key) {
+  const Json* token = config.find(key);
+  if (token != nullptr && token->is_object()) token = token->find("content");
+  if (token == nullptr || !token->is_string()) return std::nullopt;
+  return tokenizer.find_piece(token->as_string());
+}
+
+// What texts are made of: letters of many scripts, numbers, signs, white space, code, marks, emoji.
+constexpr std::string_view kProbe =
+    "Hello, world! It's 12345.678 o'clock; we'LL see.  Two spaces,\ttab\n\n\nthree newlines \r\n   end   \n"
+    "Größe naïve café e\u0301 Ångström ǅ Straße İstanbul ﬁ ½ x² ⅷ Привет, мир! Γειά σου 안녕하세요 "
+    "こんにちは カタカナ "
+    "你好，世界。2024年 مرحبا ١٢٣ שלום नमस्ते दुनिया สวัสดี 👍🏽👨‍👩‍👧 🇩🇪 \u200b\u00a0\u3000 "
+    "<s> "
+    "</s> "
+    "[INST] "
+    "<|im_start|>\n"
+    "def f(x: int) -> float:\n    return x**2 / 0.5e-3  # ¿qué?\n\tif (a!=b && c<=d) { printf(\"%d\\n\", "
+    "*p++); }\n"
+    "https://example.org/a_b-c?d=e&f=%20#g user@example.org $1,000.00 €5 50% ___ --- ... ''' \"\"\" ~~~ ▁▁ "
+    "▁x";
+
+}  // namespace
+
+GgufTokenizerKeys::GgufTokenizerKeys(const Json& tokenizer, const Json& config, int64_t n_vocab) {
+  const Json& model = tokenizer.at("model");
+  if (json_string(model, "type", "BPE") != "BPE") refuse("it is no BPE");
+  const bool is_bytes = is_byte_level(tokenizer);
+  write_tokens(tokenizer, n_vocab, !is_bytes);
+  if (is_bytes) {
+    write_byte_level(tokenizer);
+  } else if (json_bool(model, "byte_fallback", false)) {
+    write_sentence_piece(tokenizer, n_vocab);
+  } else {
+    refuse("it is neither byte-level nor like SentencePiece");
+  }
+  const std::unique_ptr<Tokenizer> original = load_tokenizer_json(tokenizer, config);
+  write_special(*original, config);
+  verify(*original);
+}
+
+void GgufTokenizerKeys::set(std::string_view key, MetaValue value) {
+  entries_.emplace_back("tokenizer.ggml." + std::string(key), std::move(value));
+}
+
+void GgufTokenizerKeys::write_tokens(const Json& tokenizer, int64_t n_vocab, bool has_byte_tokens) {
+  constexpr int64_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6;
+  std::vector<std::string_view> pieces(static_cast<size_t>(n_vocab));
+  std::vector<int64_t> kinds(pieces.size(), kUnused);
+  const auto put = [&](std::string_view piece, const Json& id, int64_t kind) {
+    if (id.as_int() < 0 || id.as_int() >= n_vocab) {
+      fail(ErrorKind::bad_model, "the token \"{}\" has the id {}, the model has {} tokens", printable(piece),
+           id.as_int(), n_vocab);
+    }
+    pieces[static_cast<size_t>(id.as_int())] = keep(piece);
+    kinds[static_cast<size_t>(id.as_int())] = kind;
+  };
+  const std::string unknown = json_string(tokenizer.at("model"), "unk_token", "");
+  for (const auto& [piece, id] : tokenizer.at("model").at("vocab").as_object()) {
+    const bool is_byte = has_byte_tokens && byte_of_piece(piece).has_value();
+    put(piece, id, is_byte ? kByte : kNormal);
+  }
+  if (const Json* added = tokenizer.find("added_tokens"); added != nullptr && !added->is_null()) {
+    for (const Json& token : added->as_array()) {
+      const std::string& text = token.at("content").as_string();
+      const bool is_control = json_bool(token, "special", false);
+      put(text, token.at("id"), text == unknown ? kUnknown : is_control ? kControl : kUserDefined);
+    }
+  }
+  for (size_t id = 0; id < pieces.size(); ++id) {
+    if (kinds[id] == kUnused) pieces[id] = keep(fmt::format("[PAD{}]", id));
+  }
+  set("tokens", std::move(pieces));
+  set("token_type", std::move(kinds));
+}
+
+void GgufTokenizerKeys::write_byte_level(const Json& tokenizer) {
+  const Json& model = tokenizer.at("model");
+  const PreType* pre =
+      match_pre_type(patterns_of(tokenizer), json_bool(model, "ignore_merges", false), is_nfc(tokenizer));
+  if (pre == nullptr) refuse("no tokenizer.ggml.pre cuts text as it does");
+  set("model", keep("gpt2"));
+  set("pre", keep(pre->name));
+  std::vector<std::string_view> merges;
+  for (const Json& merge : model.at("merges").as_array()) {
+    const auto [left, right] = merge_of(merge);
+    merges.push_back(keep(fmt::format("{} {}", left, right)));
+  }
+  set("merges", std::move(merges));
+}
+
+// Ids are within n_vocab: write_tokens has looked. A piece's score is the rank of the first merge that gives
+// it: what is merged first has the highest score.
+void GgufTokenizerKeys::write_sentence_piece(const Json& tokenizer, int64_t n_vocab) {
+  set("model", keep("llama"));
+  set("pre", keep("default"));
+  set("add_space_prefix", prepends_space(tokenizer));
+  std::unordered_map<std::string, double> scores;
+  double rank = 0;
+  for (const Json& merge : tokenizer.at("model").at("merges").as_array()) {
+    const auto [left, right] = merge_of(merge);
+    if (scores.emplace(std::string(left) + std::string(right), -rank).second) ++rank;
+  }
+  std::vector<double> all(static_cast<size_t>(n_vocab), -rank);
+  for (const auto& [piece, id] : tokenizer.at("model").at("vocab").as_object()) {
+    const auto found = scores.find(piece);
+    if (found != scores.end()) all[static_cast<size_t>(id.as_int())] = found->second;
+  }
+  set("scores", std::move(all));
+}
+
+void GgufTokenizerKeys::write_special(const Tokenizer& original, const Json& config) {
+  const auto set_id = [&](std::string_view key, std::optional<int32_t> id) {
+    if (id) set(key, int64_t{*id});
+  };
+  set_id("bos_token_id", original.bos());
+  set_id("eos_token_id", original.eos());
+  set_id("unknown_token_id", special_id(original, config, "unk_token"));
+  set_id("padding_token_id", special_id(original, config, "pad_token"));
+  std::vector<int32_t> frame = original.encode("", {.add_special = true});
+  const bool adds_bos = !frame.empty() && frame.front() == original.bos();
+  if (adds_bos) frame.erase(frame.begin());
+  const bool adds_eos = !frame.empty() && frame.front() == original.eos();
+  if (adds_eos) frame.erase(frame.begin());
+  if (!frame.empty()) refuse("it adds more than its first and last token to a text");
+  set("add_bos_token", adds_bos);
+  set("add_eos_token", adds_eos);
+}
+
+void GgufTokenizerKeys::verify(const Tokenizer& original) const {
+  Metadata metadata;
+  for (const auto& [key, value] : entries_) metadata.add(key, value);
+  const auto written = load_tokenizer(metadata);
+  const auto check_text = [&](std::string_view text, Tokenizer::Options options) {
+    if (original.encode(text, options) != written->encode(text, options)) {
+      refuse(fmt::format("\"{}\" would give other tokens", printable(text)));
+    }
+  };
+  check_text(kProbe, {.add_special = true, .parse_special = true});
+  check_text(kProbe, {.add_special = false, .parse_special = false});
+  for (int32_t id = 0; id < original.n_vocab(); ++id) {
+    const std::string text = original.token_bytes(id, true);
+    if (text != written->token_bytes(id, true)) refuse(fmt::format("token {} would read otherwise", id));
+    check_text("a " + text + " b", {.add_special = false, .parse_special = true});
+  }
+}
+
+}  // namespace millrace
