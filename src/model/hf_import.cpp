@@ -1,10 +1,12 @@
 #include "model/hf_import.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "checkpoint/named_list.h"
 #include "checkpoint/safetensors.h"
 #include "model/families.h"
 #include "model/hf/keys.h"
@@ -47,30 +49,42 @@ Tensor tensor_of(const SafetensorsTensor& from) {
   return tensor;
 }
 
-class HfCheckpoint final : public Checkpoint {
+class HfFolderCheckpoint final : public HfFolder {
  public:
-  HfCheckpoint(const std::filesystem::path& directory, std::string_view config_name)
-      : config_(Json::parse(read_file(directory / config_name, kMaxConfigBytes), config_name)),
+  HfFolderCheckpoint(const std::filesystem::path& folder, std::string_view config_name)
+      : config_(Json::parse(read_file(folder / config_name, kMaxConfigBytes), config_name)),
         class_(class_of(text_config().at("model_type").as_string())),
         defaults_(Json::parse(class_.defaults, "the defaults of the class")),
-        files_(directory),
+        files_(folder),
         keys_(class_.architecture) {
     HfConfig config(std::string(config_name), {&text_config(), &config_, &defaults_});
+    if (config.has("quantization_config")) {
+      config.refuse("quantization_config", "quantised checkpoints of this kind are not implemented");
+    }
     class_.write_keys(config, keys_);
     const bool is_tied = config.flag_or("tie_word_embeddings", false);
     config.refuse_rest();
-    add_tensors(is_tied);
-    for (const HfKeys::Vector& vector : keys_.vectors()) {
-      auto* elements = const_cast<float*>(vector.values.data());  // weights are only read
-      tensors_.push_back({vector.name, Tensor(elements, Dtype::f32, {std::ssize(vector.values)})});
-    }
+    map(is_tied);
+    make([](const Tensor& tensor) { return tensor.n_dims == 1; });
   }
 
-  const Metadata& metadata() const override { return const_cast<HfKeys&>(keys_).metadata(); }
-  std::span<const NamedTensor> tensors() const override { return tensors_; }
+  const Metadata& metadata() const override { return keys_.metadata(); }
+  std::span<const NamedTensor> tensors() const override { return tensors_.all(); }
   const Tensor* find(std::string_view name) const override {
-    const auto at = std::ranges::find(tensors_, name, &NamedTensor::name);
-    return at == tensors_.end() ? nullptr : &at->tensor;
+    const NamedTensor* named = tensors_.find(name);
+    return named == nullptr ? nullptr : &named->tensor;
+  }
+
+  void write(size_t i, std::byte* out) const override {
+    const Tensor& tensor = tensors_.all()[i].tensor;
+    if (tensor.data != nullptr) {
+      std::memcpy(out, tensor.data, static_cast<size_t>(tensor.n_bytes()));
+    } else {
+      mapped_[i].write(out);
+    }
+  }
+  void make_all() override {
+    make([](const Tensor&) { return true; });
   }
 
  private:
@@ -80,35 +94,48 @@ class HfCheckpoint final : public Checkpoint {
     return text != nullptr && text->is_object() ? *text : config_;
   }
 
-  void add_tensors(bool is_tied) {
+  // Settles the tensors: those of the files, then those that the config holds.
+  void map(bool is_tied) {
     std::vector<NamedTensor> named;
     for (const SafetensorsTensor& each : files_.tensors()) named.push_back({each.name, tensor_of(each)});
-    const Metadata& metadata = keys_.metadata();
     const std::string arch(class_.architecture);
-    const HeadCounts heads{.n_heads = metadata.need<int64_t>(arch + ".attention.head_count"),
-                           .n_kv_heads = metadata.need<int64_t>(arch + ".attention.head_count_kv")};
-    const std::vector<HfTensor> mapped = map_tensors(named, class_, heads, is_tied);
-    int64_t n_bytes = 0;
-    const auto aligned = [](int64_t n) { return (n + 63) / 64 * 64; };
-    for (const HfTensor& each : mapped) n_bytes += needs_copy(each) ? aligned(each.layout().n_bytes()) : 0;
-    made_ = Buffer(static_cast<size_t>(n_bytes));
-    std::byte* at = made_.data();
-    for (const HfTensor& each : mapped) {
-      Tensor tensor = each.layout();
-      if (needs_copy(each)) {
-        tensor.data = at;
-        each.write(at);
-        at += aligned(tensor.n_bytes());
-      }
-      tensors_.push_back({each.name(), tensor});
+    const HeadCounts heads{.n_heads = metadata().need<int64_t>(arch + ".attention.head_count"),
+                           .n_kv_heads = metadata().need<int64_t>(arch + ".attention.head_count_kv")};
+    mapped_ = map_tensors(named, class_, heads, is_tied);
+    std::vector<NamedTensor> tensors;
+    for (const HfTensor& each : mapped_) tensors.push_back({each.name(), usable(each.layout())});
+    for (const HfKeys::Vector& vector : keys_.vectors()) {
+      auto* elements = const_cast<float*>(vector.values.data());  // weights are only read
+      tensors.push_back({vector.name, Tensor(elements, Dtype::f32, {std::ssize(vector.values)})});
     }
+    tensors_ = NamedList<NamedTensor>(std::move(tensors));
   }
 
-  // Changed tensors, and those that a file places at an address no float may have.
-  static bool needs_copy(const HfTensor& tensor) {
-    const auto address = reinterpret_cast<uintptr_t>(tensor.layout().data);
-    return !tensor.is_view() ||
-           address % static_cast<size_t>(format_of(tensor.layout().dtype).block_bytes) != 0;
+  // Without its elements where a file places them at an address no such number may have: then they are made.
+  static Tensor usable(Tensor tensor) {
+    const auto address = reinterpret_cast<uintptr_t>(tensor.data);
+    if (address % static_cast<size_t>(format_of(tensor.dtype).block_bytes) != 0) tensor.data = nullptr;
+    return tensor;
+  }
+
+  // Makes the tensors without elements that `is_wanted`.
+  template <class Predicate>
+  void make(Predicate is_wanted) {
+    std::vector<NamedTensor> tensors(tensors_.all().begin(), tensors_.all().end());
+    const auto is_due = [&](const Tensor& tensor) { return tensor.data == nullptr && is_wanted(tensor); };
+    const auto aligned = [](int64_t n) { return (n + 63) / 64 * 64; };
+    int64_t n_bytes = 0;
+    for (const NamedTensor& each : tensors)
+      n_bytes += is_due(each.tensor) ? aligned(each.tensor.n_bytes()) : 0;
+    std::byte* at = made_.emplace_back(static_cast<size_t>(n_bytes)).data();
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      Tensor& tensor = tensors[i].tensor;
+      if (!is_due(tensor)) continue;
+      mapped_[i].write(at);
+      tensor.data = at;
+      at += aligned(tensor.n_bytes());
+    }
+    tensors_ = NamedList<NamedTensor>(std::move(tensors));
   }
 
   Json config_;
@@ -116,15 +143,21 @@ class HfCheckpoint final : public Checkpoint {
   Json defaults_;
   SafetensorsModel files_;
   HfKeys keys_;
-  Buffer made_;
-  std::vector<NamedTensor> tensors_;
+  std::vector<HfTensor> mapped_;  // tensors()[i] is made from mapped_[i]
+  NamedList<NamedTensor> tensors_;
+  std::vector<Buffer> made_;
 };
 
 }  // namespace
 
-std::unique_ptr<Checkpoint> open_hf_directory(const std::filesystem::path& directory,
-                                              std::string_view config) {
-  return std::make_unique<HfCheckpoint>(directory, config);
+std::unique_ptr<HfFolder> read_hf_folder(const std::filesystem::path& folder, std::string_view config) {
+  return std::make_unique<HfFolderCheckpoint>(folder, config);
+}
+
+std::unique_ptr<Checkpoint> open_hf_directory(const std::filesystem::path& folder, std::string_view config) {
+  std::unique_ptr<HfFolder> opened = read_hf_folder(folder, config);
+  opened->make_all();
+  return opened;
 }
 
 }  // namespace millrace

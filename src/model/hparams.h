@@ -20,6 +20,10 @@ struct Range {
 // Of layers, heads, widths: what no real model exceeds by far, and no sum of ours overflows with.
 inline constexpr Range kCount{1, 1 << 24};
 inline constexpr Range kCountOrNone{0, 1 << 24};
+inline constexpr Range kPositions{1, std::numeric_limits<int32_t>::max()};
+// Of rotary bases and of what divides frequencies: angles stay finite.
+inline constexpr Range kRopeBase{1.0, 1e15};
+inline constexpr Range kRopeFactor{1e-6, 1e6};
 inline constexpr Range kPositive{std::numeric_limits<float>::min(), std::numeric_limits<float>::max()};
 
 // n flags, true but for every p-th; all true when `period` is 0.

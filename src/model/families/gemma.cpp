@@ -99,9 +99,9 @@ Layer Gemma::read_layer(Hparams& hparams, const Variant& variant) const {
 
 // Rotation and window of each layer. A scaling belongs to the layers that see everything.
 void Gemma::read_positions(Hparams& hparams, const Variant& variant) {
-  const double base = hparams.real_or("rope.freq_base", 10000.0);
-  const double sliding_base =
-      hparams.real_or("rope.freq_base_swa", variant.sliding_base > 0.0 ? variant.sliding_base : base);
+  const double base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase);
+  const double sliding_base = hparams.real_or(
+      "rope.freq_base_swa", variant.sliding_base > 0.0 ? variant.sliding_base : base, kRopeBase);
   const int64_t n_rotary = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim);
   global_rope_ =
       read_rope(hparams, {.n_rotary = n_rotary, .base = base, .pairing = RopePairing::half_split}, Tensor());
@@ -180,7 +180,7 @@ void write_gemma2(HfConfig& config, HfKeys& keys) { write_gemma(config, keys, 2)
 
 void write_gemma3(HfConfig& config, HfKeys& keys) {
   write_gemma(config, keys, 6);
-  const double local_base = config.real_or("rope_local_base_freq", 10000.0);
+  const double local_base = config.real_or("rope_local_base_freq", 10000.0, kRopeBase);
   keys.set("rope.freq_base_swa", config.has("rope_parameters")
                                      ? read_plain_rope_base(config, "sliding_attention", local_base)
                                      : local_base);

@@ -91,7 +91,7 @@ Layer Llama::read_layer(Hparams& hparams) const {
 
 // Rotation, windows and query scale of each layer.
 void Llama::read_positions(Hparams& hparams, const Variant& variant) {
-  const double base = hparams.real_or("rope.freq_base", 10000.0);
+  const double base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase);
   rope_ = read_rope(hparams, {.n_rotary = n_rotary_, .base = base, .pairing = variant.pairing}, rope_freqs_);
   const std::vector<int64_t> windows = read_windows(hparams, shape_.n_layers, variant.window_period);
   const std::vector<bool> rotates =

@@ -96,7 +96,7 @@ void Phi3::split_fused() {
 }
 
 void Phi3::read_positions(Hparams& hparams) {
-  const double base = hparams.real_or("rope.freq_base", 10000.0);
+  const double base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase);
   rope_ =
       long_factors_ || short_factors_
           ? read_longrope(hparams, base)

@@ -13,6 +13,8 @@ HfKeys::HfKeys(std::string_view architecture) : architecture_(architecture) {
 }
 
 void HfKeys::set(std::string_view key, MetaValue value) {
+  // Other readers expect float32, and the arithmetic is float32 anyway.
+  if (auto* real = std::get_if<double>(&value)) *real = static_cast<double>(static_cast<float>(*real));
   const bool is_ours = key.starts_with("millrace.");
   metadata_.add(is_ours ? std::string(key) : architecture_ + "." + std::string(key), std::move(value));
 }
@@ -58,14 +60,14 @@ int64_t read_n_rotary(HfConfig& config, HfConfig& rope) {
 }
 
 void write_yarn(HfConfig& rope, HfKeys& keys) {
-  const double factor = rope.real("factor");
-  const double original = rope.has("original_max_position_embeddings")
-                              ? rope.real("original_max_position_embeddings")
-                              : rope.real("max_position_embeddings");
+  const double factor = rope.real("factor", kRopeFactor);
+  const bool has_original = rope.has("original_max_position_embeddings");
+  const int64_t original =
+      rope.count(has_original ? "original_max_position_embeddings" : "max_position_embeddings", kPositions);
   rope.find("max_position_embeddings");  // some repeat it here
   keys.set_text("rope.scaling.type", "yarn");
   keys.set("rope.scaling.factor", factor);
-  keys.set("rope.scaling.original_context_length", static_cast<int64_t>(original));
+  keys.set("rope.scaling.original_context_length", original);
   keys.set("rope.scaling.yarn_beta_fast", rope.real_or("beta_fast", 32.0));
   keys.set("rope.scaling.yarn_beta_slow", rope.real_or("beta_slow", 1.0));
   if (!rope.flag_or("truncate", true)) rope.refuse("truncate", "only true is implemented");
@@ -82,12 +84,12 @@ void write_yarn(HfConfig& rope, HfKeys& keys) {
 
   if (const double beta = rope.real_or("llama_4_scaling_beta", 0.0, {0.0, 1e3}); beta > 0.0) {
     keys.set("attention.temperature_scale", beta);
-    keys.set("attention.temperature_length", static_cast<int64_t>(original));
+    keys.set("attention.temperature_length", original);
   }
 }
 
 void write_llama3(HfConfig& rope, HfKeys& keys, const RopeKind& kind) {
-  const Llama3Scaling scaling{.factor = rope.real("factor"),
+  const Llama3Scaling scaling{.factor = rope.real("factor", kRopeFactor),
                               .low_freq_factor = rope.real("low_freq_factor"),
                               .high_freq_factor = rope.real("high_freq_factor"),
                               .original_context = rope.real("original_max_position_embeddings")};
@@ -95,12 +97,13 @@ void write_llama3(HfConfig& rope, HfKeys& keys, const RopeKind& kind) {
 }
 
 void write_longrope(HfConfig& rope, HfKeys& keys) {
-  const double original = rope.real("original_max_position_embeddings");
-  const double context = rope.real("max_position_embeddings");
+  const int64_t original = rope.count("original_max_position_embeddings", {2, INT32_MAX});
+  const int64_t context = rope.count("max_position_embeddings", kPositions);
   keys.set_text("rope.scaling.type", "longrope");
-  keys.set("rope.scaling.original_context_length", static_cast<int64_t>(original));
+  keys.set("rope.scaling.original_context_length", original);
   keys.set("rope.scaling.attn_factor",
-           rope.real_or("attention_factor", longrope_magnitude(context, original)));
+           rope.real_or("attention_factor",
+                        longrope_magnitude(static_cast<double>(context), static_cast<double>(original))));
   for (const std::string_view length : {"long", "short"}) {
     const std::vector<double> factors = rope.reals(fmt::format("{}_factor", length));
     keys.add_vector(fmt::format("rope_factors_{}.weight", length), {factors.begin(), factors.end()});
@@ -131,13 +134,13 @@ void write_decoder_keys(HfConfig& config, HfKeys& keys) {
 void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type) {
   HfConfig rope = rope_config(config, layer_type);
   const RopeKind kind{.n_rotary = read_n_rotary(config, rope),
-                      .base = rope.real("rope_theta"),
+                      .base = rope.real("rope_theta", kRopeBase),
                       .pairing = RopePairing::half_split};
   keys.set("rope.freq_base", kind.base);
   const std::string type = rope_type(rope);
   if (type == "linear") {
     keys.set_text("rope.scaling.type", "linear");
-    keys.set("rope.scaling.factor", rope.real("factor"));
+    keys.set("rope.scaling.factor", rope.real("factor", kRopeFactor));
   } else if (type == "yarn") {
     write_yarn(rope, keys);
   } else if (type == "llama3") {
@@ -156,7 +159,7 @@ double read_plain_rope_base(HfConfig& config, std::string_view layer_type, doubl
   HfConfig rope = rope_config(config, layer_type);
   if (rope_type(rope) != "default")
     rope.refuse("rope_type", "only default is implemented for sliding layers");
-  const double base = rope.real_or("rope_theta", otherwise);
+  const double base = rope.real_or("rope_theta", otherwise, kRopeBase);
   rope.refuse_rest();
   return base;
 }

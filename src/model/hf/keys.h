@@ -28,6 +28,7 @@ class HfKeys {
   void add_vector(std::string_view name, std::vector<float> values);
 
   Metadata& metadata() { return metadata_; }
+  const Metadata& metadata() const { return metadata_; }
   const std::vector<Vector>& vectors() const { return vectors_; }
   // Keeps a copy for as long as this lives.
   std::string_view keep(std::string_view text) { return texts_.emplace_back(text); }

@@ -122,7 +122,10 @@ void HfTensor::finish(const HeadCounts& heads) {
     }
   }
   layout_ = parts_[0];
-  if (layout_.n_dims == 0) fail(ErrorKind::bad_model, "{} is a scalar, expected a vector or matrix", name_);
+  if (layout_.n_dims == 0 || layout_.n_elems() == 0) {
+    fail(ErrorKind::bad_model, "{} is {}, expected a vector or matrix with elements", name_,
+         shape_text(layout_));
+  }
   if (is_stacked_) {
     if (layout_.n_dims != 2) fail(ErrorKind::bad_model, "the experts of {} should be matrices", name_);
     layout_.n_dims = 3;

@@ -81,8 +81,9 @@ Rope RopeTable::view() const {
 void divide_frequencies(std::vector<double>& frequencies, const Tensor& divisors, std::string_view name) {
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const double divisor = divisors.f32()[i];
-    if (!(divisor > 0.0 && std::isfinite(divisor))) {
-      fail(ErrorKind::bad_model, "{} holds {} at {}, expected a positive number", name, divisor, i);
+    if (!(divisor >= kRopeFactor.min && divisor <= kRopeFactor.max)) {
+      fail(ErrorKind::bad_model, "{} holds {} at {}, expected {:g} to {:g}", name, divisor, i,
+           kRopeFactor.min, kRopeFactor.max);
     }
     frequencies[i] /= divisor;
   }
@@ -92,7 +93,8 @@ namespace {
 
 double read_factor(Hparams& hparams) {
   // Old files say rope.scale_linear.
-  return hparams.real_or("rope.scaling.factor", hparams.real_or("rope.scale_linear", 1.0));
+  return hparams.real_or("rope.scaling.factor", hparams.real_or("rope.scale_linear", 1.0, kRopeFactor),
+                         kRopeFactor);
 }
 
 // Scales the frequencies and returns the magnitude.

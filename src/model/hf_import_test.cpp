@@ -1,0 +1,264 @@
+// What happens to tensors and settings on the way from a Hugging Face folder, on folders made here.
+#include "model/hf_import.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "base/json.h"
+#include "base/temporary_folder.h"
+#include "model/model.h"
+
+namespace millrace {
+namespace {
+
+// A safetensors file under construction; element i of a tensor is i.
+class Weights {
+ public:
+  void add(const std::string& name, std::vector<int64_t> shape) {
+    const int64_t n = std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+    std::vector<float> values(static_cast<size_t>(n));
+    std::iota(values.begin(), values.end(), 0.0f);
+    const auto begin = static_cast<int64_t>(data_.size());
+    data_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+    Json::Array dims(shape.begin(), shape.end());
+    header_[name]["dtype"] = "F32";
+    header_[name]["shape"] = std::move(dims);
+    header_[name]["data_offsets"] = Json::Array{begin, static_cast<int64_t>(data_.size())};
+  }
+  std::string file() const {
+    std::string header = header_.dump();
+    header.append(8 - header.size() % 8, ' ');
+    const uint64_t n_bytes = header.size();
+    std::string file(sizeof n_bytes, '\0');
+    std::memcpy(file.data(), &n_bytes, sizeof n_bytes);
+    return file + header + data_;
+  }
+
+ private:
+  Json header_;
+  std::string data_;
+};
+
+constexpr int64_t kVocab = 6, kHidden = 8, kHeads = 2, kKvHeads = 1, kHeadDim = 4, kFf = 12, kExperts = 3;
+
+Json base_config(const char* model_type) {
+  Json config;
+  config["model_type"] = model_type;
+  config["hidden_size"] = kHidden;
+  config["num_hidden_layers"] = 1;
+  config["num_attention_heads"] = kHeads;
+  config["num_key_value_heads"] = kKvHeads;
+  config["head_dim"] = kHeadDim;
+  config["intermediate_size"] = kFf;
+  config["vocab_size"] = kVocab;
+  config["max_position_embeddings"] = 64;
+  return config;
+}
+
+Weights base_weights() {
+  Weights weights;
+  const std::string layer = "model.layers.0.";
+  weights.add("model.embed_tokens.weight", {kVocab, kHidden});
+  weights.add("model.norm.weight", {kHidden});
+  weights.add(layer + "input_layernorm.weight", {kHidden});
+  weights.add(layer + "post_attention_layernorm.weight", {kHidden});
+  weights.add(layer + "self_attn.q_proj.weight", {kHeads * kHeadDim, kHidden});
+  weights.add(layer + "self_attn.k_proj.weight", {kKvHeads * kHeadDim, kHidden});
+  weights.add(layer + "self_attn.v_proj.weight", {kKvHeads * kHeadDim, kHidden});
+  weights.add(layer + "self_attn.o_proj.weight", {kHidden, kHeads * kHeadDim});
+  return weights;
+}
+
+Weights dense_weights() {
+  Weights weights = base_weights();
+  weights.add("model.layers.0.mlp.gate_proj.weight", {kFf, kHidden});
+  weights.add("model.layers.0.mlp.up_proj.weight", {kFf, kHidden});
+  weights.add("model.layers.0.mlp.down_proj.weight", {kHidden, kFf});
+  return weights;
+}
+
+class HfImport : public ::testing::Test {
+ protected:
+  std::unique_ptr<Checkpoint> open(const Json& config, const Weights& weights) const {
+    folder_.write("config.json", config.dump());
+    folder_.write("model.safetensors", weights.file());
+    return open_hf_directory(folder_.path());
+  }
+  std::string error_of(const Json& config, const Weights& weights) const {
+    try {
+      open(config, weights);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::bad_model);
+      return error.what();
+    }
+    return "";
+  }
+
+  TemporaryFolder folder_;
+};
+
+float first_of_row(const Checkpoint& checkpoint, std::string_view name, int64_t row) {
+  return reinterpret_cast<const float*>(checkpoint.find(name)->row(row))[0];
+}
+
+TEST_F(HfImport, LlamaHeadsArePaired) {
+  Weights weights = dense_weights();
+  weights.add("model.layers.0.self_attn.q_proj.bias", {kHeads * kHeadDim});
+  const auto checkpoint = open(base_config("llama"), weights);
+  // Of each head, rows 0 1 2 3 (halves 01 and 23) become 0 2 1 3.
+  const float expected[] = {0, 2, 1, 3, 4, 6, 5, 7};
+  const auto* bias = reinterpret_cast<const float*>(checkpoint->find("blk.0.attn_q.bias")->data);
+  for (int64_t row = 0; row < 8; ++row) {
+    EXPECT_EQ(first_of_row(*checkpoint, "blk.0.attn_q.weight", row), expected[row] * kHidden) << row;
+    EXPECT_EQ(bias[row], expected[row]) << row;
+  }
+  for (int64_t row = 0; row < 4; ++row) {
+    EXPECT_EQ(first_of_row(*checkpoint, "blk.0.attn_k.weight", row), expected[row] * kHidden) << row;
+  }
+  EXPECT_EQ(first_of_row(*checkpoint, "blk.0.attn_v.weight", 1), kHidden);
+}
+
+TEST_F(HfImport, QwenHeadsAreNot) {
+  Weights weights = dense_weights();
+  for (const char* name : {"q", "k", "v"}) {
+    weights.add(fmt::format("model.layers.0.self_attn.{}_proj.bias", name),
+                {(*name == 'q' ? kHeads : kKvHeads) * kHeadDim});
+  }
+  const auto checkpoint = open(base_config("qwen2"), weights);
+  EXPECT_EQ(first_of_row(*checkpoint, "blk.0.attn_q.weight", 1), kHidden);
+  EXPECT_NO_THROW(load_model(*checkpoint));
+}
+
+TEST_F(HfImport, ExpertsAreStacked) {
+  Json config = base_config("mixtral");
+  config["num_local_experts"] = kExperts;
+  config["num_experts_per_tok"] = 2;
+  Weights weights = base_weights();
+  weights.add("model.layers.0.block_sparse_moe.gate.weight", {kExperts, kHidden});
+  for (int64_t e = kExperts - 1; e >= 0; --e) {
+    const std::string expert = fmt::format("model.layers.0.block_sparse_moe.experts.{}.", e);
+    weights.add(expert + "w1.weight", {kFf, kHidden});
+    weights.add(expert + "w2.weight", {kHidden, kFf});
+    weights.add(expert + "w3.weight", {kFf, kHidden});
+  }
+  const auto checkpoint = open(config, weights);
+  const Tensor* gate = checkpoint->find("blk.0.ffn_gate_exps.weight");
+  ASSERT_NE(gate, nullptr);
+  EXPECT_EQ(shape_text(*gate), "(3, 12, 8) F32");
+  EXPECT_EQ(gate->at(2).f32()[1], 1.0f);
+  EXPECT_NO_THROW(load_model(*checkpoint));
+}
+
+TEST_F(HfImport, FusedExpertsAreSplit) {
+  Json config = base_config("qwen3_moe");
+  config["num_experts"] = kExperts;
+  config["moe_intermediate_size"] = kFf;
+  config["num_experts_per_tok"] = 2;
+  Weights weights = base_weights();
+  weights.add("model.layers.0.self_attn.q_norm.weight", {kHeadDim});
+  weights.add("model.layers.0.self_attn.k_norm.weight", {kHeadDim});
+  weights.add("model.layers.0.mlp.gate.weight", {kExperts, kHidden});
+  weights.add("model.layers.0.mlp.experts.gate_up_proj", {kExperts, 2 * kFf, kHidden});
+  weights.add("model.layers.0.mlp.experts.down_proj", {kExperts, kHidden, kFf});
+  const auto checkpoint = open(config, weights);
+  const Tensor* up = checkpoint->find("blk.0.ffn_up_exps.weight");
+  ASSERT_NE(up, nullptr);
+  EXPECT_EQ(shape_text(*up), "(3, 12, 8) F32");
+  EXPECT_EQ(up->at(0).f32()[0], kFf * kHidden);
+  EXPECT_EQ(checkpoint->find("blk.0.ffn_gate_exps.weight")->at(1).f32()[0], 2 * kFf * kHidden);
+  EXPECT_NO_THROW(load_model(*checkpoint));
+}
+
+TEST_F(HfImport, GemmaNormsGetTheirOne) {
+  Weights weights = dense_weights();
+  weights.add("model.layers.0.pre_feedforward_layernorm.weight", {kHidden});
+  weights.add("model.layers.0.post_feedforward_layernorm.weight", {kHidden});
+  const auto checkpoint = open(base_config("gemma2"), weights);
+  EXPECT_EQ(checkpoint->find("output_norm.weight")->f32()[3], 4.0f);
+  EXPECT_EQ(checkpoint->find("blk.0.post_attention_norm.weight")->f32()[0], 1.0f);
+  EXPECT_EQ(checkpoint->metadata().need<double>("gemma2.attn_logit_softcapping"), 50.0);  // of the class
+  EXPECT_NO_THROW(load_model(*checkpoint));
+}
+
+TEST_F(HfImport, TheTextHalfOfALargerModel) {
+  Json config;
+  config["model_type"] = "mistral3";
+  config["text_config"] = base_config("mistral");
+  Weights weights;
+  for (const char* prefix : {"language_model.", "vision_tower.", "multi_modal_projector."}) {
+    weights.add(std::string(prefix) + "x", {1});
+  }
+  EXPECT_NE(error_of(config, weights).find("language_model.x"), std::string::npos)
+      << error_of(config, weights);
+}
+
+// Each asks for something that would change the numbers.
+TEST_F(HfImport, WhatIsNotUnderstoodIsRefused) {
+  const std::pair<const char*, Json> cases[] = {
+      {"logit_scale", 0.5},
+      {"some_new_feature", true},
+      {"hidden_act", "relu2"},
+      {"sliding_window", 16},  // LlamaConfig has none
+      {"quantization_config", Json::Object{{"quant_method", "fp8"}}},
+      {"rope_scaling", Json::Object{{"type", "dynamic"}, {"factor", 2.0}}},
+      {"rope_scaling", Json::Object{{"type", "linear"}, {"factor", 2.0}, {"novelty", 1}}},
+      {"rope_scaling", Json::Object{{"type", "linear"}, {"factor", -2.0}}},
+      {"rms_norm_eps", "1e-5"},
+      {"num_attention_heads", 0},
+      {"num_hidden_layers", int64_t{1} << 40},
+      {"model_type", "lama"},
+  };
+  for (const auto& [key, value] : cases) {
+    Json config = base_config("llama");
+    config[key] = value;
+    EXPECT_NE(error_of(config, dense_weights()), "") << key << " " << value.dump();
+  }
+  EXPECT_EQ(error_of(base_config("llama"), dense_weights()), "");
+}
+
+TEST_F(HfImport, HarmlessSettingsAreFine) {
+  Json config = base_config("llama");
+  config["use_cache"] = true;
+  config["torch_dtype"] = "float32";
+  config["rope_interleaved"] = false;
+  config["rope_scaling"] = nullptr;
+  EXPECT_EQ(error_of(config, dense_weights()), "");
+}
+
+TEST_F(HfImport, TensorsThatDoNotFitAreRefused) {
+  Weights strange = dense_weights();
+  strange.add("model.layers.0.self_attn.sinks", {kHeads});
+  EXPECT_NE(error_of(base_config("llama"), strange).find("sinks"), std::string::npos);
+
+  Weights odd = dense_weights();
+  odd.add("model.layers.0.self_attn.q_proj.bias", {3});
+  EXPECT_NE(error_of(base_config("llama"), odd).find("attn_q.bias"), std::string::npos);
+
+  Json config = base_config("mixtral");
+  config["num_local_experts"] = kExperts;
+  config["num_experts_per_tok"] = 2;
+  Weights gap = base_weights();
+  gap.add("model.layers.0.block_sparse_moe.experts.2.w1.weight", {kFf, kHidden});
+  EXPECT_NE(error_of(config, gap), "");
+}
+
+// Without make_all, what has to be made has no elements, and is written when asked for.
+TEST_F(HfImport, TensorsAreMadeOneByOne) {
+  folder_.write("config.json", base_config("llama").dump());
+  folder_.write("model.safetensors", dense_weights().file());
+  const auto lazy = read_hf_folder(folder_.path());
+  const auto made = open_hf_directory(folder_.path());
+  EXPECT_EQ(lazy->find("blk.0.attn_q.weight")->data, nullptr);
+  EXPECT_NO_THROW(load_model(*lazy));
+  for (size_t i = 0; i < lazy->tensors().size(); ++i) {
+    const NamedTensor& named = lazy->tensors()[i];
+    std::vector<std::byte> bytes(static_cast<size_t>(named.tensor.n_bytes()));
+    lazy->write(i, bytes.data());
+    EXPECT_EQ(std::memcmp(bytes.data(), made->find(named.name)->data, bytes.size()), 0) << named.name;
+  }
+}
+
+}  // namespace
+}  // namespace millrace
