@@ -1,239 +1,308 @@
-// Rotary positions, keys and values into their pages, and attention over them.
-#include <algorithm>
-#include <cmath>
+// Attention over pages. A tile is some rows of one sequence with the query heads of one key-value head; it is
+// computed block by block of positions and the blocks are joined in order. Where there are too few tiles to
+// fill the threads (decoding a long context) the blocks of a tile go to different threads, and are joined
+// afterwards: the same operations, so the same bits.
 #include <limits>
 
 #include "backend/cpu/compute.h"
+#include "backend/cpu/pages.h"
 
 namespace millrace::cpu {
 namespace {
 
-static_assert(kBlockPositions == kAttentionBlock);
+static_assert(kAttentionPositions == kAttentionBlock);
 
-std::byte* page_row(const Tensor& pages, const Batch& batch, int64_t seq, int64_t position, int64_t head) {
-  const int64_t page_size = pages.dim(2);
-  const int32_t page = batch.page_tables.i32()[seq * batch.page_tables.dim(1) + position / page_size];
-  check(page >= 0 && page < pages.dim(0), "a position without a page");
-  return pages.row((page * pages.dim(1) + head) * page_size + position % page_size);
-}
-
-struct Angles {
-  float* cosines;
-  float* sines;
-  int64_t n_pairs;
+struct Sizes {
+  int64_t n_queries;  // of the largest tile
+  int64_t head_dim;
+  int64_t v_head_dim;
 };
 
-Angles angles_of(ThreadScratch& scratch, const Rope& rope, int64_t position, int32_t table) {
-  Angles angles{.n_pairs = rope.inv_freq ? rope.inv_freq.dim(1) : 0};
-  angles.cosines = scratch.floats.take(2 * angles.n_pairs);
-  angles.sines = angles.cosines + angles.n_pairs;
-  for (int64_t i = 0; i < angles.n_pairs; ++i) {
-    const double angle =
-        static_cast<double>(position) * static_cast<double>(rope.inv_freq.f32()[table * angles.n_pairs + i]);
-    angles.cosines[i] = static_cast<float>(std::cos(angle) * static_cast<double>(rope.magnitude[table]));
-    angles.sines[i] = static_cast<float>(std::sin(angle) * static_cast<double>(rope.magnitude[table]));
-  }
-  return angles;
-}
+// Results of a tile over one or several blocks.
+struct Partial {
+  Partial(Carver& carver, const Sizes& sizes)
+      : max(carver.take<float>(sizes.n_queries)),
+        sum(carver.take<float>(sizes.n_queries)),
+        out(carver.take<float>(sizes.n_queries * padded(static_cast<int>(sizes.v_head_dim)))) {}
 
-void rotate(const Context& context, const Angles& angles, RopePairing pairing, float* head) {
-  if (pairing == RopePairing::half_split)
-    return context.kernels.rotate_halves(head, angles.cosines, angles.sines, angles.n_pairs);
-  for (int64_t i = 0; i < angles.n_pairs; ++i) {
-    const float a = head[2 * i], b = head[2 * i + 1];
-    head[2 * i] = a * angles.cosines[i] - b * angles.sines[i];
-    head[2 * i + 1] = b * angles.cosines[i] + a * angles.sines[i];
-  }
-}
-
-float query_scale(const RopeStoreKv& op, int64_t position) {
-  if (op.q_scale_beta == 0.0f) return 1.0f;
-  const double steps = std::floor((static_cast<double>(position) + op.q_scale_offset) / op.q_scale_length);
-  return static_cast<float>(1.0 + op.q_scale_beta * std::log(1.0 + steps));
-}
-
-// Norms and rotates the heads of row r of x (n_rows, n_heads, head_dim).
-void turn_heads(const Context& context, const RopeStoreKv& op, const Tensor& x, const Tensor& norm, int64_t r,
-                const Angles& angles) {
-  const int64_t head_dim = x.dim(2);
-  for (int64_t h = 0; h < x.dim(1); ++h) {
-    float* head = x.f32() + (r * x.dim(1) + h) * head_dim;
-    if (norm)
-      context.kernels.norm({.x = head, .weight = norm.f32(), .out = head, .n = head_dim, .eps = op.norm_eps});
-    rotate(context, angles, op.rope.pairing, head);
-  }
-}
-
-void store_heads(const Context& context, const RopeStoreKv& op, const Tensor& x, const Tensor& pages,
-                 int64_t r, int64_t position) {
-  const auto store = context.kernels.store[static_cast<int>(pages.dtype)];
-  const int64_t seq = op.batch.seq_of_row.i32()[r];
-  for (int64_t h = 0; h < x.dim(1); ++h) {
-    store(x.f32() + (r * x.dim(1) + h) * x.dim(2), page_row(pages, op.batch, seq, position, h), x.dim(2));
-  }
-}
-
-// Rows of a task: queries of one sequence that go through the blocks together.
-constexpr int64_t kRowsPerTask = 16;
-
-// What one task of attention computes: rows [begin, end) of one sequence, the query heads of one key-value
-// head.
-struct AttentionTask {
-  int64_t seq, kv_head, begin, end;
+  float* max;
+  float* sum;
+  float* out;  // (n_queries, v_head_dim padded), not yet divided by the sum
 };
 
-struct Ranges {
+size_t partial_bytes(const Sizes& sizes) {
+  Carver measure;
+  (void)Partial(measure, sizes);
+  return measure.used_bytes();
+}
+
+// What a thread needs for one block, and to join blocks.
+struct BlockScratch {
+  BlockScratch(Carver& carver, const Sizes& s)
+      : k_rows(carver.take<const std::byte*>(kAttentionBlock)),
+        v_rows(carver.take<const std::byte*>(kAttentionBlock)),
+        queries(carver.take<const float*>(s.n_queries)),
+        begin(carver.take<int32_t>(s.n_queries)),
+        end(carver.take<int32_t>(s.n_queries)),
+        k_panel(carver.take<float>(int64_t{kAttentionBlock} * padded(static_cast<int>(s.head_dim)))),
+        v_panel(carver.take<float>(int64_t{kAttentionBlock} * padded(static_cast<int>(s.v_head_dim)))),
+        scores(carver.take<float>(s.n_queries * kAttentionBlock)),
+        block(carver, s),
+        total(carver, s) {}
+
+  const std::byte** k_rows;
+  const std::byte** v_rows;
+  const float** queries;
   int32_t* begin;
   int32_t* end;
+  float* k_panel;
+  float* v_panel;
+  float* scores;
+  Partial block;
+  Partial total;
 };
 
-// Which positions of the block that starts at `block` each query sees.
-void see(const PagedAttention& op, const AttentionTask& task, int64_t block, int64_t n_shared,
-         const Ranges& ranges) {
-  for (int64_t q = 0; q < (task.end - task.begin) * n_shared; ++q) {
-    const int64_t position = op.batch.positions.i32()[task.begin + q / n_shared];
-    const int64_t first = op.window > 0 ? std::max<int64_t>(0, position - op.window + 1) : 0;
-    ranges.begin[q] = static_cast<int32_t>(std::clamp<int64_t>(first - block, 0, kAttentionBlock));
-    ranges.end[q] = static_cast<int32_t>(std::clamp<int64_t>(position + 1 - block, 0, kAttentionBlock));
-  }
-}
+struct Tile {
+  int64_t seq;
+  int64_t row_begin;
+  int64_t row_end;
+};
 
-class Attend {
+class Attention {
  public:
-  Attend(Context& context, const PagedAttention& op, const AttentionTask& task, int thread)
-      : context_(context),
+  Attention(const Kernels& kernels, const PagedAttention& op)
+      : kernels_(kernels),
         op_(op),
-        task_(task),
         n_shared_(op.q.dim(1) / op.k_pages.dim(1)),
-        n_queries_((task.end - task.begin) * n_shared_),
-        k_dim_(op.k_pages.dim(3)),
-        v_dim_(op.v_pages.dim(3)) {
-    ThreadScratch& scratch = context.threads[static_cast<size_t>(thread)];
-    floats_ = scratch.floats.take(kAttentionBlock * (k_dim_ + v_dim_ + 1) + n_queries_ * (4 + v_dim_) + 64);
-    ints_ = scratch.ints.take(2 * n_queries_);
-    pointers_ = scratch.pointers.take(2 * kAttentionBlock + n_queries_);
+        rows_a_tile_(std::max<int64_t>(1, kQueriesATile / n_shared_)) {}
+
+  Sizes sizes() const {
+    const int64_t max_rows = std::min(rows_a_tile_, op_.batch.n_rows());
+    return {max_rows * n_shared_, op_.k_pages.dim(3), op_.v_pages.dim(3)};
+  }
+  int64_t n_kv_heads() const { return op_.k_pages.dim(1); }
+
+  // At most this many tiles: sequences of less than a tile each have one.
+  int64_t max_tiles() const { return op_.batch.n_rows() / rows_a_tile_ + op_.batch.n_seqs(); }
+  int64_t fill_tiles(Tile* tiles) const {
+    int64_t n = 0;
+    for (int64_t seq = 0; seq < op_.batch.n_seqs(); ++seq) {
+      const int64_t end = op_.batch.row_begin.i32()[seq + 1];
+      for (int64_t r = op_.batch.row_begin.i32()[seq]; r < end; r += rows_a_tile_)
+        tiles[n++] = {seq, r, std::min(end, r + rows_a_tile_)};
+    }
+    return n;
   }
 
-  void run() {
-    float* max = state();
-    float* sum = max + n_queries_;
-    std::fill(max, max + n_queries_, -std::numeric_limits<float>::infinity());
-    std::fill(sum, sum + n_queries_, 0.0f);
-    const int32_t* positions = op_.batch.positions.i32();
-    const int64_t oldest = op_.window > 0 ? std::max<int64_t>(0, positions[task_.begin] - op_.window + 1) : 0;
-    const int64_t last = positions[task_.end - 1];
-    for (int64_t block = oldest / kAttentionBlock * kAttentionBlock; block <= last;
-         block += kAttentionBlock) {
-      add_block(block, std::max<int64_t>(0, oldest - block),
-                std::min<int64_t>(kAttentionBlock, last + 1 - block));
+  int64_t first_block(const Tile& tile) const { return first_visible(tile.row_begin) / kAttentionBlock; }
+  int64_t end_block(const Tile& tile) const { return position(tile.row_end - 1) / kAttentionBlock + 1; }
+
+  // Computes one block of a tile into `out`.
+  void compute_block(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch,
+                     const Partial& out) const {
+    const int n_queries = fill_queries(tile, kv_head, block, scratch);
+    const int n_positions = fill_positions(tile, kv_head, block, scratch);
+    kernels_.attend[static_cast<size_t>(op_.k_pages.dtype)]({
+        .head_dim = static_cast<int>(op_.k_pages.dim(3)),
+        .v_head_dim = static_cast<int>(op_.v_pages.dim(3)),
+        .n_positions = n_positions,
+        .k_rows = scratch.k_rows,
+        .v_rows = scratch.v_rows,
+        .n_queries = n_queries,
+        .queries = scratch.queries,
+        .begin = scratch.begin,
+        .end = scratch.end,
+        .scale = op_.scale,
+        .softcap = op_.softcap,
+        .k_panel = scratch.k_panel,
+        .v_panel = scratch.v_panel,
+        .scores = scratch.scores,
+        .max = out.max,
+        .sum = out.sum,
+        .out = out.out,
+    });
+  }
+
+  // Joins a block into the total of those before it; the first block that a row sees becomes its total.
+  void join(const Tile& tile, int64_t block, const Partial& from, const Partial& total) const {
+    const int64_t stride = padded(static_cast<int>(op_.v_pages.dim(3)));
+    const int64_t n_queries = (tile.row_end - tile.row_begin) * n_shared_;
+    for (int64_t q = 0; q < n_queries; ++q) {
+      const int64_t row = tile.row_begin + q / n_shared_;
+      const int64_t first = first_visible(row) / kAttentionBlock;
+      if (block < first || block > position(row) / kAttentionBlock) continue;
+      if (block == first) {
+        total.max[q] = from.max[q];
+        total.sum[q] = from.sum[q];
+        std::copy_n(from.out + q * stride, stride, total.out + q * stride);
+      } else {
+        kernels_.join({.max = total.max + q,
+                       .sum = total.sum + q,
+                       .out = total.out + q * stride,
+                       .block_max = from.max[q],
+                       .block_sum = from.sum[q],
+                       .block_out = from.out + q * stride,
+                       .v_head_dim = static_cast<int>(op_.v_pages.dim(3))});
+      }
     }
-    for (int64_t q = 0; q < n_queries_; ++q) context_.kernels.scale(out_of(q), 1.0f / sum[q], v_dim_);
+  }
+
+  void finish(const Tile& tile, int64_t kv_head, const Partial& total) const {
+    const int64_t v_head_dim = op_.v_pages.dim(3);
+    const int64_t stride = padded(static_cast<int>(v_head_dim));
+    for (int64_t q = 0; q < (tile.row_end - tile.row_begin) * n_shared_; ++q) {
+      float* out = op_.out.f32() + head_index(tile, kv_head, q) * v_head_dim;
+      std::copy_n(total.out + q * stride, v_head_dim, out);
+      kernels_.scale(out, 1.0f / total.sum[q], v_head_dim);
+    }
   }
 
  private:
-  float* state() const { return floats_ + kAttentionBlock * (k_dim_ + v_dim_ + 1); }
-  int64_t head_of(int64_t q) const { return task_.kv_head * n_shared_ + q % n_shared_; }
-  int64_t row_of(int64_t q) const { return task_.begin + q / n_shared_; }
-  float* out_of(int64_t q) const {
-    return op_.out.f32() + (row_of(q) * op_.out.dim(1) + head_of(q)) * v_dim_;
+  static constexpr int64_t kQueriesATile = 64;  // keys and values are decoded once for so many
+
+  int64_t position(int64_t row) const { return op_.batch.positions.i32()[row]; }
+  int64_t first_visible(int64_t row) const {
+    return op_.window > 0 ? std::max<int64_t>(0, position(row) - op_.window + 1) : 0;
+  }
+  // Query q of a tile as (row, head) of the op.
+  int64_t head_index(const Tile& tile, int64_t kv_head, int64_t q) const {
+    return (tile.row_begin + q / n_shared_) * op_.q.dim(1) + kv_head * n_shared_ + q % n_shared_;
   }
 
-  void add_block(int64_t block, int64_t first, int64_t n_positions) {
-    float* max = state();
-    float* sum = max + n_queries_;
-    float* block_max = sum + n_queries_;
-    float* block_sum = block_max + n_queries_;
-    float* block_out = block_sum + n_queries_;
-    const std::byte** k_rows = pointers_;
-    const std::byte** v_rows = k_rows + kAttentionBlock;
-    const auto** queries = reinterpret_cast<const float**>(v_rows + kAttentionBlock);
-    for (int64_t j = 0; j < n_positions; ++j) {
-      const int64_t position =
-          block + std::max(j, first);  // those before the window are masked: any row will do
-      k_rows[j] = page_row(op_.k_pages, op_.batch, task_.seq, position, task_.kv_head);
-      v_rows[j] = page_row(op_.v_pages, op_.batch, task_.seq, position, task_.kv_head);
+  int fill_queries(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch) const {
+    const int64_t n = (tile.row_end - tile.row_begin) * n_shared_;
+    const int64_t base = block * kAttentionBlock;
+    for (int64_t q = 0; q < n; ++q) {
+      const int64_t row = tile.row_begin + q / n_shared_;
+      scratch.queries[q] = op_.q.f32() + head_index(tile, kv_head, q) * op_.q.dim(2);
+      const int64_t begin = std::max<int64_t>(0, first_visible(row) - base);
+      const int64_t end = std::min<int64_t>(kAttentionBlock, position(row) + 1 - base);
+      scratch.begin[q] = begin < end ? static_cast<int32_t>(begin) : 0;
+      scratch.end[q] = begin < end ? static_cast<int32_t>(end) : 0;
     }
-    const Ranges ranges{ints_, ints_ + n_queries_};
-    see(op_, task_, block, n_shared_, ranges);
-    for (int64_t q = 0; q < n_queries_; ++q)
-      queries[q] = op_.q.f32() + (row_of(q) * op_.q.dim(1) + head_of(q)) * k_dim_;
-    context_.kernels.attend[static_cast<int>(op_.k_pages.dtype)](
-        {.head_dim = static_cast<int>(k_dim_),
-         .v_head_dim = static_cast<int>(v_dim_),
-         .n_positions = static_cast<int>(n_positions),
-         .k_rows = k_rows,
-         .v_rows = v_rows,
-         .n_queries = static_cast<int>(n_queries_),
-         .queries = queries,
-         .begin = ranges.begin,
-         .end = ranges.end,
-         .scale = op_.scale,
-         .softcap = op_.softcap,
-         .k_panel = floats_,
-         .v_panel = floats_ + kAttentionBlock * k_dim_,
-         .scores = floats_ + kAttentionBlock * (k_dim_ + v_dim_),
-         .max = block_max,
-         .sum = block_sum,
-         .out = block_out});
-    for (int64_t q = 0; q < n_queries_; ++q) {
-      if (ranges.begin[q] >= ranges.end[q]) continue;
-      if (sum[q] == 0.0f) {  // the first block of this query
-        max[q] = block_max[q];
-        sum[q] = block_sum[q];
-        std::copy_n(block_out + q * v_dim_, v_dim_, out_of(q));
-      } else {
-        context_.kernels.join({.max = max + q,
-                               .sum = sum + q,
-                               .out = out_of(q),
-                               .block_max = block_max[q],
-                               .block_sum = block_sum[q],
-                               .block_out = block_out + q * v_dim_,
-                               .v_head_dim = static_cast<int>(v_dim_)});
-      }
-    }
+    return static_cast<int>(n);
   }
 
-  Context& context_;
+  // Positions before the first visible one may have no page any more: the first visible stands in for them.
+  int fill_positions(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch) const {
+    const int64_t base = block * kAttentionBlock;
+    const int64_t begin = std::max<int64_t>(0, first_visible(tile.row_begin) - base);
+    const int64_t end = std::min<int64_t>(kAttentionBlock, position(tile.row_end - 1) + 1 - base);
+    const PageReader k(op_.k_pages, op_.batch, tile.seq), v(op_.v_pages, op_.batch, tile.seq);
+    for (int64_t j = 0; j < end; ++j) {
+      scratch.k_rows[j] = k.at(base + std::max(begin, j), kv_head);
+      scratch.v_rows[j] = v.at(base + std::max(begin, j), kv_head);
+    }
+    return static_cast<int>(end);
+  }
+
+  const Kernels& kernels_;
   const PagedAttention& op_;
-  AttentionTask task_;
-  int64_t n_shared_, n_queries_, k_dim_, v_dim_;
-  float*
-      floats_;  // key panel, value panel, scores, then max, sum and the same of a block, the block's values
-  int32_t* ints_;  // begin and end of what each query sees
-  const std::byte** pointers_;
+  int64_t n_shared_;  // query heads of a key-value head
+  int64_t rows_a_tile_;
 };
 
-}  // namespace
+struct TileList {
+  TileList(Carver& carver, int64_t max_tiles) : tiles(carver.take<Tile>(max_tiles)) {}
+  Tile* tiles;
+};
 
-void compute(Context& context, const RopeStoreKv& op) {
-  context.pool.run(static_cast<int>(op.batch.n_rows()), [&](int r, int thread) {
-    const int64_t position = op.batch.positions.i32()[r];
-    const int32_t table = op.batch.rope_tables.i32()[op.batch.seq_of_row.i32()[r]];
-    const Angles angles = angles_of(context.threads[static_cast<size_t>(thread)], op.rope, position, table);
-    turn_heads(context, op, op.q, op.q_norm, r, angles);
-    turn_heads(context, op, op.k, op.k_norm, r, angles);
-    const float scale = query_scale(op, position);
-    if (scale != 1.0f)
-      context.kernels.scale(op.q.f32() + r * op.q.dim(1) * op.q.dim(2), scale, op.q.dim(1) * op.q.dim(2));
-    store_heads(context, op, op.k, op.k_pages, r, position);
-    store_heads(context, op, op.v, op.v_pages, r, position);
+// A total for each task, and the blocks of a wave.
+struct SplitMemory {
+  SplitMemory(Carver& carver, int64_t max_tiles, int64_t n_partials, const Sizes& tile_sizes)
+      : list(carver, max_tiles),
+        partials(carver.take<std::byte>(n_partials * stride_of(tile_sizes))),
+        sizes(tile_sizes) {}
+
+  static int64_t stride_of(const Sizes& sizes) { return static_cast<int64_t>(partial_bytes(sizes)); }
+  Partial at(int64_t i) const {
+    Carver carver(partials + i * stride_of(sizes));
+    return Partial(carver, sizes);
+  }
+
+  TileList list;
+  std::byte* partials;
+  Sizes sizes;
+};
+
+void attend_whole(Machine& machine, const Attention& attention, std::span<const Tile> tiles) {
+  const int64_t n_kv_heads = attention.n_kv_heads();
+  const auto n_tasks = static_cast<int>(static_cast<int64_t>(tiles.size()) * n_kv_heads);
+  machine.pool.run(n_tasks, [&](int task, int thread) {
+    const Tile& tile = tiles[static_cast<size_t>(task / n_kv_heads)];
+    const auto scratch = machine.scratch.of_thread<BlockScratch>(thread, attention.sizes());
+    for (int64_t b = attention.first_block(tile); b < attention.end_block(tile); ++b) {
+      attention.compute_block(tile, task % n_kv_heads, b, scratch, scratch.block);
+      attention.join(tile, b, scratch.block, scratch.total);
+    }
+    attention.finish(tile, task % n_kv_heads, scratch.total);
   });
 }
 
-void compute(Context& context, const PagedAttention& op) {
-  std::vector<AttentionTask> tasks;
-  for (int64_t seq = 0; seq < op.batch.n_seqs(); ++seq) {
-    const int64_t first = op.batch.row_begin.i32()[seq], last = op.batch.row_begin.i32()[seq + 1];
-    for (int64_t begin = first; begin < last; begin += kRowsPerTask) {
-      for (int64_t head = 0; head < op.k_pages.dim(1); ++head) {
-        tasks.push_back(
-            {.seq = seq, .kv_head = head, .begin = begin, .end = std::min(last, begin + kRowsPerTask)});
-      }
-    }
+// Waves of so many blocks that their results fit into bounded memory.
+void attend_split(Machine& machine, const Attention& attention, std::span<const Tile> tiles,
+                  const SplitMemory& memory, int64_t blocks_a_wave) {
+  const int64_t n_kv_heads = attention.n_kv_heads();
+  const int64_t n_tasks = static_cast<int64_t>(tiles.size()) * n_kv_heads;
+  const auto tile_of = [&](int64_t task) -> const Tile& {
+    return tiles[static_cast<size_t>(task / n_kv_heads)];
+  };
+  int64_t begin = std::numeric_limits<int64_t>::max(), end = 0;
+  for (const Tile& tile : tiles) {
+    begin = std::min(begin, attention.first_block(tile));
+    end = std::max(end, attention.end_block(tile));
   }
-  context.pool.run(static_cast<int>(tasks.size()), [&](int i, int thread) {
-    Attend(context, op, tasks[static_cast<size_t>(i)], thread).run();
+  const auto sees = [&](const Tile& tile, int64_t block) {
+    return block >= attention.first_block(tile) && block < attention.end_block(tile);
+  };
+  for (int64_t wave = begin; wave < end; wave += blocks_a_wave) {
+    const int64_t n_blocks = std::min(blocks_a_wave, end - wave);
+    machine.pool.run(static_cast<int>(n_tasks * n_blocks), [&](int item, int thread) {
+      const int64_t task = item / n_blocks, b = item % n_blocks;
+      if (!sees(tile_of(task), wave + b)) return;
+      attention.compute_block(tile_of(task), task % n_kv_heads, wave + b,
+                              machine.scratch.of_thread<BlockScratch>(thread, attention.sizes()),
+                              memory.at(n_tasks + task * blocks_a_wave + b));
+    });
+    machine.pool.run(static_cast<int>(n_tasks), [&](int task, int) {
+      for (int64_t b = 0; b < n_blocks; ++b) {
+        if (sees(tile_of(task), wave + b))
+          attention.join(tile_of(task), wave + b, memory.at(n_tasks + task * blocks_a_wave + b),
+                         memory.at(task));
+      }
+    });
+  }
+  machine.pool.run(static_cast<int>(n_tasks), [&](int task, int) {
+    attention.finish(tile_of(task), task % n_kv_heads, memory.at(task));
   });
+}
+
+}  // namespace
+
+void compute(Machine& machine, const PagedAttention& op) {
+  if (op.batch.n_rows() == 0) return;
+  const Attention attention(machine.kernels, op);
+  const Sizes sizes = attention.sizes();
+  machine.scratch.reserve<BlockScratch>(sizes);
+  const int64_t max_tiles = attention.max_tiles();
+  auto list = machine.scratch.shared<TileList>(max_tiles);
+  const int64_t n_tiles = attention.fill_tiles(list.tiles);
+  const int64_t n_tasks = n_tiles * attention.n_kv_heads();
+
+  int64_t n_blocks = 0;  // of the longest tile
+  for (int64_t i = 0; i < n_tiles; ++i)
+    n_blocks = std::max(n_blocks, attention.end_block(list.tiles[i]) - attention.first_block(list.tiles[i]));
+  const int n_threads = machine.pool.n_threads();
+  if (n_threads == 1 || n_blocks < 2 || n_tasks >= 4 * n_threads)
+    return attend_whole(machine, attention, {list.tiles, static_cast<size_t>(n_tiles)});
+
+  constexpr int64_t kWaveBytes = 4 << 20;
+  const int64_t fitting = kWaveBytes / (SplitMemory::stride_of(sizes) * n_tasks);
+  const int64_t blocks_a_wave =
+      std::clamp<int64_t>(fitting, n_threads, std::max<int64_t>(n_blocks, n_threads));
+  const auto memory = machine.scratch.shared<SplitMemory>(max_tiles, n_tasks * (1 + blocks_a_wave), sizes);
+  (void)attention.fill_tiles(memory.list.tiles);
+  attend_split(machine, attention, {memory.list.tiles, static_cast<size_t>(n_tiles)}, memory, blocks_a_wave);
 }
 
 }  // namespace millrace::cpu

@@ -1,7 +1,10 @@
-// What the ops of the CPU backend share: kernels, threads, scratch memory; and the ops, one function each.
+// The ops of the cpu backend, one function each. All but the tiny ones are one fork-join (two where
+// activations of many rows are quantised first). What a task computes never depends on which thread takes it
+// or on what else is in the op.
 #pragma once
 
-#include <vector>
+#include <algorithm>
+#include <cstdint>
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/scratch.h"
@@ -10,46 +13,35 @@
 
 namespace millrace::cpu {
 
-// Activations in every view that some weight needs.
-struct QuantizedInputs {
-  Scratch<int8_t> int8_32, int8_256;
-  Scratch<InputScale32> scale32;
-  Scratch<InputScale256> scale256;
-};
-
-// One thread's own.
-struct ThreadScratch {
-  Scratch<std::byte> panel;
-  Scratch<std::byte> padded_rows;
-  Scratch<float> products[2];
-  Scratch<float> floats;
-  Scratch<const std::byte*> pointers;
-  Scratch<int32_t> ints;
-};
-
-struct Context {
-  Context(const Kernels& table, int n_threads)
-      : kernels(table), pool(n_threads), threads(static_cast<size_t>(n_threads)) {}
-
+// What ops compute with.
+struct Machine {
   const Kernels& kernels;
-  ThreadPool pool;
-  std::vector<ThreadScratch> threads;
-  QuantizedInputs inputs;
-  Scratch<int32_t> columns;
-  Scratch<int32_t> routes;
-  Scratch<float> floats;
+  ThreadPool& pool;
+  Scratch& scratch;
 };
 
-void compute(Context& context, const Embed& op);
-void compute(Context& context, const Linear& op);
-void compute(Context& context, const LinearGated& op);
-void compute(Context& context, const Norm& op);
-void compute(Context& context, const Add& op);
-void compute(Context& context, const RopeStoreKv& op);
-void compute(Context& context, const PagedAttention& op);
-void compute(Context& context, const Route& op);
-void compute(Context& context, const MoeGated& op);
-void compute(Context& context, const MoeDown& op);
-void compute(Context& context, const GatherRows& op);
+void compute(Machine& machine, const Embed& op);
+void compute(Machine& machine, const Linear& op);
+void compute(Machine& machine, const LinearGated& op);
+void compute(Machine& machine, const Norm& op);
+void compute(Machine& machine, const Add& op);
+void compute(Machine& machine, const RopeStoreKv& op);
+void compute(Machine& machine, const PagedAttention& op);
+void compute(Machine& machine, const Route& op);
+void compute(Machine& machine, const MoeGated& op);
+void compute(Machine& machine, const MoeDown& op);
+void compute(Machine& machine, const GatherRows& op);
+
+// Calls body(r, thread) for each row, on all threads when the rows hold enough to be worth it.
+template <class Body>
+void for_each_row(Machine& machine, int64_t n_rows, int64_t row_elems, const Body& body) {
+  constexpr int64_t kElemsATask = 8192;  // some microseconds
+  const int64_t rows_a_task = std::max<int64_t>(1, kElemsATask / std::max<int64_t>(1, row_elems));
+  const int64_t n_tasks = (n_rows + rows_a_task - 1) / rows_a_task;
+  machine.pool.run(static_cast<int>(n_tasks), [&](int task, int thread) {
+    const int64_t end = std::min(n_rows, (task + 1) * rows_a_task);
+    for (int64_t r = task * rows_a_task; r < end; ++r) body(r, thread);
+  });
+}
 
 }  // namespace millrace::cpu

@@ -11,16 +11,19 @@ namespace {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const cpu::Kernels& kernels, int n_threads) : context_(kernels, n_threads) {}
+  CpuBackend(const cpu::Kernels& kernels, int n_threads)
+      : pool_(n_threads), scratch_(n_threads), machine_{kernels, pool_, scratch_} {}
 
   std::string_view name() const override { return "cpu"; }
   void run(const Op& op) override {
     check_shapes(op);
-    std::visit([this](const auto& each) { cpu::compute(context_, each); }, op);
+    std::visit([this](const auto& each) { cpu::compute(machine_, each); }, op);
   }
 
  private:
-  cpu::Context context_;
+  ThreadPool pool_;
+  cpu::Scratch scratch_;
+  cpu::Machine machine_;
 };
 
 struct InstructionSet {
@@ -31,14 +34,17 @@ struct InstructionSet {
 std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512vnni")) {
-    sets.push_back({"avx512", cpu::avx512_kernels});
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    sets.push_back({"avx2", cpu::avx2_kernels});
-  }
+  // Every flag that *_avx2.cpp and *_avx512.cpp are compiled with (cmake/floors.cmake): the compiler may use
+  // any of them.
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                        __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") &&
+                        __builtin_cpu_supports("bmi2");
+  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
+                          __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+  if (has_avx2 && has_avx512) sets.push_back({"avx512", cpu::avx512_kernels});
+  if (has_avx2) sets.push_back({"avx2", cpu::avx2_kernels});
 #endif
   sets.push_back({"scalar", cpu::scalar_kernels});
   return sets;

@@ -48,7 +48,8 @@ struct StripProduct {
   const int32_t* columns;  // (n_columns) rows of the inputs
   int n_columns;
   std::byte* panel;  // scratch, Matmul::panel_bytes(n_in)
-  float* out;        // (n_columns, n_groups * n_lanes)
+  float* out;        // (n_columns, out_stride), of which n_groups * n_lanes are written
+  int64_t out_stride;
 };
 
 struct Matmul {
@@ -66,11 +67,17 @@ struct NormRow {
   float eps;
 };
 
-// One block of keys and values against some queries; see text/attention.inl.
+inline constexpr int kAttentionPositions = 256;  // kAttentionBlock of backend/ops.h
+
+// Head sizes as scratch memory holds them: whole vectors of any instruction set.
+constexpr int padded(int head_dim) { return (head_dim + kMaxLanes - 1) / kMaxLanes * kMaxLanes; }
+
+// One block of positions against some queries; see text/attention.inl. `head_dim` etc. in scratch and results
+// are padded().
 struct AttentionBlock {
   int head_dim;
   int v_head_dim;
-  int n_positions;                 // of the block that are read, at most kBlockPositions
+  int n_positions;                 // of the block that are read, at most kAttentionPositions, at least 1
   const std::byte* const* k_rows;  // (n_positions)
   const std::byte* const* v_rows;  // (n_positions)
   int n_queries;
@@ -79,10 +86,10 @@ struct AttentionBlock {
   const int32_t* end;
   float scale;
   float softcap;
-  float* k_panel;  // scratch: kBlockPositions * head_dim
-  float* v_panel;  // scratch: kBlockPositions * v_head_dim
-  float* scores;   // scratch: n_queries * kBlockPositions
-  float* max;      // results (n_queries); only where begin < end
+  float* k_panel;  // scratch: kAttentionPositions * head_dim
+  float* v_panel;  // scratch: kAttentionPositions * v_head_dim
+  float* scores;   // scratch: n_queries * kAttentionPositions
+  float* max;      // results (n_queries); left alone where a query sees nothing
   float* sum;
   float* out;  // (n_queries, v_head_dim) not divided by the sum
 };
@@ -97,9 +104,6 @@ struct AttentionJoin {
   const float* block_out;
   int v_head_dim;
 };
-
-// Positions of one block of attention: the same as ops.h says.
-inline constexpr int kBlockPositions = 256;
 
 inline constexpr int kNElementTypes = 3;  // f32, f16, bf16: the order of Dtype
 

@@ -1,18 +1,19 @@
-// The kernels for this instruction set. Nothing but the texts: see kernels.h for what must not be used here.
-#if defined(__x86_64__)
+// The kernel text, compiled for AVX2, FMA and F16C.
+#if defined(__AVX2__)
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/lanes_avx2.h"
-#include "quant/format.h"
 
 namespace millrace::cpu {
 namespace {
+
 #include "backend/cpu/text/kernels.inl"
+
 }  // namespace
 
 const Kernels& avx2_kernels() {
-  static const Kernels kernels = make_kernels("avx2");
-  return kernels;
+  static constexpr Kernels kTable = make_table("avx2");
+  return kTable;
 }
 
 }  // namespace millrace::cpu

@@ -1,18 +1,19 @@
-// The kernels for this instruction set. Nothing but the texts: see kernels.h for what must not be used here.
-#if defined(__x86_64__)
+// The kernel text, compiled for AVX-512 with VNNI.
+#if defined(__AVX512VNNI__)
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/lanes_avx512.h"
-#include "quant/format.h"
 
 namespace millrace::cpu {
 namespace {
+
 #include "backend/cpu/text/kernels.inl"
+
 }  // namespace
 
 const Kernels& avx512_kernels() {
-  static const Kernels kernels = make_kernels("avx512");
-  return kernels;
+  static constexpr Kernels kTable = make_table("avx512");
+  return kTable;
 }
 
 }  // namespace millrace::cpu

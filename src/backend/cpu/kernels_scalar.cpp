@@ -1,16 +1,17 @@
-// The kernels for this instruction set. Nothing but the texts: see kernels.h for what must not be used here.
+// The kernel text, compiled for any machine.
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/lanes_scalar.h"
-#include "quant/format.h"
 
 namespace millrace::cpu {
 namespace {
+
 #include "backend/cpu/text/kernels.inl"
+
 }  // namespace
 
 const Kernels& scalar_kernels() {
-  static const Kernels kernels = make_kernels("scalar");
-  return kernels;
+  static constexpr Kernels kTable = make_table("scalar");
+  return kTable;
 }
 
 }  // namespace millrace::cpu

@@ -13,6 +13,7 @@ constexpr int kLanes = 8;
 constexpr int kByteVectors = 8;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 4;
+constexpr int kFloatTileColumns = 3;
 // Signed weights stay signed: vpmaddubsw would saturate on larger unsigned ones.
 constexpr int kWideOffset = 0;
 
@@ -104,7 +105,6 @@ inline void store_int8(int8_t* p, Floats x) {
 inline Floats f16_to_float(Ints a) { return _mm256_cvtph_ps(narrow16(a)); }
 
 inline Bytes repeat32(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-inline Bytes load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline Bytes repeat4(const int8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);

@@ -15,6 +15,7 @@ constexpr int kLanes = 16;
 constexpr int kByteVectors = 8;
 constexpr int kTileGroups = 2;
 constexpr int kTileColumns = 6;
+constexpr int kFloatTileColumns = 6;
 // Signed weights are stored with this added, because dot() wants them unsigned.
 constexpr int kWideOffset = 128;
 
@@ -105,7 +106,6 @@ inline Floats f16_to_float(Ints a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi1
 inline Bytes repeat32(const int8_t* p) {
   return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }  // a line of a panel
 inline Bytes repeat4(const int8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);

@@ -2,6 +2,7 @@
 // lanes_avx512.h says what the functions mean. Bytes hold 32 weights of one row; vector v is row v.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -15,6 +16,7 @@ constexpr int kLanes = 8;
 constexpr int kByteVectors = 8;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 2;
+constexpr int kFloatTileColumns = 2;
 constexpr int kWideOffset = 0;
 
 template <class T>
@@ -154,18 +156,16 @@ inline Floats bits_to_float(const Ints& a) {
   return each<float>([&](int i) { return std::bit_cast<float>(a.at[i]); });
 }
 inline void store_int8(int8_t* p, const Floats& x) {
-  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(std::nearbyint(x.at[i]));
+  for (int i = 0; i < kLanes; ++i) {
+    const bool is_sound = std::fabs(x.at[i]) < 127.5f;  // else an activation is not finite
+    p[i] = is_sound ? static_cast<int8_t>(std::nearbyint(x.at[i])) : int8_t{0};
+  }
 }
 inline Floats f16_to_float(const Ints& a) {
   return each<float>([&](int i) { return float_of_f16(static_cast<uint16_t>(a.at[i])); });
 }
 
 inline Bytes repeat32(const int8_t* p) {
-  Bytes out;
-  std::memcpy(out.at, p, 32);
-  return out;
-}
-inline Bytes load_bytes(const uint8_t* p) {
   Bytes out;
   std::memcpy(out.at, p, 32);
   return out;

@@ -1,68 +1,150 @@
-#include <algorithm>
-#include <cstring>
+// Products with weights. A task is some strips of weight rows times a run of columns.
+#include <numeric>
+#include <span>
 
-#include "backend/cpu/matmul.h"
+#include "backend/cpu/inputs.h"
+#include "backend/cpu/strip.h"
 
 namespace millrace::cpu {
 namespace {
 
-// Adds the bias to a strip's row of products, in place.
-void add_bias(const Context& context, const Strip& strip, const Tensor& bias, float* products) {
-  if (bias) context.kernels.add(products, bias.f32() + strip.first, strip.n_rows);
+// What all threads see of one op.
+struct SharedPart {
+  SharedPart(Carver& carver, InputViews views, int64_t n_rows, int64_t n_in)
+      : inputs(carver, views, n_rows, n_in), columns(carver.take<int32_t>(n_rows)) {}
+
+  InputMemory inputs;
+  int32_t* columns;  // 0, 1, 2, ...
+};
+
+// The grid of tasks: runs of strips times runs of columns.
+struct Grid {
+  Grid(int n_threads, int64_t n_strips, int64_t n_rows) {
+    constexpr int64_t kTasksAThread = 16;   // enough to even out threads of different speed
+    constexpr int64_t kFewestColumns = 64;  // fewer would not pay for expanding a strip again
+    strips_a_task = std::max<int64_t>(1, n_strips / (kTasksAThread * n_threads));
+    n_strip_runs = (n_strips + strips_a_task - 1) / strips_a_task;
+    const int64_t n_wanted = std::max<int64_t>(1, 4 * n_threads / n_strip_runs);
+    columns_a_task =
+        std::clamp((n_rows + n_wanted - 1) / n_wanted, std::min(kFewestColumns, n_rows), kMaxColumns);
+    n_column_runs = (n_rows + columns_a_task - 1) / columns_a_task;
+  }
+  int n_tasks() const { return static_cast<int>(n_strip_runs * n_column_runs); }
+
+  int64_t strips_a_task;
+  int64_t n_strip_runs;
+  int64_t columns_a_task;
+  int64_t n_column_runs;
+};
+
+// Calls body(strip, columns, thread) for each strip and run of columns.
+template <class Body>
+void for_each_strip(Machine& machine, int64_t n_strips, std::span<const int32_t> columns, const Body& body) {
+  const Grid grid(machine.pool.n_threads(), n_strips, static_cast<int64_t>(columns.size()));
+  machine.pool.run(grid.n_tasks(), [&](int task, int thread) {
+    const int64_t first_column = task % grid.n_column_runs * grid.columns_a_task;
+    const auto some =
+        columns.subspan(static_cast<size_t>(first_column),
+                        static_cast<size_t>(std::min(grid.columns_a_task,
+                                                     static_cast<int64_t>(columns.size()) - first_column)));
+    const int64_t first = task / grid.n_column_runs * grid.strips_a_task;
+    const int64_t end = std::min(n_strips, first + grid.strips_a_task);
+    for (int64_t strip = first; strip < end; ++strip) body(strip, some, thread);
+  });
 }
 
-void finish_product(const Context& context, const Linear& op, const Product& product, const Strip& strip,
-                    int64_t column) {
-  float* from = const_cast<float*>(strip.products) + column * strip.stride;
-  add_bias(context, strip, product.bias, from);
-  if (op.scale != 1.0f) context.kernels.scale(from, op.scale, strip.n_rows);
-  if (op.softcap > 0.0f) context.kernels.softcap(from, op.softcap, strip.n_rows);
-  float* to = product.out.f32() + column * product.weight.dim(0) + strip.first;
-  std::memcpy(to, from, static_cast<size_t>(strip.n_rows) * sizeof(float));
+// Rows `range` of one product for some columns, with bias, scale and cap.
+void compute_strip(const Kernels& kernels, const Linear& op, const Product& product, RowRange range,
+                   const Inputs& inputs, std::span<const int32_t> columns, const StripScratch& scratch) {
+  const int64_t n_out = product.out.n_cols();
+  float* out = product.out.f32() + columns[0] * n_out + range.first;
+  multiply_strip(kernels, product.weight, range, inputs, columns, scratch, out, n_out);
+  if (!product.bias && op.scale == 1.0f && op.softcap <= 0) return;
+  for (size_t c = 0; c < columns.size(); ++c, out += n_out) {
+    if (product.bias) kernels.add(out, product.bias.f32() + range.first, range.n);
+    if (op.scale != 1.0f) kernels.scale(out, op.scale, range.n);
+    if (op.softcap > 0) kernels.softcap(out, op.softcap, range.n);
+  }
+}
+
+// A strip of gate and of up, side by side.
+struct GatedScratch {
+  GatedScratch(Carver& carver, const Kernels& kernels, const Tensor& gate_weight, const Tensor& up_weight,
+               int64_t max_columns)
+      : strip(carver, kernels, {gate_weight, up_weight}, max_columns),
+        gate(carver.take<float>(max_columns * kMaxStrip)),
+        up(carver.take<float>(max_columns * kMaxStrip)) {}
+
+  StripScratch strip;
+  float* gate;  // (max_columns, kMaxStrip)
+  float* up;
+};
+
+void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange range, const Inputs& inputs,
+                         std::span<const int32_t> columns, const GatedScratch& scratch) {
+  multiply_strip(kernels, op.gate, range, inputs, columns, scratch.strip, scratch.gate, kMaxStrip);
+  multiply_strip(kernels, op.up, range, inputs, columns, scratch.strip, scratch.up, kMaxStrip);
+  const int64_t n_out = op.out.n_cols();
+  const auto activate = op.activation == Activation::silu ? kernels.silu_mul : kernels.gelu_mul;
+  for (size_t c = 0; c < columns.size(); ++c) {
+    float* gate = scratch.gate + c * kMaxStrip;
+    float* up = scratch.up + c * kMaxStrip;
+    if (op.gate_bias) kernels.add(gate, op.gate_bias.f32() + range.first, range.n);
+    if (op.up_bias) kernels.add(up, op.up_bias.f32() + range.first, range.n);
+    activate(gate, up, op.out.f32() + columns[c] * n_out + range.first, range.n);
+  }
+}
+
+std::span<const int32_t> all_columns(const SharedPart& shared, int64_t n_rows) {
+  std::iota(shared.columns, shared.columns + n_rows, 0);
+  return {shared.columns, static_cast<size_t>(n_rows)};
 }
 
 }  // namespace
 
-void compute(Context& context, const Linear& op) {
+void compute(Machine& machine, const Linear& op) {
   const int64_t n_rows = op.x.dim(0);
   if (n_rows == 0) return;
-  Dtype formats[3];
-  int64_t first_task[4] = {0};
-  for (int i = 0; i < op.n_products; ++i) {
-    formats[i] = op.products[i].weight.dtype;
-    first_task[i + 1] = first_task[i] + n_strips(context, op.products[i].weight.dim(0));
-  }
-  const Inputs inputs = quantize_inputs(context, op.x, {formats, static_cast<size_t>(op.n_products)});
-  const std::span<const int32_t> columns = all_columns(context, n_rows);
-  context.pool.run(static_cast<int>(first_task[op.n_products]), [&](int task, int thread) {
-    int i = 0;
-    while (task >= first_task[i + 1]) ++i;
-    const Product& product = op.products[i];
-    const Strip strip =
-        multiply_strip(context, thread, 0, product.weight, inputs, columns, task - first_task[i]);
-    for (int64_t c = 0; c < n_rows; ++c) finish_product(context, op, product, strip, c);
-  });
+  const Kernels& kernels = machine.kernels;
+  // Products beyond n_products are empty tensors: float32, no columns.
+  const Tensor &a = op.products[0].weight, &b = op.products[1].weight, &c = op.products[2].weight;
+  const auto weights = {a, op.n_products > 1 ? b : a, op.n_products > 2 ? c : a};
+  const InputViews views(kernels, weights);
+  const auto shared = machine.scratch.shared<SharedPart>(views, n_rows, op.x.n_cols());
+  const int64_t max_columns = std::min(n_rows, kMaxColumns);
+  machine.scratch.reserve<StripScratch>(kernels, weights, max_columns);
+  const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
+
+  int64_t first_strip[4] = {};  // of each product in the run of all strips
+  for (int i = 0; i < op.n_products; ++i)
+    first_strip[i + 1] = first_strip[i] + Strips(kernels, op.products[i].weight.dim(0)).n_strips();
+  for_each_strip(machine, first_strip[op.n_products], all_columns(shared, n_rows),
+                 [&](int64_t strip, std::span<const int32_t> columns, int thread) {
+                   int i = 0;
+                   while (strip >= first_strip[i + 1]) ++i;
+                   const Strips strips(kernels, op.products[i].weight.dim(0));
+                   compute_strip(
+                       kernels, op, op.products[i], strips.at(strip - first_strip[i]), inputs, columns,
+                       machine.scratch.of_thread<StripScratch>(thread, kernels, weights, max_columns));
+                 });
 }
 
-void compute(Context& context, const LinearGated& op) {
-  const int64_t n_rows = op.x.dim(0), n_out = op.gate.dim(0);
+void compute(Machine& machine, const LinearGated& op) {
+  const int64_t n_rows = op.x.dim(0);
   if (n_rows == 0) return;
-  const Dtype formats[2] = {op.gate.dtype, op.up.dtype};
-  const Inputs inputs = quantize_inputs(context, op.x, formats);
-  const std::span<const int32_t> columns = all_columns(context, n_rows);
-  const auto activate =
-      op.activation == Activation::silu ? context.kernels.silu_mul : context.kernels.gelu_mul;
-  context.pool.run(static_cast<int>(n_strips(context, n_out)), [&](int task, int thread) {
-    const Strip gate = multiply_strip(context, thread, 0, op.gate, inputs, columns, task);
-    const Strip up = multiply_strip(context, thread, 1, op.up, inputs, columns, task);
-    for (int64_t c = 0; c < n_rows; ++c) {
-      float* g = const_cast<float*>(gate.products) + c * gate.stride;
-      float* u = const_cast<float*>(up.products) + c * up.stride;
-      add_bias(context, gate, op.gate_bias, g);
-      add_bias(context, up, op.up_bias, u);
-      activate(g, u, op.out.f32() + c * n_out + gate.first, gate.n_rows);
-    }
-  });
+  const Kernels& kernels = machine.kernels;
+  const InputViews views(kernels, {op.gate, op.up});
+  const auto shared = machine.scratch.shared<SharedPart>(views, n_rows, op.x.n_cols());
+  const int64_t max_columns = std::min(n_rows, kMaxColumns);
+  machine.scratch.reserve<GatedScratch>(kernels, op.gate, op.up, max_columns);
+  const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
+  const Strips strips(kernels, op.gate.dim(0));
+  for_each_strip(machine, strips.n_strips(), all_columns(shared, n_rows),
+                 [&](int64_t strip, std::span<const int32_t> columns, int thread) {
+                   compute_gated_strip(
+                       kernels, op, strips.at(strip), inputs, columns,
+                       machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, op.up, max_columns));
+                 });
 }
 
 }  // namespace millrace::cpu

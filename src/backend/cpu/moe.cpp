@@ -1,148 +1,193 @@
-// Mixtures of experts: the router, and products grouped by expert so that each expert's weights are read once
-// for all of its rows.
-#include <algorithm>
-#include <cmath>
-#include <cstring>
+// Mixtures of experts: slots (row * n_used + j) are grouped by expert, and the weights of an expert are read
+// once for all of its slots.
 #include <numeric>
+#include <span>
 
-#include "backend/cpu/matmul.h"
+#include "backend/cpu/inputs.h"
+#include "backend/cpu/strip.h"
 
 namespace millrace::cpu {
 namespace {
 
-// The (row, place) pairs of each expert: slots[begin[e] .. begin[e + 1]) are r * n_used + j, ascending.
-struct Groups {
-  const int32_t* begin;       // (n_experts + 1)
-  const int32_t* slots;       // (n_rows * n_used)
-  std::vector<int32_t> used;  // experts with at least one row, ascending
+struct Expert {
+  int32_t index;
+  std::span<const int32_t> slots;  // ascending, at least one
 };
 
-// A counting sort, stable.
-Groups group_by_expert(Context& context, const Tensor& experts, int64_t n_experts) {
-  const int64_t n_slots = experts.n_elems();
-  int32_t* begin = context.routes.take(2 * (n_experts + 1) + n_slots);
-  int32_t* next = begin + n_experts + 1;
-  int32_t* slots = next + n_experts + 1;
-  std::fill(begin, begin + n_experts + 1, 0);
-  for (int64_t i = 0; i < n_slots; ++i) ++begin[experts.i32()[i] + 1];
-  std::partial_sum(begin, begin + n_experts + 1, begin);
-  std::copy(begin, begin + n_experts, next);
-  for (int64_t i = 0; i < n_slots; ++i) slots[next[experts.i32()[i]]++] = static_cast<int32_t>(i);
-  Groups groups{.begin = begin, .slots = slots};
-  for (int32_t e = 0; e < n_experts; ++e) {
-    if (begin[e] < begin[e + 1]) groups.used.push_back(e);
-  }
-  return groups;
-}
+// The slots of each expert that has any; a stable counting sort.
+struct SlotsByExpert {
+  SlotsByExpert(Carver& carver, int64_t n_slots, int64_t max_experts)
+      : order(carver.take<int32_t>(n_slots)),
+        begin(carver.take<int32_t>(max_experts + 1)),
+        experts(carver.take<Expert>(max_experts)),
+        n_experts(0) {}
 
-void scores_of(float* logits, int64_t n, RouteScore score) {
-  if (score == RouteScore::sigmoid) {
-    for (int64_t i = 0; i < n; ++i) logits[i] = 1.0f / (1.0f + std::exp(-logits[i]));
-    return;
+  void sort(const Tensor& experts_of, int64_t max_experts) {
+    const int64_t n_slots = experts_of.n_elems();
+    const int32_t* expert_of = experts_of.i32();
+    std::fill_n(begin, max_experts + 1, 0);
+    for (int64_t slot = 0; slot < n_slots; ++slot) {
+      check(expert_of[slot] >= 0 && expert_of[slot] < max_experts, "an expert that is not there");
+      ++begin[expert_of[slot] + 1];
+    }
+    std::partial_sum(begin, begin + max_experts + 1, begin);
+    n_experts = 0;
+    for (int32_t e = 0; e < max_experts; ++e) {
+      const auto n = static_cast<size_t>(begin[e + 1] - begin[e]);
+      if (n > 0) experts[n_experts++] = {e, std::span<const int32_t>(order + begin[e], n)};
+    }
+    for (int64_t slot = 0; slot < n_slots; ++slot)
+      order[begin[expert_of[slot]]++] = static_cast<int32_t>(slot);
   }
-  const float max = *std::max_element(logits, logits + n);
-  float sum = 0.0f;
-  for (int64_t i = 0; i < n; ++i) sum += logits[i] = std::exp(logits[i] - max);
-  for (int64_t i = 0; i < n; ++i) logits[i] /= sum;
-}
 
-// The n_used largest of scores + bias, descending, ties by the lower index.
-void choose(const Route& op, const float* scores, int32_t* experts, float* weights) {
-  const int64_t n_experts = op.weight.dim(0), n_used = op.experts.dim(1);
-  const auto rank = [&](int32_t e) {
-    return op.select_bias ? scores[e] + op.select_bias.f32()[e] : scores[e];
+  std::span<const Expert> used() const { return {experts, static_cast<size_t>(n_experts)}; }
+
+  int32_t* order;
+  int32_t* begin;
+  Expert* experts;
+  int64_t n_experts;
+};
+
+struct SharedPart {
+  SharedPart(Carver& carver, InputViews views, const Tensor& x, const Tensor& experts, int64_t max_experts)
+      : inputs(carver, views, x.n_rows(), x.n_cols()),
+        slots(carver, experts.n_elems(), max_experts),
+        columns(carver.take<int32_t>(experts.n_elems())) {}
+
+  InputMemory inputs;
+  SlotsByExpert slots;
+  int32_t* columns;  // the row of x of each slot in slots.order
+};
+
+struct GatedScratch {
+  GatedScratch(Carver& carver, const Kernels& kernels, const Tensor& gate_weight, const Tensor& up_weight,
+               int64_t max_columns)
+      : strip(carver, kernels, {gate_weight, up_weight}, max_columns),
+        gate(carver.take<float>(max_columns * kMaxStrip)),
+        up(carver.take<float>(max_columns * kMaxStrip)) {}
+
+  StripScratch strip;
+  float* gate;  // (max_columns, kMaxStrip)
+  float* up;
+};
+
+// Rows `range` of one expert, for some of its slots; `columns` are their rows of x.
+void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const Expert& expert, RowRange range,
+                         const Inputs& inputs, std::span<const int32_t> columns,
+                         const GatedScratch& scratch) {
+  const auto multiply = [&](const Tensor& weights, std::span<const int32_t> some, float* out) {
+    multiply_strip(kernels, weights.at(expert.index), range, inputs, some, scratch.strip, out, kMaxStrip);
   };
-  std::vector<int32_t> order(static_cast<size_t>(n_experts));
-  std::iota(order.begin(), order.end(), 0);
-  std::partial_sort(order.begin(), order.begin() + n_used, order.end(),
-                    [&](int32_t a, int32_t b) { return rank(a) > rank(b) || (rank(a) == rank(b) && a < b); });
-  float sum = 0.0f;
-  for (int64_t j = 0; j < n_used; ++j) {
-    experts[j] = order[static_cast<size_t>(j)];
-    weights[j] = scores[experts[j]];
-    sum += weights[j];
+  const int64_t n_ff = op.out.n_cols();
+  const auto activate = op.activation == Activation::silu ? kernels.silu_mul : kernels.gelu_mul;
+  for (size_t first = 0; first < columns.size(); first += kMaxColumns) {
+    const auto some = columns.subspan(first, std::min<size_t>(kMaxColumns, columns.size() - first));
+    multiply(op.gate, some, scratch.gate);
+    multiply(op.up, some, scratch.up);
+    for (size_t c = 0; c < some.size(); ++c) {
+      activate(scratch.gate + c * kMaxStrip, scratch.up + c * kMaxStrip,
+               op.out.f32() + expert.slots[first + c] * n_ff + range.first, range.n);
+    }
   }
-  for (int64_t j = 0; j < n_used; ++j) weights[j] *= op.scale / (op.renormalise ? sum : 1.0f);
+}
+
+// Rows of a moe_down are cut so that a task holds the products of at most so many slots.
+constexpr int64_t kMaxSlots = 4096;
+
+struct DownScratch {
+  DownScratch(Carver& carver, const Kernels& kernels, const Tensor& down, int64_t max_slots)
+      : strip(carver, kernels, {down}, std::min(max_slots, kMaxColumns)),
+        staging(carver.take<float>(std::min(max_slots, kMaxColumns) * kMaxStrip)),
+        products(carver.take<float>(max_slots * kMaxStrip)) {}
+
+  StripScratch strip;
+  float* staging;   // (kMaxColumns, kMaxStrip)
+  float* products;  // (max_slots, kMaxStrip)
+};
+
+struct SlotRange {
+  int64_t begin;
+  int64_t end;
+};
+
+// The products of the slots of one expert that are in `range`, each to its place in scratch.products.
+void multiply_expert(const Kernels& kernels, const MoeDown& op, const Expert& expert, RowRange rows,
+                     SlotRange range, const Inputs& inputs, const DownScratch& scratch) {
+  const auto first = std::ranges::lower_bound(expert.slots, range.begin);
+  const auto last = std::ranges::lower_bound(expert.slots, range.end);
+  for (auto at = first; at < last; at += std::min<int64_t>(kMaxColumns, last - at)) {
+    const std::span<const int32_t> columns(at, at + std::min<int64_t>(kMaxColumns, last - at));
+    multiply_strip(kernels, op.down.at(expert.index), rows, inputs, columns, scratch.strip, scratch.staging,
+                   kMaxStrip);
+    for (size_t c = 0; c < columns.size(); ++c)
+      std::copy_n(scratch.staging + c * kMaxStrip, rows.n,
+                  scratch.products + (columns[c] - range.begin) * kMaxStrip);
+  }
+}
+
+void sum_slots(const Kernels& kernels, const MoeDown& op, RowRange rows, SlotRange range,
+               const DownScratch& scratch) {
+  const int64_t n_used = op.experts.dim(1);
+  for (int64_t slot = range.begin; slot < range.end; ++slot) {
+    float* out = op.out.f32() + slot / n_used * op.out.n_cols() + rows.first;
+    if (slot % n_used == 0) std::fill_n(out, rows.n, 0.0f);
+    kernels.weighted_add(out, scratch.products + (slot - range.begin) * kMaxStrip, op.weights.f32()[slot],
+                         rows.n);
+  }
 }
 
 }  // namespace
 
-// The router decides, so it is not quantised: whatever the format of its weights, the activations stay
-// float32.
-void compute(Context& context, const Route& op) {
-  const int64_t n_rows = op.x.dim(0), n_experts = op.weight.dim(0), hidden = op.x.dim(1),
-                n_used = op.experts.dim(1);
-  if (n_rows == 0) return;
-  float* decoded = context.floats.take(n_experts * hidden + n_rows * n_experts);
-  float* scores = decoded + n_experts * hidden;
-  format_of(op.weight.dtype).decode(op.weight.data, decoded, n_experts * hidden);
-  const Tensor weight(decoded, Dtype::f32, {n_experts, hidden});
-  const Inputs inputs{.n_in = hidden, .f32 = op.x.f32()};
-  const std::span<const int32_t> columns = all_columns(context, n_rows);
-  context.pool.run(static_cast<int>(n_strips(context, n_experts)), [&](int task, int thread) {
-    const Strip strip = multiply_strip(context, thread, 0, weight, inputs, columns, task);
-    for (int64_t c = 0; c < n_rows; ++c) {
-      std::memcpy(scores + c * n_experts + strip.first, strip.products + c * strip.stride,
-                  static_cast<size_t>(strip.n_rows) * sizeof(float));
-    }
-  });
-  for (int64_t r = 0; r < n_rows; ++r) {
-    scores_of(scores + r * n_experts, n_experts, op.score);
-    choose(op, scores + r * n_experts, op.experts.i32() + r * n_used, op.weights.f32() + r * n_used);
-  }
-}
-
-void compute(Context& context, const MoeGated& op) {
-  const int64_t n_used = op.experts.dim(1), n_ff = op.gate.dim(1);
+void compute(Machine& machine, const MoeGated& op) {
   if (op.x.dim(0) == 0) return;
-  const Groups groups = group_by_expert(context, op.experts, op.gate.dim(0));
-  const Dtype formats[2] = {op.gate.dtype, op.up.dtype};
-  const Inputs inputs = quantize_inputs(context, op.x, formats);
-  int32_t* rows = context.columns.take(op.experts.n_elems());  // the input row of each slot
-  for (int64_t i = 0; i < op.experts.n_elems(); ++i) rows[i] = groups.slots[i] / static_cast<int32_t>(n_used);
-  const auto activate =
-      op.activation == Activation::silu ? context.kernels.silu_mul : context.kernels.gelu_mul;
-  const int64_t n_tasks_each = n_strips(context, n_ff);
-  context.pool.run(static_cast<int>(n_tasks_each * std::ssize(groups.used)), [&](int task, int thread) {
-    const int32_t expert = groups.used[static_cast<size_t>(task / n_tasks_each)];
-    const int32_t begin = groups.begin[expert], end = groups.begin[expert + 1];
-    const std::span<const int32_t> columns(rows + begin, static_cast<size_t>(end - begin));
-    const Strip gate =
-        multiply_strip(context, thread, 0, op.gate.at(expert), inputs, columns, task % n_tasks_each);
-    const Strip up =
-        multiply_strip(context, thread, 1, op.up.at(expert), inputs, columns, task % n_tasks_each);
-    for (int32_t i = begin; i < end; ++i) {
-      activate(gate.products + (i - begin) * gate.stride, up.products + (i - begin) * up.stride,
-               op.out.f32() + groups.slots[i] * n_ff + gate.first, gate.n_rows);
-    }
+  const Kernels& kernels = machine.kernels;
+  const int64_t max_experts = op.gate.dim(0);
+  const InputViews views(kernels, {op.gate, op.up});
+  auto shared = machine.scratch.shared<SharedPart>(views, op.x, op.experts, max_experts);
+  const int64_t max_columns = std::min(op.experts.n_elems(), kMaxColumns);
+  machine.scratch.reserve<GatedScratch>(kernels, op.gate, op.up, max_columns);
+  const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
+  shared.slots.sort(op.experts, max_experts);
+  const int64_t n_used = op.experts.dim(1);
+  for (int64_t i = 0; i < op.experts.n_elems(); ++i)
+    shared.columns[i] = static_cast<int32_t>(shared.slots.order[i] / n_used);
+
+  const std::span experts = shared.slots.used();
+  const Strips strips(kernels, op.gate.dim(1));
+  const int64_t n_tasks = static_cast<int64_t>(experts.size()) * strips.n_strips();
+  machine.pool.run(static_cast<int>(n_tasks), [&](int task, int thread) {
+    const Expert& expert = experts[static_cast<size_t>(task / strips.n_strips())];
+    const std::span<const int32_t> columns(shared.columns + (expert.slots.data() - shared.slots.order),
+                                           expert.slots.size());
+    compute_gated_strip(
+        kernels, op, expert, strips.at(task % strips.n_strips()), inputs, columns,
+        machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, op.up, max_columns));
   });
 }
 
-void compute(Context& context, const MoeDown& op) {
-  const int64_t n_rows = op.x.dim(0), n_used = op.experts.dim(1), n_ff = op.x.dim(2), hidden = op.down.dim(1);
-  if (n_rows == 0) return;
-  const Groups groups = group_by_expert(context, op.experts, op.down.dim(0));
-  const Inputs inputs = quantize_inputs(context, op.x.reshaped({n_rows * n_used, n_ff}), {&op.down.dtype, 1});
-  float* each = context.floats.take(n_rows * n_used * hidden);  // (n_rows * n_used, hidden)
-  const int64_t n_tasks_each = n_strips(context, hidden);
-  context.pool.run(static_cast<int>(n_tasks_each * std::ssize(groups.used)), [&](int task, int thread) {
-    const int32_t expert = groups.used[static_cast<size_t>(task / n_tasks_each)];
-    const int32_t begin = groups.begin[expert], end = groups.begin[expert + 1];
-    const std::span<const int32_t> columns(groups.slots + begin, static_cast<size_t>(end - begin));
-    const Strip strip =
-        multiply_strip(context, thread, 0, op.down.at(expert), inputs, columns, task % n_tasks_each);
-    for (int32_t i = begin; i < end; ++i) {
-      std::memcpy(each + groups.slots[i] * hidden + strip.first, strip.products + (i - begin) * strip.stride,
-                  static_cast<size_t>(strip.n_rows) * sizeof(float));
-    }
-  });
-  context.pool.run(static_cast<int>(n_rows), [&](int r, int) {
-    float* out = op.out.f32() + r * hidden;
-    std::memset(out, 0, static_cast<size_t>(hidden) * sizeof(float));
-    for (int64_t j = 0; j < n_used; ++j) {
-      const int64_t slot = r * n_used + j;
-      context.kernels.weighted_add(out, each + slot * hidden, op.weights.f32()[slot], hidden);
-    }
+void compute(Machine& machine, const MoeDown& op) {
+  if (op.out.dim(0) == 0) return;
+  const Kernels& kernels = machine.kernels;
+  const int64_t max_experts = op.down.dim(0);
+  const int64_t n_slots = op.experts.n_elems();
+  const int64_t n_used = op.experts.dim(1);
+  const InputViews views(kernels, {op.down});
+  auto shared = machine.scratch.shared<SharedPart>(views, op.x, op.experts, max_experts);
+  const int64_t max_slots = std::min(n_slots, std::max<int64_t>(1, kMaxSlots / n_used) * n_used);
+  machine.scratch.reserve<DownScratch>(kernels, op.down, max_slots);
+  const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
+  shared.slots.sort(op.experts, max_experts);
+
+  const Strips strips(kernels, op.down.dim(1));
+  const int64_t n_runs = (n_slots + max_slots - 1) / max_slots;
+  machine.pool.run(static_cast<int>(strips.n_strips() * n_runs), [&](int task, int thread) {
+    const auto scratch = machine.scratch.of_thread<DownScratch>(thread, kernels, op.down, max_slots);
+    const RowRange rows = strips.at(task / n_runs);
+    const SlotRange range{.begin = task % n_runs * max_slots,
+                          .end = std::min(n_slots, (task % n_runs + 1) * max_slots)};
+    for (const Expert& expert : shared.slots.used())
+      multiply_expert(kernels, op, expert, rows, range, inputs, scratch);
+    sum_slots(kernels, op, rows, range, scratch);
   });
 }
 

@@ -1,24 +1,77 @@
-// Memory of the CPU backend between ops: activations as int8, routes, one private piece for each thread. It
-// grows to what the largest op so far needed and is then kept: nothing is allocated in a steady state.
+// Memory that ops compute in: one part that all threads see and one for each. It grows when an op needs more
+// than any before it, so a steady state allocates nothing.
 #pragma once
 
+#include <bit>
 #include <cstddef>
-#include <span>
+#include <cstdint>
 #include <vector>
+
+#include "tensor/buffer.h"
 
 namespace millrace::cpu {
 
-// A vector that only grows; its content does not survive a call to take().
-template <class T>
+// Hands out aligned pieces of a part, one after the other. From nullptr it only measures.
+class Carver {
+ public:
+  explicit Carver(std::byte* memory = nullptr) : memory_(memory) {}
+
+  // Elements are not initialised.
+  template <class T>
+  T* take(int64_t n) {
+    T* piece = reinterpret_cast<T*>(memory_ + used_bytes_);
+    used_bytes_ += (static_cast<size_t>(n) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    return piece;
+  }
+  size_t used_bytes() const { return used_bytes_; }
+
+ private:
+  static constexpr size_t kAlignment = 64;
+  std::byte* memory_;
+  size_t used_bytes_ = 0;
+};
+
 class Scratch {
  public:
-  T* take(int64_t n) {
-    if (static_cast<int64_t>(memory_.size()) < n) memory_ = std::vector<T>(static_cast<size_t>(n));
-    return memory_.data();
+  explicit Scratch(int n_threads) : threads_(static_cast<size_t>(n_threads)) {}
+
+  // What is carved by `layout`, a struct made from a Carver&. The content of the part is lost.
+  template <class Layout, class... Args>
+  Layout shared(const Args&... args) {
+    Carver measure;
+    (void)Layout(measure, args...);
+    grow(shared_, measure.used_bytes());
+    Carver carver(shared_.data());
+    return Layout(carver, args...);
+  }
+  // Makes every thread's part large enough for the layout; of_thread() then carves it without allocating.
+  template <class Layout, class... Args>
+  void reserve(const Args&... args) {
+    Carver measure;
+    (void)Layout(measure, args...);
+    for (Buffer& buffer : threads_) grow(buffer, measure.used_bytes());
+  }
+  template <class Layout, class... Args>
+  Layout of_thread(int thread, const Args&... args) {
+    Carver carver(threads_[static_cast<size_t>(thread)].data());
+    return Layout(carver, args...);
+  }
+
+  size_t n_bytes() const {
+    size_t sum = shared_.n_bytes();
+    for (const Buffer& buffer : threads_) sum += buffer.n_bytes();
+    return sum;
   }
 
  private:
-  std::vector<T> memory_;
+  static void grow(Buffer& buffer, size_t n_bytes) {
+    if (buffer.n_bytes() >= n_bytes) return;
+    buffer = Buffer();                        // first give back, then take
+    buffer = Buffer(std::bit_ceil(n_bytes));  // pages that nobody touches cost nothing
+  }
+
+  Buffer shared_;
+  std::vector<Buffer> threads_;
 };
 
 }  // namespace millrace::cpu

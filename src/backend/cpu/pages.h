@@ -1,0 +1,32 @@
+// Where the vector of a position and head lies among the pages of one layer.
+#pragma once
+
+#include "backend/ops.h"
+
+namespace millrace::cpu {
+
+class PageReader {
+ public:
+  // `pages` is (n_pages, n_kv_heads, page_size, head_dim).
+  PageReader(const Tensor& pages, const Batch& batch, int64_t seq)
+      : pages_(pages),
+        row_bytes_(pages.row_bytes()),
+        table_(batch.page_tables.i32() + seq * batch.page_tables.dim(1)),
+        max_pages_(batch.page_tables.dim(1)) {}
+
+  std::byte* at(int64_t position, int64_t head) const {
+    const int64_t page_size = pages_.dim(2);
+    check(position >= 0 && position / page_size < max_pages_, "a position beyond the page table");
+    const int32_t page = table_[position / page_size];
+    check(page >= 0 && page < pages_.dim(0), "a position without a page");
+    return pages_.data + ((page * pages_.dim(1) + head) * page_size + position % page_size) * row_bytes_;
+  }
+
+ private:
+  const Tensor& pages_;
+  int64_t row_bytes_;
+  const int32_t* table_;
+  int64_t max_pages_;
+};
+
+}  // namespace millrace::cpu

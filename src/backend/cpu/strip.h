@@ -1,0 +1,49 @@
+// The product of a strip of weight rows with columns of activations: what linear, route and the mixtures of
+// experts are made of.
+#pragma once
+
+#include <initializer_list>
+#include <span>
+
+#include "backend/cpu/compute.h"
+
+namespace millrace::cpu {
+
+// Rows [first, first + n) of a weight; at most Strips::n_rows.
+struct RowRange {
+  int64_t first;
+  int64_t n;
+};
+
+// How a weight of (n_out, n_in) is cut into strips.
+class Strips {
+ public:
+  Strips(const Kernels& kernels, int64_t n_out) : n_rows_(kernels.n_lanes * kStripGroups), n_out_(n_out) {}
+
+  int64_t n_strips() const { return (n_out_ + n_rows_ - 1) / n_rows_; }
+  RowRange at(int64_t strip) const { return {strip * n_rows_, std::min(n_rows_, n_out_ - strip * n_rows_)}; }
+
+ private:
+  int64_t n_rows_;
+  int64_t n_out_;
+};
+
+// Scratch of one thread for products with weights of these formats and row length.
+struct StripScratch {
+  StripScratch(Carver& carver, const Kernels& kernels, std::initializer_list<Tensor> weights,
+               int64_t max_columns);
+
+  std::byte* panel;
+  std::byte* rows;  // a copy of a weight of fewer rows than lanes
+  float* staging;   // (max_columns, kMaxStrip): results of a strip that is no whole groups
+};
+
+// out[c * out_stride + i] = row (range.first + i) of `weight` (n_out, n_in) times column c, for i < range.n.
+void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range, const Inputs& inputs,
+                    std::span<const int32_t> columns, const StripScratch& scratch, float* out,
+                    int64_t out_stride);
+
+// A product of more columns than this is cut into several, so that scratch memory is bounded.
+inline constexpr int64_t kMaxColumns = 512;
+
+}  // namespace millrace::cpu

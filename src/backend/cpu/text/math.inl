@@ -1,0 +1,47 @@
+// exp, tanh and what is made of them: one formula for every lane and every path, within 2 units in the last
+// place of float32 (elementwise_test.cpp).
+
+// e^x. Below -87.3 the result is 0, above 88.7 infinity: float32 ends there (subnormals are left out).
+inline Floats exp_of(Floats x) {
+  const Floats least = splat(-87.33654f), most = splat(88.72283f);
+  const Floats clamped = min(max(x, least), most);
+  // x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 in two parts, so that n times the first is exact
+  const Floats n = round(mul(clamped, splat(1.44269504f)));
+  Floats r = fnma(n, splat(0.693359375f), clamped);
+  r = fnma(n, splat(-2.12194440e-4f), r);
+  Floats p = splat(1.9875691500e-4f);  // the coefficients of Cephes expf
+  p = fma(p, r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  const Floats y = add(fma(mul(r, r), p, r), splat(1.0f));
+  // 2^n in two steps, since 2^128 is no float
+  const Floats half = round(mul(n, splat(0.5f)));
+  const Floats scaled = scale_by_power(scale_by_power(y, half), sub(n, half));
+  const Floats bounded = select_less(x, least, zeros(), scaled);
+  return select_less(most, x, splat(__builtin_inff()), bounded);
+}
+
+inline Floats tanh_of(Floats x) {
+  const Floats size = abs(x);
+  // from 0.625 on: 1 - 2 / (e^2x + 1)
+  const Floats e = exp_of(add(size, size));
+  const Floats large = sub(splat(1.0f), div(splat(2.0f), add(e, splat(1.0f))));
+  const Floats z = mul(x, x);
+  Floats p = splat(-5.70498872745e-3f);  // the coefficients of Cephes tanhf
+  p = fma(p, z, splat(2.06390887954e-2f));
+  p = fma(p, z, splat(-5.37397155531e-2f));
+  p = fma(p, z, splat(1.33314422036e-1f));
+  p = fma(p, z, splat(-3.33332819422e-1f));
+  const Floats small = fma(mul(p, z), size, size);
+  return copy_sign(select_less(size, splat(0.625f), small, large), x);
+}
+
+inline Floats silu_of(Floats x) { return div(x, add(splat(1.0f), exp_of(sub(zeros(), x)))); }
+
+// x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
+inline Floats gelu_of(Floats x) {
+  const Floats inner = mul(mul(x, splat(0.797884561f)), fma(mul(x, x), splat(0.044715f), splat(1.0f)));
+  return mul(mul(x, splat(0.5f)), add(splat(1.0f), tanh_of(inner)));
+}

@@ -1,0 +1,83 @@
+// Functions of one row of floats. A tail shorter than the lanes is computed in lanes filled with zeros.
+
+// out[i] = f(lanes of each input at i) for i < n.
+template <class F, class... In>
+inline void map(int64_t n, float* out, const F& f, const In*... in) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(out + i, f(load(in + i)...));
+  if (i == n) return;
+  alignas(64) float tail[kLanes];
+  store(tail, f(load_some<F32>(bytes_of(in + i), n - i)...));
+  __builtin_memcpy(out + i, tail, static_cast<size_t>(n - i) * sizeof(float));
+}
+
+void add_row(float* x, const float* y, int64_t n) {
+  map(
+      n, x, [](Floats a, Floats b) { return add(a, b); }, x, y);
+}
+void scale_row(float* x, float by, int64_t n) {
+  map(
+      n, x, [by](Floats a) { return mul(a, splat(by)); }, x);
+}
+void weighted_add_row(float* x, const float* y, float weight, int64_t n) {
+  map(
+      n, x, [weight](Floats a, Floats b) { return fma(splat(weight), b, a); }, x, y);
+}
+void softcap_row(float* x, float cap, int64_t n) {
+  map(
+      n, x, [cap](Floats a) { return mul(splat(cap), tanh_of(div(a, splat(cap)))); }, x);
+}
+void silu_mul_row(const float* gate, const float* up, float* out, int64_t n) {
+  map(
+      n, out, [](Floats g, Floats u) { return mul(silu_of(g), u); }, gate, up);
+}
+void gelu_mul_row(const float* gate, const float* up, float* out, int64_t n) {
+  map(
+      n, out, [](Floats g, Floats u) { return mul(gelu_of(g), u); }, gate, up);
+}
+void exp_row(float* x, int64_t n) {
+  map(
+      n, x, [](Floats a) { return exp_of(a); }, x);
+}
+
+void norm_row(const NormRow& row) {
+  Floats squares = zeros();
+  for (int64_t i = 0; i < row.n; i += kLanes) {
+    const Floats x = load_upto<F32>(bytes_of(row.x + i), row.n - i);
+    squares = fma(x, x, squares);
+  }
+  const float mean = sum_of(squares) / static_cast<float>(row.n);
+  const float scale = 1.0f / __builtin_sqrtf(mean + row.eps);
+  map(
+      row.n, row.out, [scale](Floats x, Floats w) { return mul(mul(x, splat(scale)), w); }, row.x,
+      row.weight);
+}
+
+// Pairs (i, i + n_pairs) of a head, in place.
+void rotate_halves_row(float* x, const float* cos, const float* sin, int64_t n_pairs) {
+  for (int64_t i = 0; i < n_pairs; i += kLanes) {
+    const int64_t n = n_pairs - i < kLanes ? n_pairs - i : kLanes;
+    const Floats a = load_upto<F32>(bytes_of(x + i), n), b = load_upto<F32>(bytes_of(x + n_pairs + i), n);
+    const Floats c = load_upto<F32>(bytes_of(cos + i), n), s = load_upto<F32>(bytes_of(sin + i), n);
+    alignas(64) float first[kLanes], second[kLanes];
+    store(first, fnma(b, s, mul(a, c)));
+    store(second, fma(a, s, mul(b, c)));
+    __builtin_memcpy(x + i, first, static_cast<size_t>(n) * sizeof(float));
+    __builtin_memcpy(x + n_pairs + i, second, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
+inline void store_lanes(uint8_t* p, Floats x, F32) { store(reinterpret_cast<float*>(p), x); }
+inline void store_lanes(uint8_t* p, Floats x, F16) { store_f16(p, x); }
+inline void store_lanes(uint8_t* p, Floats x, BF16) { store_bf16(p, x); }
+
+template <class F>
+void store_row(const float* x, std::byte* out, int64_t n) {
+  auto* p = reinterpret_cast<uint8_t*>(out);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_lanes(p + i * F::kBytes, load(x + i), F{});
+  if (i == n) return;
+  alignas(64) uint8_t tail[F::kBytes * kLanes];
+  store_lanes(tail, load_some<F32>(bytes_of(x + i), n - i), F{});
+  __builtin_memcpy(p + i * F::kBytes, tail, static_cast<size_t>((n - i) * F::kBytes));
+}
