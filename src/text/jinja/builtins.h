@@ -1,25 +1,39 @@
-// What templates can name without defining it: filters, tests, functions, and the methods of values.
+// What a template finds by name. One explicit table each, in filters.cpp, tests.cpp, functions.cpp,
+// methods.cpp.
 #pragma once
 
+#include <span>
 #include <string_view>
 
-#include "text/jinja/context.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/call.h"
 
 namespace millrace::jinja {
 
-using Filter = Value (*)(Context& context, const Value& input, const Arguments& arguments);
-using Test = bool (*)(Context& context, const Value& input, const Arguments& arguments);
+struct NamedBuiltin {
+  std::string_view name;
+  Builtin builtin;
+};
 
-Filter find_filter(std::string_view name);  // nullptr: unknown
-Test find_test(std::string_view name);
+// nullptr where there is none of that name.
+Builtin find_filter(std::string_view name);
+Builtin find_test(std::string_view name);
+std::span<const NamedBuiltin> global_functions();
 
-// range, namespace, dict, raise_exception, strftime_now, ...: into the outermost scope.
-void define_functions(Context& context);
+struct Method {
+  Builtin builtin;
+  bool is_forbidden;  // it would change a list or dict: there, but not to be called
+};
+// nullptr where values of that kind have no such method.
+const Method* find_method(Kind kind, std::string_view name);
 
-// value.name as Jinja's sandbox gives it: a method, else the item, else undefined. Throws for methods that
-// would change the value.
-Value attribute_of(Context& context, const Value& value, std::string_view name);
-// value[key]: the item, else the attribute, else undefined.
-Value item_of(Context& context, const Value& value, const Value& key);
+// A method of a value, or a function: what a name or attribute gives before it is called.
+struct BoundBuiltin final : Object {
+  BoundBuiltin(Value of, Builtin what) : self(std::move(of)), builtin(what) {}
+  void release_children() override { self = Value(); }
+  size_t n_bytes() const override { return sizeof(*this); }
+  Value self;
+  Builtin builtin;
+};
 
 }  // namespace millrace::jinja

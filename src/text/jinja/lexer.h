@@ -1,42 +1,40 @@
 // The source of a template to tokens. Whitespace control happens here, as Jinja does it with trim_blocks and
-// lstrip_blocks: the line end after a block is dropped, and so is the space before a block that begins a
-// line.
+// lstrip_blocks: a line end after a block is dropped, and so is the space before a block that begins a line.
 #pragma once
 
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace millrace::jinja {
 
-struct SyntaxError : std::runtime_error {
-  SyntaxError(size_t at, const std::string& text) : std::runtime_error(text), offset(at) {}
-  size_t offset;  // in the source
-};
-
-enum class TokenKind {
-  data,
+enum class TokenKind : uint8_t {
+  data,  // text outside of tags
   block_begin,
   block_end,
-  print_begin,
-  print_end,
+  variable_begin,
+  variable_end,
   name,
   string,
   integer,
   real,
   op,
-  end
+  end,
 };
 
 struct Token {
   TokenKind kind;
-  size_t offset;
-  std::string text;  // data, name, operator, number as written; of a string its value
+  uint32_t offset;   // in the source
+  std::string text;  // data, name, op; of a string: its value
+  int64_t integer = 0;
+  double real = 0;
 };
 
-// Throws SyntaxError.
+// The source with its line ends as \n, and without the last one.
+std::string normalize_newlines(std::string_view source);
+
+// Throws SyntaxError. `source` has its newlines normalized.
 std::vector<Token> tokenize(std::string_view source);
 
 }  // namespace millrace::jinja

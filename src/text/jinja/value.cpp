@@ -1,429 +1,309 @@
 #include "text/jinja/value.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-
-#include "base/utf8.h"
+#include <functional>
 
 namespace millrace::jinja {
 namespace {
 
-constexpr size_t kMaxDepth = 200;  // of nested values that are printed or compared
+// Values nested deeper are refused by everything that walks them.
+constexpr int kMaxNesting = 200;
 
-[[noreturn]] void refuse(const Value& value, std::string_view wanted) {
-  if (value.is_undefined()) throw RenderError(fmt::format("'{}' is undefined", value.undefined_name()));
-  throw RenderError(fmt::format("expected {}, found {}", wanted, value.type_name()));
+[[noreturn]] void raise_too_deep() { raise("a value nests deeper than the {} levels allowed", kMaxNesting); }
+
+size_t count_chars(std::string_view text) {
+  return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
-void check_depth(size_t depth) {
-  if (depth > kMaxDepth) throw RenderError("values nest too deeply");
+bool is_equal_number(const Value& a, const Value& b) {
+  if (a.is_integral() && b.is_integral()) return a.integer() == b.integer();
+  if (a.is(Kind::real) && b.is(Kind::real)) return a.real() == b.real();
+  const double real = a.is(Kind::real) ? a.real() : b.real();
+  const int64_t integer = a.is(Kind::real) ? b.integer() : a.integer();
+  // Both ways: 2^63 as a double is no int64.
+  return static_cast<double>(integer) == real && real < 0x1p63 && static_cast<int64_t>(real) == integer;
 }
 
-std::string quoted(std::string_view text) {
-  const char quote = text.find('\'') != text.npos && text.find('"') == text.npos ? '"' : '\'';
-  std::string out(1, quote);
-  for (const char c : text) {
-    if (c == '\n') {
-      out += "\\n";
-    } else if (c == '\r') {
-      out += "\\r";
-    } else if (c == '\t') {
-      out += "\\t";
-    } else if (c == quote || c == '\\') {
-      out += {'\\', c};
-    } else if (static_cast<unsigned char>(c) < 32 || c == 127) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
+bool is_equal_at(Heap& heap, const Value& a, const Value& b, int depth);
+
+bool is_equal_sequence(Heap& heap, const Values& a, const Values& b, int depth) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!is_equal_at(heap, a[i], b[i], depth)) return false;
+  }
+  return true;
+}
+
+bool is_equal_dict(Heap& heap, const Dict& a, const Dict& b, int depth) {
+  if (a.entries().size() != b.entries().size()) return false;
+  for (const auto& [key, value] : a.entries()) {
+    const Value* other = b.find(heap, key);
+    if (other == nullptr || !is_equal_at(heap, value, *other, depth)) return false;
+  }
+  return true;
+}
+
+bool is_equal_range(const Range& a, const Range& b) {
+  if (a.size() != b.size()) return false;
+  return a.size() == 0 || (a.start == b.start && (a.size() == 1 || a.step == b.step));
+}
+
+bool is_equal_at(Heap& heap, const Value& a, const Value& b, int depth) {
+  heap.step();
+  if (depth > kMaxNesting) raise_too_deep();
+  if (a.is_number() && b.is_number()) return is_equal_number(a, b);
+  if (a.kind() != b.kind()) return false;
+  if (a.kind() < Kind::string) return true;  // undefined, none
+  if (a.object() == b.object()) return true;
+  switch (a.kind()) {
+    case Kind::string:
+      heap.step_bytes(text_of(a).size());
+      return text_of(a) == text_of(b);
+    case Kind::list:
+    case Kind::tuple:
+      return is_equal_sequence(heap, a.as<Sequence>().items, b.as<Sequence>().items, depth + 1);
+    case Kind::dict:
+      return is_equal_dict(heap, a.as<Dict>(), b.as<Dict>(), depth + 1);
+    case Kind::range:
+      return is_equal_range(a.as<Range>(), b.as<Range>());
+    default:
+      return false;
+  }
+}
+
+bool is_less_number(const Value& a, const Value& b) {
+  if (a.is_integral() && b.is_integral()) return a.integer() < b.integer();
+  return a.real() < b.real();
+}
+
+bool is_less_at(Heap& heap, const Value& a, const Value& b, int depth) {
+  heap.step();
+  if (depth > kMaxNesting) raise_too_deep();
+  if (a.is_number() && b.is_number()) return is_less_number(a, b);
+  if (a.is_string() && b.is_string()) {
+    heap.step_bytes(std::min(text_of(a).size(), text_of(b).size()));
+    return text_of(a) < text_of(b);  // the order of bytes is the order of code points
+  }
+  if (a.is_undefined()) raise_undefined(a);
+  if (b.is_undefined()) raise_undefined(b);
+  if (!a.is_sequence() || a.kind() != b.kind()) {
+    raise("'<' not supported between instances of '{}' and '{}'", type_name(a), type_name(b));
+  }
+  const Values& left = a.as<Sequence>().items;
+  const Values& right = b.as<Sequence>().items;
+  for (size_t i = 0; i < std::min(left.size(), right.size()); ++i) {
+    if (!is_equal_at(heap, left[i], right[i], depth + 1))
+      return is_less_at(heap, left[i], right[i], depth + 1);
+  }
+  return left.size() < right.size();
+}
+
+uint64_t mix(uint64_t hash, uint64_t next) { return (hash ^ next) * 0x9e3779b97f4a7c15u; }
+
+uint64_t hash_string(Heap& heap, std::string_view text) {
+  heap.step_bytes(text.size());
+  return std::hash<std::string_view>()(text);
+}
+
+uint64_t hash_at(Heap& heap, const Value& value, int depth) {
+  heap.step();
+  if (depth > kMaxNesting) raise_too_deep();
+  switch (value.kind()) {
+    case Kind::boolean:
+    case Kind::integer:
+      return mix(1, std::hash<double>()(static_cast<double>(value.integer())));
+    case Kind::real:
+      return mix(1, std::hash<double>()(value.real()));
+    case Kind::string:
+      return hash_string(heap, text_of(value));
+    case Kind::tuple: {
+      uint64_t hash = 2;
+      for (const Value& item : value.as<Sequence>().items) hash = mix(hash, hash_at(heap, item, depth + 1));
+      return hash;
     }
-  }
-  return out + quote;
-}
-
-std::string repr_at(const Value& value, size_t depth) {
-  check_depth(depth);
-  if (value.is_string()) return quoted(value.text());
-  if (value.is_generator()) return "<generator object>";
-  if (value.is_list()) {
-    const bool is_tuple = value.type_name() == "tuple";
-    std::string out(1, is_tuple ? '(' : '[');
-    for (size_t i = 0; i < value.items().size(); ++i)
-      out += (i == 0 ? "" : ", ") + repr_at(value.items()[i], depth + 1);
-    if (is_tuple && value.items().size() == 1) out += ",";
-    return out + (is_tuple ? ')' : ']');
-  }
-  if (value.is_dict()) {
-    std::string out = "{";
-    for (const auto& [key, item] : value.dict().entries) {
-      out += (out.size() == 1 ? "" : ", ") + repr_at(key, depth + 1) + ": " + repr_at(item, depth + 1);
-    }
-    return out + "}";
-  }
-  if (value.is_undefined()) return "Undefined";
-  return value.str();
-}
-
-bool is_equal_at(const Value& a, const Value& b, size_t depth) {
-  check_depth(depth);
-  if (a.is_number() && b.is_number()) {
-    return a.is_integral() && b.is_integral() ? a.integer() == b.integer() : a.real() == b.real();
-  }
-  if (a.is_string() && b.is_string()) return a.text() == b.text();
-  if (a.is_list() && b.is_list()) {
-    return a.type_name() == b.type_name() &&
-           std::ranges::equal(a.items(), b.items(),
-                              [&](const Value& x, const Value& y) { return is_equal_at(x, y, depth + 1); });
-  }
-  if (a.is_dict() && b.is_dict()) {
-    const auto& entries = a.dict().entries;
-    return entries.size() == b.dict().entries.size() && std::ranges::all_of(entries, [&](const auto& entry) {
-             const Value* other = b.dict().find(entry.first);
-             return other != nullptr && is_equal_at(entry.second, *other, depth + 1);
-           });
-  }
-  if (a.is_function() && b.is_function()) return a.identity() == b.identity();
-  return (a.is_none() && b.is_none()) || (a.is_undefined() && b.is_undefined());
-}
-
-void append_json_string(std::string& out, std::string_view text, bool is_ascii) {
-  out += '"';
-  for (size_t at = 0; at < text.size();) {
-    const Utf8Char c = next_utf8(text, at);
-    const uint32_t code = c.code_point;
-    if (code == '"' || code == '\\') {
-      out += {'\\', static_cast<char>(code)};
-    } else if (code == '\n') {
-      out += "\\n";
-    } else if (code == '\r') {
-      out += "\\r";
-    } else if (code == '\t') {
-      out += "\\t";
-    } else if (code == '\b') {
-      out += "\\b";
-    } else if (code == '\f') {
-      out += "\\f";
-    } else if (code < 32 || (is_ascii && code > 126 && code < 0x10000)) {
-      out += fmt::format("\\u{:04x}", code);
-    } else if (is_ascii && code >= 0x10000) {
-      out += fmt::format("\\u{:04x}\\u{:04x}", 0xd800 + ((code - 0x10000) >> 10),
-                         0xdc00 + ((code - 0x10000) & 0x3ff));
-    } else {
-      out += text.substr(at, static_cast<size_t>(c.n_bytes));
-    }
-    at += static_cast<size_t>(c.n_bytes);
-  }
-  out += '"';
-}
-
-std::string json_key(const Value& key) {
-  if (key.is_string()) return key.text();
-  if (key.is_bool()) return key.is_true() ? "true" : "false";
-  if (key.is_none()) return "null";
-  if (key.is_number()) return key.str();
-  throw RenderError(fmt::format("keys must be str, int, float, bool or None, not {}", key.type_name()));
-}
-
-void append_json(std::string& out, const Value& value, const JsonStyle& style, size_t depth) {
-  check_depth(depth);
-  const auto new_line = [&](size_t level) {
-    if (style.indent >= 0) out += "\n" + std::string(static_cast<size_t>(style.indent) * level, ' ');
-  };
-  const auto container = [&](char open, char close, size_t n, const auto& append_item) {
-    out += open;
-    for (size_t i = 0; i < n; ++i) {
-      if (i > 0) out += style.item_separator;
-      new_line(depth + 1);
-      append_item(i);
-    }
-    if (n > 0) new_line(depth);
-    out += close;
-  };
-  if (value.is_string()) {
-    append_json_string(out, value.text(), style.is_ascii);
-  } else if (value.is_list() && !value.is_generator()) {
-    container('[', ']', value.items().size(),
-              [&](size_t i) { append_json(out, value.items()[i], style, depth + 1); });
-  } else if (value.is_dict()) {
-    auto entries = value.dict().entries;
-    if (style.sorts_keys)
-      std::ranges::sort(entries, [](const auto& a, const auto& b) { return is_less(a.first, b.first); });
-    container('{', '}', entries.size(), [&](size_t i) {
-      append_json_string(out, json_key(entries[i].first), style.is_ascii);
-      out += style.key_separator;
-      append_json(out, entries[i].second, style, depth + 1);
-    });
-  } else if (value.is_none()) {
-    out += "null";
-  } else if (value.is_bool()) {
-    out += value.is_true() ? "true" : "false";
-  } else if (value.is_real() && !std::isfinite(value.real())) {
-    out += std::isnan(value.real()) ? "NaN" : value.real() > 0 ? "Infinity" : "-Infinity";
-  } else if (value.is_number()) {
-    out += value.str();
-  } else {
-    throw RenderError(fmt::format("Object of type {} is not JSON serializable", value.type_name()));
+    case Kind::list:
+    case Kind::dict:
+      raise("unhashable type: '{}'", type_name(value));
+    case Kind::missing:
+    case Kind::undefined:
+    case Kind::none:
+      return static_cast<uint64_t>(value.kind());
+    default:
+      return std::hash<const void*>()(value.object());
   }
 }
 
 }  // namespace
 
-Value::Value(std::shared_ptr<List> list) {
-  for (const Value& item : list->items) list->depth = std::max(list->depth, item.depth());
-  check_depth(static_cast<size_t>(++list->depth));
-  value_ = std::move(list);
+String::String(std::string value, bool markup)
+    : text(std::move(value)), n_chars(count_chars(text)), is_markup(markup) {}
+
+int64_t Range::size() const {
+  if (step > 0 ? start >= stop : start <= stop) return 0;
+  const auto distance = step > 0 ? static_cast<uint64_t>(stop) - static_cast<uint64_t>(start)
+                                 : static_cast<uint64_t>(start) - static_cast<uint64_t>(stop);
+  const uint64_t stride = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
+  const uint64_t size = (distance - 1) / stride + 1;
+  return size > INT64_MAX ? INT64_MAX : static_cast<int64_t>(size);
 }
 
-Value::Value(std::shared_ptr<Dict> dict) {
-  if (!dict->is_namespace) {
-    for (const auto& [key, item] : dict->entries) dict->depth = std::max(dict->depth, item.depth());
+int64_t Range::at(int64_t index) const {
+  int64_t value = 0;
+  if (__builtin_mul_overflow(index, step, &value) || __builtin_add_overflow(start, value, &value)) {
+    raise("a range leaves the 64 bits that this engine computes with");
   }
-  check_depth(static_cast<size_t>(++dict->depth));
-  value_ = std::move(dict);
-}
-
-int Value::depth() const {
-  if (is_list()) return std::get<std::shared_ptr<List>>(value_)->depth;
-  return is_dict() ? dict().depth : 0;
-}
-
-Value Value::list(std::vector<Value> items, bool is_tuple) {
-  return Value(std::make_shared<List>(List{std::move(items), is_tuple}));
-}
-
-Value Value::generator(std::vector<Value> items) {
-  return Value(std::make_shared<List>(List{.items = std::move(items), .is_generator = true}));
-}
-
-Value Value::markup(std::string text) {
-  Value value(std::move(text));
-  value.is_markup_ = true;
   return value;
 }
 
-bool Value::is_generator() const {
-  return is_list() && std::get<std::shared_ptr<List>>(value_)->is_generator;
-}
-
-int64_t Value::integer() const {
-  if (const auto* flag = std::get_if<bool>(&value_)) return *flag ? 1 : 0;
-  if (const auto* integer = std::get_if<int64_t>(&value_)) return *integer;
-  refuse(*this, "int");
-}
-
-double Value::real() const {
-  if (const auto* real = std::get_if<double>(&value_)) return *real;
-  if (is_integral()) return static_cast<double>(integer());
-  refuse(*this, "a number");
-}
-
-const std::string& Value::text() const {
-  if (const auto* text = std::get_if<Text>(&value_)) return **text;
-  refuse(*this, "str");
-}
-
-const std::vector<Value>& Value::items() const {
-  if (const auto* list = std::get_if<std::shared_ptr<List>>(&value_)) return (*list)->items;
-  refuse(*this, "a list");
-}
-
-Dict& Value::dict() const {
-  if (const auto* dict = std::get_if<std::shared_ptr<Dict>>(&value_)) return **dict;
-  refuse(*this, "a dict");
-}
-
-const Function& Value::function() const {
-  if (const auto* function = std::get_if<std::shared_ptr<Function>>(&value_)) return **function;
-  if (is_undefined()) refuse(*this, "");
-  throw RenderError(fmt::format("'{}' object is not callable", type_name()));
-}
-
-const void* Value::identity() const {
-  return std::visit(
-      [](const auto& each) -> const void* {
-        if constexpr (requires { each.get(); }) return each.get();
-        return nullptr;
-      },
-      value_);
-}
-
-bool Value::is_true() const {
-  if (is_none() || is_undefined()) return false;
-  if (is_integral()) return integer() != 0;
-  if (is_real()) return real() != 0.0;
-  if (is_string()) return !text().empty();
-  if (is_list()) return is_generator() || !items().empty();
-  if (is_dict()) return dict().is_namespace || !dict().entries.empty();
-  return true;
-}
-
-std::string_view Value::type_name() const {
-  if (is_none()) return "NoneType";
-  if (is_undefined()) return "Undefined";
-  if (is_bool()) return "bool";
-  if (is_int()) return "int";
-  if (is_real()) return "float";
-  if (is_string()) return "str";
-  if (is_generator()) return "generator";
-  if (is_list()) return std::get<std::shared_ptr<List>>(value_)->is_tuple ? "tuple" : "list";
-  if (is_dict()) return dict().is_namespace ? "Namespace" : "dict";
-  return "function";
-}
-
-std::string Value::str() const {
-  if (is_none()) return "None";
-  if (is_undefined()) return "";
-  if (is_bool()) return is_true() ? "True" : "False";
-  if (is_int()) return std::to_string(integer());
-  if (is_real()) return repr_of(real());
-  if (is_string()) return text();
-  if (is_function()) return "<function " + function().name + ">";
-  return repr_at(*this, 0);
-}
-
-std::string Value::repr() const { return repr_at(*this, 0); }
-
-const Value* Dict::find(const Value& key) const {
-  if (key.is_string()) return find(std::string_view(key.text()));
-  for (const auto& [known, value] : entries) {
-    if (!known.is_string() && is_equal(known, key)) return &value;
+Value* Namespace::find(std::string_view name) {
+  for (auto& [key, value] : attributes) {
+    if (text_of(key) == name) return &value;
   }
   return nullptr;
 }
 
-const Value* Dict::find(std::string_view key) const {
-  for (const auto& [known, value] : entries) {
-    if (known.is_string() && known.text() == key) return &value;
+template <class Equal>
+const Dict::Entry* Dict::find_if(Heap& heap, uint64_t hash, const Equal& equal) const {
+  for (size_t at = hash;; ++at) {
+    heap.step();
+    const uint32_t slot = slots_[at & (slots_.size() - 1)];
+    if (slot == 0) return nullptr;
+    if (equal(entries_[slot - 1].first)) return &entries_[slot - 1];
+  }
+}
+
+void Dict::place(uint64_t hash, uint32_t entry) {
+  size_t at = hash & (slots_.size() - 1);
+  while (slots_[at] != 0) at = (at + 1) & (slots_.size() - 1);
+  slots_[at] = entry + 1;
+}
+
+const Value* Dict::find(Heap& heap, const Value& key) const {
+  if (key.is_string()) return find(heap, text_of(key));
+  const uint64_t hash = hash_of(heap, key);  // also of a small dict: an unhashable key is an error
+  const auto equal = [&](const Value& other) { return is_equal(heap, key, other); };
+  if (!slots_.empty()) {
+    const Entry* entry = find_if(heap, hash, equal);
+    return entry == nullptr ? nullptr : &entry->second;
+  }
+  for (const auto& [other, value] : entries_) {
+    if (equal(other)) return &value;
   }
   return nullptr;
 }
 
-void Dict::set(const Value& key, Value value) {
-  if (key.is_list() || key.is_dict())
-    throw RenderError(fmt::format("unhashable type: '{}'", key.type_name()));
-  if (const Value* known = find(key)) {
+const Value* Dict::find(Heap& heap, std::string_view key) const {
+  const auto equal = [&](const Value& other) { return other.is_string() && text_of(other) == key; };
+  if (!slots_.empty()) {
+    const Entry* entry = find_if(heap, hash_string(heap, key), equal);
+    return entry == nullptr ? nullptr : &entry->second;
+  }
+  for (const auto& [other, value] : entries_) {
+    if (equal(other)) return &value;
+  }
+  return nullptr;
+}
+
+void Dict::set(Heap& heap, Value key, Value value) {
+  if (const Value* known = find(heap, key)) {
     *const_cast<Value*>(known) = std::move(value);
-  } else {
-    entries.emplace_back(key, std::move(value));
+    return;
+  }
+  if (slots_.empty() && n_expected_ >= kSlotsFrom) {
+    size_t n_slots = 16;
+    while (n_slots < 2 * n_expected_) n_slots *= 2;
+    slots_.resize(n_slots);
+  }
+  if (!slots_.empty()) place(hash_of(heap, key), static_cast<uint32_t>(entries_.size()));
+  entries_.emplace_back(std::move(key), std::move(value));
+}
+
+Value make_string(Heap& heap, std::string text, bool is_markup) {
+  heap.step_bytes(text.size());
+  return Value(Kind::string, heap.make<String>(std::move(text), is_markup));
+}
+
+Value make_list(Heap& heap, Values items) { return Value(Kind::list, heap.make<Sequence>(std::move(items))); }
+
+Value make_tuple(Heap& heap, Values items) {
+  return Value(Kind::tuple, heap.make<Sequence>(std::move(items)));
+}
+
+Value make_undefined(Heap& heap, std::string why) {
+  return Value(Kind::undefined, heap.make<Undefined>(std::move(why)));
+}
+
+std::string_view type_name(const Value& value) {
+  constexpr std::string_view kNames[] = {"missing",   "Undefined", "NoneType",    "bool",      "int",
+                                         "float",     "str",       "list",        "tuple",     "dict",
+                                         "dict_view", "range",     "generator",   "Namespace", "Macro",
+                                         "method",    "function",  "LoopContext", "Cycler",    "Joiner"};
+  return kNames[static_cast<size_t>(value.kind())];
+}
+
+bool is_true(Heap& heap, const Value& value) {
+  heap.step();
+  switch (value.kind()) {
+    case Kind::missing:
+    case Kind::undefined:
+    case Kind::none:
+      return false;
+    case Kind::boolean:
+      return value.boolean();
+    case Kind::integer:
+      return value.integer() != 0;
+    case Kind::real:
+      return value.real() != 0;
+    default:
+      return length_of(value) != 0;
   }
 }
 
-const Value* Arguments::find(size_t index, std::string_view name) const {
-  if (index < positional.size()) return &positional[index];
-  const auto at = std::ranges::find(named, name, &std::pair<std::string, Value>::first);
-  return at == named.end() ? nullptr : &at->second;
-}
+bool is_equal(Heap& heap, const Value& a, const Value& b) { return is_equal_at(heap, a, b, 0); }
 
-const Value& Arguments::need(size_t index, std::string_view name) const {
-  if (const Value* value = find(index, name)) return *value;
-  throw RenderError(fmt::format("the argument '{}' is missing", name));
-}
-
-Value Arguments::get(size_t index, std::string_view name, Value otherwise) const {
-  const Value* value = find(index, name);
-  return value != nullptr ? *value : std::move(otherwise);
-}
-
-bool is_equal(const Value& a, const Value& b) { return is_equal_at(a, b, 0); }
-
-bool is_less(const Value& a, const Value& b) {
-  if (a.is_number() && b.is_number()) {
-    return a.is_integral() && b.is_integral() ? a.integer() < b.integer() : a.real() < b.real();
+bool is_same(const Value& a, const Value& b) {
+  if (a.kind() != b.kind()) return false;
+  switch (a.kind()) {
+    case Kind::undefined:
+      return a.object() == b.object();
+    case Kind::missing:
+    case Kind::none:
+      return true;
+    case Kind::boolean:
+    case Kind::integer:
+      return a.integer() == b.integer();
+    case Kind::real:
+      return a.real() == b.real();
+    default:
+      return a.object() == b.object();
   }
-  if (a.is_string() && b.is_string()) return a.text() < b.text();  // bytes of UTF-8 order as code points do
-  if (a.is_list() && b.is_list()) {
-    for (size_t i = 0; i < std::min(a.items().size(), b.items().size()); ++i) {
-      if (!is_equal(a.items()[i], b.items()[i])) return is_less(a.items()[i], b.items()[i]);
-    }
-    return a.items().size() < b.items().size();
-  }
-  if (a.is_undefined()) refuse(a, "");
-  if (b.is_undefined()) refuse(b, "");
-  throw RenderError(
-      fmt::format("'<' not supported between instances of '{}' and '{}'", a.type_name(), b.type_name()));
 }
 
-Values iterate(const Value& value) {
-  if (value.is_list()) return value.items();
-  Values out;
-  if (value.is_undefined()) return out;
-  if (value.is_string()) {
-    for (const std::string_view c : characters(value.text())) out.emplace_back(c);
-  } else if (value.is_dict() && !value.dict().is_namespace) {
-    for (const auto& [key, item] : value.dict().entries) out.push_back(key);
-  } else {
-    throw RenderError(fmt::format("'{}' object is not iterable", value.type_name()));
-  }
-  return out;
-}
+bool is_less(Heap& heap, const Value& a, const Value& b) { return is_less_at(heap, a, b, 0); }
 
-bool contains(const Value& container, const Value& item) {
-  if (container.is_string()) return container.text().find(item.text()) != std::string::npos;
-  if (container.is_dict()) return container.dict().find(item) != nullptr;
-  const Values items = iterate(container);
-  return std::ranges::any_of(items, [&](const Value& each) { return is_equal(each, item); });
-}
+uint64_t hash_of(Heap& heap, const Value& value) { return hash_at(heap, value, 0); }
 
 int64_t length_of(const Value& value) {
-  if (value.is_string()) return static_cast<int64_t>(characters(value.text()).size());
-  if (value.is_list() && !value.is_generator()) return static_cast<int64_t>(value.items().size());
-  if (value.is_dict()) return static_cast<int64_t>(value.dict().entries.size());
-  if (value.is_undefined()) return 0;
-  throw RenderError(fmt::format("object of type '{}' has no len()", value.type_name()));
+  switch (value.kind()) {
+    case Kind::undefined:
+      return 0;
+    case Kind::string:
+      return static_cast<int64_t>(value.as<String>().n_chars);
+    case Kind::list:
+    case Kind::tuple:
+      return static_cast<int64_t>(value.as<Sequence>().items.size());
+    case Kind::dict:
+      return static_cast<int64_t>(value.as<Dict>().entries().size());
+    case Kind::dict_view:
+      return length_of(value.as<DictView>().dict);
+    case Kind::range:
+      return value.as<Range>().size();
+    default:
+      return -1;
+  }
 }
 
-Value value_of(const Json& json) {
-  if (json.is_bool()) return json.as_bool();
-  if (json.is_int()) return json.as_int();
-  if (json.is_double()) return json.as_double();
-  if (json.is_string()) return json.as_string();
-  if (json.is_array()) {
-    Values items;
-    for (const Json& each : json.as_array()) items.push_back(value_of(each));
-    return Value::list(std::move(items));
-  }
-  if (json.is_object()) {
-    auto dict = std::make_shared<Dict>();
-    for (const auto& [key, each] : json.as_object()) dict->entries.emplace_back(key, value_of(each));
-    return dict;
-  }
-  return {};
-}
-
-std::string repr_of(double value) {
-  if (std::isnan(value)) return "nan";
-  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
-  char buffer[64];
-  const auto scientific = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
-  const std::string text(buffer, scientific.ptr);
-  const int exponent = std::stoi(text.substr(text.find('e') + 1));
-  if (exponent < -4 || exponent >= 16) {
-    return fmt::format("{}e{}{:02}", text.substr(0, text.find('e')), exponent < 0 ? '-' : '+',
-                       std::abs(exponent));
-  }
-  const auto fixed = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::fixed);
-  std::string out(buffer, fixed.ptr);
-  return out.find('.') == std::string::npos ? out + ".0" : out;
-}
-
-std::string json_text(const Value& value, const JsonStyle& style) {
-  JsonStyle filled = style;
-  if (filled.item_separator.empty()) filled.item_separator = style.indent >= 0 ? "," : ", ";
-  std::string out;
-  append_json(out, value, filled, 0);
-  return out;
-}
-
-std::vector<std::string_view> characters(std::string_view text) {
-  std::vector<std::string_view> out;
-  for (size_t at = 0; at < text.size();) {
-    const auto n = static_cast<size_t>(next_utf8(text, at).n_bytes);
-    out.push_back(text.substr(at, n));
-    at += n;
-  }
-  return out;
-}
+void raise_undefined(const Value& value) { throw RenderError(value.as<Undefined>().why); }
 
 }  // namespace millrace::jinja
