@@ -262,32 +262,37 @@ void Interpreter::bind_parameters(const MacroCode& code, Call& call, Scope& scop
   call.positional.erase(call.positional.begin(), call.positional.begin() + static_cast<ptrdiff_t>(n_given));
 }
 
+// What no parameter took: the caller of a call block, kwargs, varargs. The body gets what it names; the rest
+// is an error.
+void Interpreter::bind_rest(const MacroCode& code, Call& call, Scope& scope) {
+  const auto caller = std::ranges::find_if(
+      call.named, [&](const auto& argument) { return text_of(argument.first) == "caller"; });
+  if (code.reads_caller && scope.find(program_.caller) == nullptr) {
+    scope.set(program_.caller,
+              caller != call.named.end() ? caller->second : make_undefined(heap_, "No caller defined"));
+    if (caller != call.named.end()) call.named.erase(caller);
+  }
+  if (code.reads_kwargs && scope.find(program_.kwargs) == nullptr) {
+    auto* dict = heap_.make<Dict>(call.named.size());
+    scope.set(program_.kwargs, Value(Kind::dict, dict));
+    for (auto& [name, value] : call.named) dict->set(heap_, name, value);
+  } else if (!call.named.empty()) {
+    raise("macro '{}' takes no argument named '{}'", code.name, printable(text_of(call.named[0].first)));
+  }
+  if (code.reads_varargs && scope.find(program_.varargs) == nullptr) {
+    scope.set(program_.varargs, make_tuple(heap_, std::move(call.positional)));
+  } else if (!call.positional.empty()) {
+    raise("macro '{}' takes not more than {} arguments", code.name, code.parameters.size());
+  }
+}
+
 Value Interpreter::call_macro(const Value& macro, Call& call) {
   const Macro& callee = macro.as<Macro>();
   const MacroCode& code = *callee.code;
   const Entered entered(*this, new_scope(callee.closure));
   bind_parameters(code, call, *scope_);
 
-  const auto caller = std::ranges::find_if(
-      call.named, [&](const auto& argument) { return text_of(argument.first) == "caller"; });
-  if (code.reads_caller && scope_->find(program_.caller) == nullptr) {
-    scope_->set(program_.caller,
-                caller != call.named.end() ? caller->second : make_undefined(heap_, "No caller defined"));
-    if (caller != call.named.end()) call.named.erase(caller);
-  }
-  if (code.reads_kwargs && scope_->find(program_.kwargs) == nullptr) {
-    auto* dict = heap_.make<Dict>(call.named.size());
-    scope_->set(program_.kwargs, Value(Kind::dict, dict));
-    for (auto& [name, value] : call.named) dict->set(heap_, name, value);
-  } else if (!call.named.empty()) {
-    raise("macro '{}' takes no argument named '{}'", code.name, printable(text_of(call.named[0].first)));
-  }
-  if (code.reads_varargs && scope_->find(program_.varargs) == nullptr) {
-    scope_->set(program_.varargs, make_tuple(heap_, std::move(call.positional)));
-  } else if (!call.positional.empty()) {
-    raise("macro '{}' takes not more than {} arguments", code.name, code.parameters.size());
-  }
-
+  bind_rest(code, call, *scope_);
   for (const MacroCode::Parameter& parameter : code.parameters) {
     if (!scope_->find(parameter.name)->is_missing()) continue;
     scope_->set(parameter.name,

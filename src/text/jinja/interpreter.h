@@ -123,6 +123,7 @@ class Interpreter {
 
   Value call_macro(const Value& macro, Call& call);
   void bind_parameters(const MacroCode& code, Call& call, Scope& scope);
+  void bind_rest(const MacroCode& code, Call& call, Scope& scope);
   Ref<Iterator> loop_items(const ForStmt& loop, const Value& items);
 
   // The order matters: the heap outlives every value.

@@ -11,12 +11,6 @@
 namespace millrace::jinja {
 namespace {
 
-constexpr int kMaxNesting = 200;
-
-void check_nesting(int depth) {
-  if (depth > kMaxNesting) raise("a value nests deeper than the {} levels allowed", kMaxNesting);
-}
-
 // repr() of values, added to a text.
 class Printer {
  public:

@@ -4,17 +4,10 @@
 #include <cmath>
 #include <functional>
 
+#include "text/jinja/py_string.h"
+
 namespace millrace::jinja {
 namespace {
-
-// Values nested deeper are refused by everything that walks them.
-constexpr int kMaxNesting = 200;
-
-[[noreturn]] void raise_too_deep() { raise("a value nests deeper than the {} levels allowed", kMaxNesting); }
-
-size_t count_chars(std::string_view text) {
-  return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
-}
 
 bool is_equal_number(const Value& a, const Value& b) {
   if (a.is_integral() && b.is_integral()) return a.integer() == b.integer();
@@ -51,7 +44,7 @@ bool is_equal_range(const Range& a, const Range& b) {
 
 bool is_equal_at(Heap& heap, const Value& a, const Value& b, int depth) {
   heap.step();
-  if (depth > kMaxNesting) raise_too_deep();
+  check_nesting(depth);
   if (a.is_number() && b.is_number()) return is_equal_number(a, b);
   if (a.kind() != b.kind()) return false;
   if (a.kind() < Kind::string) return true;  // undefined, none
@@ -79,7 +72,7 @@ bool is_less_number(const Value& a, const Value& b) {
 
 bool is_less_at(Heap& heap, const Value& a, const Value& b, int depth) {
   heap.step();
-  if (depth > kMaxNesting) raise_too_deep();
+  check_nesting(depth);
   if (a.is_number() && b.is_number()) return is_less_number(a, b);
   if (a.is_string() && b.is_string()) {
     heap.step_bytes(std::min(text_of(a).size(), text_of(b).size()));
@@ -108,7 +101,7 @@ uint64_t hash_string(Heap& heap, std::string_view text) {
 
 uint64_t hash_at(Heap& heap, const Value& value, int depth) {
   heap.step();
-  if (depth > kMaxNesting) raise_too_deep();
+  check_nesting(depth);
   switch (value.kind()) {
     case Kind::boolean:
     case Kind::integer:
@@ -265,8 +258,6 @@ bool is_equal(Heap& heap, const Value& a, const Value& b) { return is_equal_at(h
 bool is_same(const Value& a, const Value& b) {
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
-    case Kind::undefined:
-      return a.object() == b.object();
     case Kind::missing:
     case Kind::none:
       return true;
@@ -302,6 +293,11 @@ int64_t length_of(const Value& value) {
     default:
       return -1;
   }
+}
+
+void check_nesting(int depth) {
+  constexpr int kMaxNesting = 200;
+  if (depth > kMaxNesting) raise("a value nests deeper than the {} levels allowed", kMaxNesting);
 }
 
 void raise_undefined(const Value& value) { throw RenderError(value.as<Undefined>().why); }

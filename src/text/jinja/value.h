@@ -218,6 +218,8 @@ bool is_less(Heap& heap, const Value& a, const Value& b);
 uint64_t hash_of(Heap& heap, const Value& value);
 // len(value), or -1 where it has none.
 int64_t length_of(const Value& value);
+// Whatever walks values calls this on the way down: they may nest as deep as a template likes.
+void check_nesting(int depth);
 [[noreturn]] void raise_undefined(const Value& value);
 
 }  // namespace millrace::jinja
