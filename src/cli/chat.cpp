@@ -1,6 +1,7 @@
 #include "cli/chat.h"
 
 #include "cli/line_editor.h"
+#include "text/chat_encoding.h"
 
 namespace millrace {
 namespace {
@@ -71,7 +72,7 @@ void ChatPrompt::set_thinking(bool thinking) {
 std::vector<int32_t> ChatPrompt::encode(const Json::Array& messages) const {
   Json variables = variables_;
   variables["messages"] = messages;
-  return tokenizer_.encode(template_.render(variables), {.add_special = false, .parse_special = true});
+  return encode_chat(template_, tokenizer_, variables);
 }
 
 Chat::Chat(Engine& engine, const LoadedModel& loaded, Request request, std::vector<std::string> stops,

@@ -19,14 +19,19 @@ class Tokenizer {
  public:
   struct Options {
     bool add_special = true;  // BOS, EOS and the like, as the model's own setting says
-    bool parse_special =
-        false;  // texts of control tokens in the input become those tokens (never for user text)
+    // Texts of control tokens in the input become those tokens (never for user text), but for those that
+    // cover a byte of `literal`: offsets in the input, ascending.
+    bool parse_special = false;
+    std::span<const size_t> literal{};
   };
 
   virtual ~Tokenizer() = default;
 
   // Any bytes are input; broken UTF-8 is handled as the model's original tokenizer handles it.
   virtual std::vector<int32_t> encode(std::string_view text, Options options) const = 0;
+
+  // Where the text of a control token begins in `text`, or might begin if more text followed. Ascending.
+  virtual std::vector<size_t> control_begins(std::string_view text) const = 0;
 
   // The bytes that a token adds to a text, which may be part of a character. Control tokens add nothing
   // unless `show_special`; ids outside of the vocabulary add nothing.

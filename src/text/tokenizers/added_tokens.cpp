@@ -42,12 +42,23 @@ bool AddedTokens::is_apart(std::string_view text, size_t begin, size_t end) cons
   return end >= text.size() || !is_word(next_utf8(text, end).code_point);
 }
 
-AddedTokens::Found AddedTokens::find(std::string_view text, size_t from, bool with_control) const {
+void AddedTokens::add_control_begins(std::string_view text, std::vector<size_t>& begins) const {
+  for (size_t at = 0; at < text.size(); ++at) {
+    if (!trie_.begins_with(text[at])) continue;
+    bool is_control = false;
+    const bool is_open = trie_.walk(text, at, [&](size_t, int32_t token) {
+      is_control = is_control || tokens_[static_cast<size_t>(token)].is_control;
+    });
+    if (is_control || is_open) begins.push_back(at);
+  }
+}
+
+AddedTokens::Found AddedTokens::find(std::string_view text, size_t from, const Control& control) const {
   for (size_t at = from; at < text.size(); ++at) {
     if (!trie_.begins_with(text[at])) continue;
     Found found{at, at};
     trie_.walk(text, at, [&](size_t n_bytes, int32_t token) {
-      if (tokens_[static_cast<size_t>(token)].is_control && !with_control) return;
+      if (tokens_[static_cast<size_t>(token)].is_control && !control.allows(at, at + n_bytes)) return;
       found.end = at + n_bytes;
       found.token = token;
     });

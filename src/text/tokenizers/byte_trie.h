@@ -22,16 +22,18 @@ class ByteTrie {
   bool begins_with(char byte) const { return root_[static_cast<uint8_t>(byte)] >= 0; }
 
   // Calls `match(n_bytes, value)` for every string that `text` has at `at`, shortest first.
+  // Returns whether the text ended where a string could have gone on.
   template <class Match>
-  void walk(std::string_view text, size_t at, Match&& match) const {
-    if (at >= text.size()) return;
+  bool walk(std::string_view text, size_t at, Match&& match) const {
+    if (at >= text.size()) return false;
     int32_t node = root_[static_cast<uint8_t>(text[at])];
     for (size_t end = at + 1; node >= 0; ++end) {
       if (nodes_[static_cast<size_t>(node)].value >= 0)
         match(end - at, nodes_[static_cast<size_t>(node)].value);
-      if (end >= text.size()) return;
+      if (end >= text.size()) return nodes_[static_cast<size_t>(node)].n_edges > 0;
       node = child(node, static_cast<uint8_t>(text[end]));
     }
+    return false;
   }
 
  private:

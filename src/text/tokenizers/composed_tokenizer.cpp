@@ -47,17 +47,30 @@ std::vector<int32_t> ComposedTokenizer::encode(std::string_view text, Options op
 }
 
 void ComposedTokenizer::encode_text(std::string_view text, Options options, Scratch& scratch) const {
-  parts_.added.each_part(text, options.parse_special, [&](AddedTokens::Part part) {
+  const AddedTokens::Control control{options.parse_special, options.literal};
+  parts_.added.each_part(text, control, [&](AddedTokens::Part part) {
     if (part.id >= 0) return scratch.ids.push(part.id);
-    encode_fragment({part.text, part.text.data() == text.data()}, options, scratch);
+    // Offsets mean nothing in normalised text: there, a fragment with literal bytes has no control tokens.
+    const auto begin = static_cast<size_t>(part.text.data() - text.data());
+    const bool has_control = control.allows(begin, begin + part.text.size());
+    encode_fragment({part.text, begin == 0}, has_control, scratch);
   });
 }
 
-void ComposedTokenizer::encode_fragment(Piece fragment, Options options, Scratch& scratch) const {
+std::vector<size_t> ComposedTokenizer::control_begins(std::string_view text) const {
+  std::vector<size_t> begins;
+  parts_.added.add_control_begins(text, begins);
+  parts_.added_after.add_control_begins(text, begins);
+  std::ranges::sort(begins);
+  begins.erase(std::unique(begins.begin(), begins.end()), begins.end());
+  return begins;
+}
+
+void ComposedTokenizer::encode_fragment(Piece fragment, bool has_control, Scratch& scratch) const {
   std::string buffer;
   const std::string_view text = run_normalizers(parts_.normalizers, fragment.text, buffer);
   ModelSink sink(*parts_.model, scratch);
-  parts_.added_after.each_part(text, options.parse_special, [&](AddedTokens::Part part) {
+  parts_.added_after.each_part(text, {.is_wanted = has_control, .literal = {}}, [&](AddedTokens::Part part) {
     if (part.id >= 0) return scratch.ids.push(part.id);
     run_splits(parts_.splits, {part.text, fragment.is_first && part.text.data() == text.data()}, sink);
   });

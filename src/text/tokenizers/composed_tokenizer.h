@@ -39,6 +39,7 @@ class ComposedTokenizer final : public Tokenizer {
   explicit ComposedTokenizer(TokenizerParts parts) : parts_(std::move(parts)) {}
 
   std::vector<int32_t> encode(std::string_view text, Options options) const override;
+  std::vector<size_t> control_begins(std::string_view text) const override;
   std::string token_bytes(int32_t id, bool show_special) const override;
   std::string decode(std::span<const int32_t> ids, bool show_special) const override;
   std::string piece(int32_t id) const override;
@@ -52,7 +53,7 @@ class ComposedTokenizer final : public Tokenizer {
 
  private:
   void encode_text(std::string_view text, Options options, Scratch& scratch) const;
-  void encode_fragment(Piece fragment, Options options, Scratch& scratch) const;
+  void encode_fragment(Piece fragment, bool has_control, Scratch& scratch) const;
   std::string_view spelling(int32_t id) const;
   bool is_shown(int32_t id, bool show_special) const;
   std::unique_ptr<Scratch> lease() const;
