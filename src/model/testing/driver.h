@@ -66,6 +66,7 @@ class Driver {
     Arena arena(memory.data(), memory.n_bytes());
     const Tensor logits = model_.forward({.backend = backend_, .arena = arena, .batch = batch, .kv = kv_});
     check(arena.peak_bytes() == measuring.peak_bytes(), "a forward takes the memory that it measured");
+    peak_bytes_ = std::max(peak_bytes_, arena.peak_bytes());
     return {logits.f32(), logits.f32() + logits.n_elems()};
   }
 
@@ -80,6 +81,9 @@ class Driver {
     }
     return logits;
   }
+
+  // Of the pages, and of the activations of the largest step so far.
+  int64_t n_bytes() const { return KvCache::n_bytes(kv_.shape()) + static_cast<int64_t>(peak_bytes_); }
 
  private:
   // Computes nothing: the arena alone sees the pass.
@@ -119,6 +123,7 @@ class Driver {
   std::vector<int32_t> is_long_;
   std::vector<int32_t> pages_;  // those of sequence s: [s * n_pages_each_, (s + 1) * n_pages_each_)
   KvCache kv_;
+  size_t peak_bytes_ = 0;
 };
 
 inline int32_t argmax(std::span<const float> logits) {
