@@ -16,7 +16,7 @@ KvPages pages_at(const KvCache::Shape& shape, const KvLayer& layer, std::byte*& 
   };
   KvPages pages;
   pages.k = take(layer.k_head_dim);
-  pages.v = take(layer.v_head_dim);
+  if (layer.v_head_dim > 0) pages.v = take(layer.v_head_dim);
   return pages;
 }
 

@@ -15,12 +15,12 @@ namespace millrace {
 struct KvLayer {
   int64_t n_kv_heads;
   int64_t k_head_dim;
-  int64_t v_head_dim;
+  int64_t v_head_dim;  // 0: values are part of the keys (latent attention)
 };
 
 struct KvPages {
   Tensor k;  // (n_pages, n_kv_heads, page_size, k_head_dim)
-  Tensor v;  // (n_pages, n_kv_heads, page_size, v_head_dim)
+  Tensor v;  // (n_pages, n_kv_heads, page_size, v_head_dim); empty where v_head_dim is 0
 };
 
 class KvCache {

@@ -43,6 +43,15 @@ TEST(KvCache, GivesEveryLayerAlignedPagesOfItsOwn) {
   }
 }
 
+TEST(KvCache, KeepsNoValuesWhereTheyArePartOfTheKeys) {
+  const KvCache cache({.layers = {{.n_kv_heads = 1, .k_head_dim = 32, .v_head_dim = 0}},
+                       .n_pages = 2,
+                       .page_size = 4,
+                       .dtype = Dtype::f32});
+  EXPECT_FALSE(cache.layer(0).v);
+  EXPECT_EQ(KvCache::n_bytes(cache.shape()), 2 * 4 * 32 * 4);
+}
+
 TEST(KvCache, RefusesWhatDoesNotFit) {
   KvCache::Shape shape = mixed_shape(Dtype::f32);
   shape.n_pages = int64_t{1} << 44;
