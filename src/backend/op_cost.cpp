@@ -99,6 +99,8 @@ int64_t flops(const Linear& op, Elements) {
   return n;
 }
 
+int64_t flops(const HeadLinear& op, Elements) { return 2 * op.x.dim(0) * op.weight.n_elems(); }
+
 int64_t flops(const LinearGated& op, Elements) { return 4 * op.out.n_elems() * op.x.n_cols(); }
 int64_t flops(const Route& op, Elements) { return 2 * op.x.n_elems() * op.weight.dim(0); }
 int64_t flops(const MoeGated& op, Elements) { return 4 * op.out.n_elems() * op.x.n_cols(); }

@@ -29,6 +29,10 @@ Operands list(Linear& op) {
   return operands;
 }
 
+Operands list(HeadLinear& op) {
+  return {{"x", &op.x, kRead, kRows}, {"weight", &op.weight, kRead, kWhole}, {"out", &op.out, kWrite, kRows}};
+}
+
 Operands list(LinearGated& op) {
   return {{"x", &op.x, kRead, kRows},
           {"gate", &op.gate, kRead, kWhole},

@@ -75,6 +75,18 @@ void check_op(const Linear& op, const Rules& rules) {
   }
 }
 
+void check_op(const HeadLinear& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n_heads = op.weight.dim(0);
+  const int64_t n_out = op.weight.dim(1);
+  const int64_t n_carried = op.x.dim(2) - op.weight.dim(2);
+  rules.require(n_carried >= 0, "a head is at least as wide as its product");
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n_heads, op.x.dim(2)});
+  rules.expect(op.weight, "weight", Kind::weight, {n_heads, n_out, op.weight.dim(2)});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, n_out + n_carried});
+  rules.require(op.out.data != op.x.data || n_rows == 0, "a product of heads needs an out of its own");
+}
+
 void check_op(const LinearGated& op, const Rules& rules) {
   const int64_t n_rows = op.x.dim(0);
   const int64_t n_in = op.x.dim(1);
@@ -118,8 +130,8 @@ void check_pages(const Tensor& k_pages, const Tensor& v_pages, const Rules& rule
   const int64_t n_kv_heads = k_pages.dim(1);
   const int64_t page_size = k_pages.dim(2);
   rules.expect(k_pages, "k_pages", Kind::page, {n_pages, n_kv_heads, page_size, k_pages.dim(3)});
-  rules.expect(v_pages, "v_pages", Kind::page, {n_pages, n_kv_heads, page_size, v_pages.dim(3)});
-  rules.require(k_pages.dtype == v_pages.dtype, "k and v are stored in one type");
+  rules.expect_optional(v_pages, "v_pages", Kind::page, {n_pages, n_kv_heads, page_size, v_pages.dim(3)});
+  rules.require(!v_pages || k_pages.dtype == v_pages.dtype, "k and v are stored in one type");
 }
 
 void check_op(const RopeStoreKv& op, const Rules& rules) {
@@ -130,13 +142,17 @@ void check_op(const RopeStoreKv& op, const Rules& rules) {
   check_pages(op.k_pages, op.v_pages, rules);
   rules.expect(op.q, "q", Kind::activation, {n_rows, op.q.dim(1), head_dim});
   rules.expect(op.k, "k", Kind::activation, {n_rows, n_kv_heads, head_dim});
-  rules.expect(op.v, "v", Kind::activation, {n_rows, n_kv_heads, op.v_pages.dim(3)});
-  rules.expect_optional(op.q_norm, "q_norm", Kind::vector, {head_dim});
-  rules.expect_optional(op.k_norm, "k_norm", Kind::vector, {head_dim});
+  rules.require(static_cast<bool>(op.v) == static_cast<bool>(op.v_pages), "v goes to pages of its own");
+  rules.expect_optional(op.v, "v", Kind::activation, {n_rows, n_kv_heads, op.v_pages.dim(3)});
+  rules.expect_optional(op.q_norm, "q_norm", Kind::vector, {op.q_norm.dim(0)});
+  rules.expect_optional(op.k_norm, "k_norm", Kind::vector, {op.k_norm.dim(0)});
+  rules.require(op.q_norm.n_elems() <= head_dim && op.k_norm.n_elems() <= head_dim,
+                "a norm of at most head_dim");
   const Tensor& inv_freq = op.rope.inv_freq;
   rules.expect_optional(inv_freq, "inv_freq", Kind::vector, {inv_freq.dim(0), inv_freq.dim(1)});
-  rules.require(!inv_freq || (inv_freq.dim(0) <= 2 && 2 * inv_freq.dim(1) <= head_dim),
-                "at most two rope tables, of at most head_dim / 2 frequencies");
+  rules.require(!inv_freq || (inv_freq.dim(0) <= 2 && op.rope_begin >= 0 &&
+                              op.rope_begin + 2 * inv_freq.dim(1) <= head_dim),
+                "at most two rope tables, whose pairs lie within the head");
 }
 
 void check_op(const PagedAttention& op, const Rules& rules) {
@@ -145,7 +161,9 @@ void check_op(const PagedAttention& op, const Rules& rules) {
   check_batch(op.batch, rules);
   check_pages(op.k_pages, op.v_pages, rules);
   rules.expect(op.q, "q", Kind::activation, {n_rows, n_heads, op.k_pages.dim(3)});
-  rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, op.v_pages.dim(3)});
+  const int64_t v_head_dim = op.v_pages ? op.v_pages.dim(3) : op.out.dim(2);
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, v_head_dim});
+  rules.require(op.v_pages || v_head_dim <= op.k_pages.dim(3), "a value within the key");
   rules.require(n_heads % op.k_pages.dim(1) == 0, "every key-value head serves as many query heads");
 }
 

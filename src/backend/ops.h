@@ -41,6 +41,16 @@ struct Linear {
   float softcap = 0.0f;  // when > 0: y = softcap * tanh(y / softcap), after the scale
 };
 
+// A product of its own for each head (or group of heads): out[r, h] = weight[h] * x[r, h, :n_in]. What x has
+// beyond n_in is carried over behind it. Latent attention takes its queries to the space of the latents so,
+// and its results back (DeepSeek-V2, 2.1.2).
+struct HeadLinear {
+  static constexpr std::string_view kName = "head_linear";
+  Tensor x;       // (n_rows, n_heads, n_in + n_carried)
+  Tensor weight;  // (n_heads, n_out, n_in), any format
+  Tensor out;     // (n_rows, n_heads, n_out + n_carried)
+};
+
 enum class Activation { silu, gelu_tanh };
 
 // out = activation(x * gate^T + gate_bias) * (x * up^T + up_bias), element by element
@@ -84,35 +94,39 @@ struct Rope {
 
 // Norms the heads of q and k (optional), rotates them, and writes k and v to their pages.
 // Angles are position * inv_freq, taken in double precision and reduced before cos and sin.
+// A norm shorter than head_dim is that of the first dimensions alone.
 struct RopeStoreKv {
   static constexpr std::string_view kName = "rope_store_kv";
   Batch batch;
   Tensor q;       // (n_rows, n_heads, head_dim), in place
   Tensor k;       // (n_rows, n_kv_heads, head_dim), in place
-  Tensor v;       // (n_rows, n_kv_heads, v_head_dim)
-  Tensor q_norm;  // optional float32 (head_dim): RMSNorm of each head, before the rotation
-  Tensor k_norm;  // optional float32 (head_dim)
+  Tensor v;       // optional (n_rows, n_kv_heads, v_head_dim)
+  Tensor q_norm;  // optional float32 (n <= head_dim): RMSNorm of each head, before the rotation
+  Tensor k_norm;  // optional float32 (n <= head_dim)
   float norm_eps = 1e-6f;
-  Rope rope;  // rotates the first 2 * inv_freq.dim(1) dimensions of each head
+  Rope rope;               // rotates 2 * inv_freq.dim(1) dimensions of each head
+  int64_t rope_begin = 0;  // the first of them
   // Query scale by position (Llama 4, Ministral 3): q *= 1 + q_scale_beta * ln(1 + floor((pos + offset) /
   // length))
   float q_scale_beta = 0.0f;  // 0: none
   float q_scale_length = 1.0f;
   float q_scale_offset = 0.0f;
   Tensor k_pages;  // (n_pages, n_kv_heads, page_size, head_dim) float32, float16 or bfloat16
-  Tensor v_pages;  // (n_pages, n_kv_heads, page_size, v_head_dim), the same type
+  Tensor v_pages;  // (n_pages, n_kv_heads, page_size, v_head_dim), the same type; where there is a v
 };
 
 // Causal attention over pages: row r of sequence s at position p sees the positions j <= p of s, with
 // j > p - window where window > 0. Query head h reads key-value head h / (n_heads / n_kv_heads).
 // Scores: scale * q.k, then softcap * tanh(score / softcap) where softcap > 0; softmax in float32.
 // The sum over j runs in blocks of kAttentionBlock positions aligned to multiples of it, joined in order.
+// Without v_pages a position's value is the first v_head_dim dimensions of its key: the latent of latent
+// attention, where every query head reads the one key.
 struct PagedAttention {
   static constexpr std::string_view kName = "paged_attention";
   Batch batch;
   Tensor q;        // (n_rows, n_heads, head_dim)
   Tensor k_pages;  // (n_pages, n_kv_heads, page_size, head_dim)
-  Tensor v_pages;  // (n_pages, n_kv_heads, page_size, v_head_dim)
+  Tensor v_pages;  // optional (n_pages, n_kv_heads, page_size, v_head_dim)
   Tensor out;      // (n_rows, n_heads, v_head_dim)
   float scale = 1.0f;
   float softcap = 0.0f;
@@ -168,7 +182,7 @@ struct GatherRows {
 };
 
 // One line an op. Whoever handles ops (backends, decorators) visits this.
-using Op = std::variant<Embed, Linear, LinearGated, Norm, Add, RopeStoreKv, PagedAttention, Route, MoeGated,
-                        MoeDown, GatherRows>;
+using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Norm, Add, RopeStoreKv, PagedAttention, Route,
+                        MoeGated, MoeDown, GatherRows>;
 
 }  // namespace millrace

@@ -436,6 +436,77 @@ void add_expert_cases(Table& table) {
   add_moe(table, {.n_rows = 33, .n_used = 8, .n_experts = 8, .n_in = 96, .n_out = 64, .dtype = Dtype::q8_0});
 }
 
+// --- latent attention ----------------------------------------------------------------------------------
+
+struct HeadCase {
+  int64_t n_rows;
+  int64_t n_heads;
+  int64_t n_in;
+  int64_t n_out;
+  Dtype dtype = Dtype::f32;
+  int64_t n_carried = 0;
+};
+
+void add_head_linear(Table& table, const HeadCase& c) {
+  const std::string name = fmt::format("head_linear {}x{} {}->{} {} carries {}", c.n_rows, c.n_heads, c.n_in,
+                                       c.n_out, text(c.dtype), c.n_carried);
+  table.add(name, [c](CaseMaker& maker) -> Op {
+    return HeadLinear{.x = maker.floats({c.n_rows, c.n_heads, c.n_in + c.n_carried}),
+                      .weight = maker.weight(c.dtype, {c.n_heads, c.n_out, c.n_in}),
+                      .out = maker.output(Dtype::f32, {c.n_rows, c.n_heads, c.n_out + c.n_carried})};
+  });
+}
+
+// Queries and keys whose last n_rotary dimensions turn; the first v_head_dim of a key are its value.
+void add_latent(Table& table, const KvCase& c, int64_t n_rotary) {
+  const std::string name = fmt::format("{} latent rotary {}", text(c), n_rotary);
+  const RopeCase rope{.n_rotary = n_rotary};
+  table.add("rope_store_kv " + name, [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, 1);
+    const std::vector<int32_t> n_stored(c.seqs.size(), 0);
+    return RopeStoreKv{
+        .batch = batch,
+        .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
+        .k = maker.floats({batch.n_rows(), 1, c.head_dim}),
+        .k_norm = maker.norm_weight(c.v_head_dim),
+        .rope = {.inv_freq = inverse_frequencies(rope, maker), .pairing = RopePairing::adjacent},
+        .rope_begin = c.head_dim - n_rotary,
+        .k_pages = maker.pages(batch, n_stored, c.dtype, {1, c.page_size, c.head_dim})};
+  });
+  table.add("paged_attention " + name, [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, 0);
+    std::vector<int32_t> n_stored;
+    for (const SeqRows& seq : c.seqs) n_stored.push_back(seq.n_past + seq.n_rows);
+    return PagedAttention{.batch = batch,
+                          .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
+                          .k_pages = maker.pages(batch, n_stored, c.dtype, {1, c.page_size, c.head_dim}),
+                          .out = maker.output(Dtype::f32, {batch.n_rows(), c.n_heads, c.v_head_dim}),
+                          .scale = 1 / std::sqrt(static_cast<float>(c.head_dim))};
+  });
+}
+
+void add_latent_cases(Table& table) {
+  for (const int64_t n_rows : kRowCounts) {
+    add_head_linear(table, {.n_rows = n_rows, .n_heads = 3, .n_in = 40, .n_out = 33, .n_carried = 7});
+  }
+  for (const Dtype dtype : weight_types()) {
+    add_head_linear(table, {.n_rows = 1, .n_heads = 4, .n_in = 256, .n_out = 70, .dtype = dtype});
+    add_head_linear(table, {5, 2, 512, 40, dtype, 64});
+  }
+  for (const Dtype dtype : kPageTypes) {
+    for (const std::vector<SeqRows>* seqs : {&kOneRow, &kMixed, &kLong}) {
+      add_latent(
+          table,
+          {.seqs = *seqs, .n_heads = 5, .n_kv_heads = 1, .head_dim = 48, .v_head_dim = 32, .dtype = dtype},
+          16);
+    }
+    add_latent(
+        table,
+        {.seqs = kMixed, .n_heads = 70, .n_kv_heads = 1, .head_dim = 576, .v_head_dim = 512, .dtype = dtype},
+        64);
+  }
+}
+
 }  // namespace
 
 std::vector<OpCase> op_cases() {
@@ -445,6 +516,7 @@ std::vector<OpCase> op_cases() {
   add_row_cases(table);
   add_kv_cases(table);
   add_expert_cases(table);
+  add_latent_cases(table);
   return table.take();
 }
 
@@ -468,6 +540,17 @@ std::vector<OpCase> op_bench_cases() {
   for (const KvCase& c : {kv, many, prompt}) {
     add_attention(table, c);
     add_rope(table, c, {.n_rotary = 128});
+  }
+  // DeepSeek-V2-Lite: its latent, and what the expanded form would compute of the same prompt.
+  for (const KvCase& c : {kv, prompt}) {
+    add_latent(table, {.seqs = c.seqs, .n_heads = 16, .n_kv_heads = 1, .head_dim = 576, .v_head_dim = 512},
+               64);
+    add_head_linear(table, {.n_rows = c.seqs[0].n_rows,
+                            .n_heads = 16,
+                            .n_in = 128,
+                            .n_out = 512,
+                            .dtype = Dtype::q8_0,
+                            .n_carried = 64});
   }
   return table.take();
 }

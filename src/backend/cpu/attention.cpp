@@ -78,7 +78,7 @@ class Attention {
 
   Sizes sizes() const {
     const int64_t max_rows = std::min(rows_a_tile_, op_.batch.n_rows());
-    return {max_rows * n_shared_, op_.k_pages.dim(3), op_.v_pages.dim(3)};
+    return {max_rows * n_shared_, op_.k_pages.dim(3), v_head_dim()};
   }
   int64_t n_kv_heads() const { return op_.k_pages.dim(1); }
 
@@ -104,7 +104,7 @@ class Attention {
     const int n_positions = fill_positions(tile, kv_head, block, scratch);
     kernels_.attend[static_cast<size_t>(op_.k_pages.dtype)]({
         .head_dim = static_cast<int>(op_.k_pages.dim(3)),
-        .v_head_dim = static_cast<int>(op_.v_pages.dim(3)),
+        .v_head_dim = static_cast<int>(v_head_dim()),
         .n_positions = n_positions,
         .k_rows = scratch.k_rows,
         .v_rows = scratch.v_rows,
@@ -125,7 +125,7 @@ class Attention {
 
   // Joins a block into the total of those before it; the first block that a row sees becomes its total.
   void join(const Tile& tile, int64_t block, const Partial& from, const Partial& total) const {
-    const int64_t stride = padded(static_cast<int>(op_.v_pages.dim(3)));
+    const int64_t stride = padded(static_cast<int>(v_head_dim()));
     const int64_t n_queries = (tile.row_end - tile.row_begin) * n_shared_;
     for (int64_t q = 0; q < n_queries; ++q) {
       const int64_t row = tile.row_begin + q / n_shared_;
@@ -142,24 +142,24 @@ class Attention {
                        .block_max = from.max[q],
                        .block_sum = from.sum[q],
                        .block_out = from.out + q * stride,
-                       .v_head_dim = static_cast<int>(op_.v_pages.dim(3))});
+                       .v_head_dim = static_cast<int>(v_head_dim())});
       }
     }
   }
 
   void finish(const Tile& tile, int64_t kv_head, const Partial& total) const {
-    const int64_t v_head_dim = op_.v_pages.dim(3);
-    const int64_t stride = padded(static_cast<int>(v_head_dim));
+    const int64_t stride = padded(static_cast<int>(v_head_dim()));
     for (int64_t q = 0; q < (tile.row_end - tile.row_begin) * n_shared_; ++q) {
-      float* out = op_.out.f32() + head_index(tile, kv_head, q) * v_head_dim;
-      std::copy_n(total.out + q * stride, v_head_dim, out);
-      kernels_.scale(out, 1.0f / total.sum[q], v_head_dim);
+      float* out = op_.out.f32() + head_index(tile, kv_head, q) * v_head_dim();
+      std::copy_n(total.out + q * stride, v_head_dim(), out);
+      kernels_.scale(out, 1.0f / total.sum[q], v_head_dim());
     }
   }
 
  private:
   static constexpr int64_t kQueriesATile = 64;  // keys and values are decoded once for so many
 
+  int64_t v_head_dim() const { return op_.out.dim(2); }
   int64_t position(int64_t row) const { return op_.batch.positions.i32()[row]; }
   int64_t first_visible(int64_t row) const {
     return op_.window > 0 ? std::max<int64_t>(0, position(row) - op_.window + 1) : 0;
@@ -188,7 +188,8 @@ class Attention {
     const int64_t base = block * kAttentionBlock;
     const int64_t begin = std::max<int64_t>(0, first_visible(tile.row_begin) - base);
     const int64_t end = std::min<int64_t>(kAttentionBlock, position(tile.row_end - 1) + 1 - base);
-    const PageReader k(op_.k_pages, op_.batch, tile.seq), v(op_.v_pages, op_.batch, tile.seq);
+    const PageReader k(op_.k_pages, op_.batch, tile.seq);
+    const PageReader v(op_.v_pages ? op_.v_pages : op_.k_pages, op_.batch, tile.seq);
     for (int64_t j = 0; j < end; ++j) {
       scratch.k_rows[j] = k.at(base + std::max(begin, j), kv_head);
       scratch.v_rows[j] = v.at(base + std::max(begin, j), kv_head);

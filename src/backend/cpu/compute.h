@@ -22,6 +22,7 @@ struct Machine {
 
 void compute(Machine& machine, const Embed& op);
 void compute(Machine& machine, const Linear& op);
+void compute(Machine& machine, const HeadLinear& op);
 void compute(Machine& machine, const LinearGated& op);
 void compute(Machine& machine, const Norm& op);
 void compute(Machine& machine, const Add& op);

@@ -49,11 +49,12 @@ class RowRope {
     for (int64_t h = 0; h < x.dim(1); ++h) {
       float* head = x.f32() + (row_ * x.dim(1) + h) * head_dim;
       if (norm)
-        kernels_.norm({.x = head, .weight = norm.f32(), .out = head, .n = head_dim, .eps = op_.norm_eps});
+        kernels_.norm({.x = head, .weight = norm.f32(), .out = head, .n = norm.dim(0), .eps = op_.norm_eps});
+      float* rotated = head + op_.rope_begin;
       if (op_.rope.pairing == RopePairing::half_split)
-        kernels_.rotate_halves(head, angles_.cos, angles_.sin, n_pairs_);
+        kernels_.rotate_halves(rotated, angles_.cos, angles_.sin, n_pairs_);
       else
-        rotate_adjacent(head, angles_, n_pairs_);
+        rotate_adjacent(rotated, angles_, n_pairs_);
     }
   }
 
@@ -95,7 +96,7 @@ void compute(Machine& machine, const RopeStoreKv& op) {
     rope.scale_queries();
     rope.transform(op.k, op.k_norm);
     rope.store(op.k, op.k_pages);
-    rope.store(op.v, op.v_pages);
+    if (op.v) rope.store(op.v, op.v_pages);
   });
 }
 

@@ -19,25 +19,27 @@ std::byte* page_row(const Tensor& pages, const Batch& batch, int64_t seq, int64_
 
 // What the heads of one row are multiplied and rotated by.
 struct HeadTransform {
-  const float* norm_weight;  // (head_dim), or nullptr
+  std::span<const float> norm_weight;  // of the first dimensions, or none
   float norm_eps;
   double scale;
   std::span<const double> cosines;  // one each pair, times the magnitude
   std::span<const double> sines;
   RopePairing pairing;
+  int64_t rope_begin;
 };
 
 void transform_head(const HeadTransform& by, std::span<float> head) {
   std::vector<double> x(head.begin(), head.end());
-  if (by.norm_weight != nullptr) {
-    const double scale = inverse_rms(head.data(), static_cast<int64_t>(head.size()), by.norm_eps);
-    for (size_t i = 0; i < x.size(); ++i) x[i] = x[i] * scale * double{by.norm_weight[i]};
+  if (!by.norm_weight.empty()) {
+    const double scale = inverse_rms(head.data(), std::ssize(by.norm_weight), by.norm_eps);
+    for (size_t i = 0; i < by.norm_weight.size(); ++i) x[i] = x[i] * scale * double{by.norm_weight[i]};
   }
   const size_t n_pairs = by.cosines.size();
   const bool is_split = by.pairing == RopePairing::half_split;
+  double* rotated_part = x.data() + by.rope_begin;
   for (size_t i = 0; i < n_pairs; ++i) {
-    double& a = x[is_split ? i : 2 * i];
-    double& b = x[is_split ? i + n_pairs : 2 * i + 1];
+    double& a = rotated_part[is_split ? i : 2 * i];
+    double& b = rotated_part[is_split ? i + n_pairs : 2 * i + 1];
     const double rotated = a * by.cosines[i] - b * by.sines[i];
     b = b * by.cosines[i] + a * by.sines[i];
     a = rotated;
@@ -50,6 +52,12 @@ void transform_row(const HeadTransform& by, const Tensor& x, int64_t r) {
   const size_t head_dim = static_cast<size_t>(x.dim(2));
   for (int64_t h = 0; h < x.dim(1); ++h)
     transform_head(by, {x.f32() + (r * x.dim(1) + h) * x.dim(2), head_dim});
+}
+
+// Of an optional vector.
+std::span<const float> elements(const Tensor& vector) {
+  if (!vector) return {};
+  return {vector.f32(), static_cast<size_t>(vector.n_elems())};
 }
 
 double query_scale(const RopeStoreKv& op, int64_t position) {
@@ -90,20 +98,23 @@ void softmax(std::vector<double>& scores) {
   for (double& score : scores) score /= sum;
 }
 
-// One query head over the keys and values it sees: k (n, head_dim), v (n, v_head_dim), out (v_head_dim).
+// From the value of one position to that of the next: without pages of their own they lie in the keys.
+int64_t value_stride(const PagedAttention& op) { return (op.v_pages ? op.v_pages : op.k_pages).dim(3); }
+
+// One query head over the keys and values it sees: k (n, head_dim), v (n, value_stride), out (v_head_dim).
 void attend(const PagedAttention& op, const float* q, std::span<const float> k, std::span<const float> v,
             float* out) {
   const int64_t head_dim = op.k_pages.dim(3);
-  const int64_t v_head_dim = op.v_pages.dim(3);
+  const auto v_stride = static_cast<size_t>(value_stride(op));
   std::vector<double> weights(k.size() / static_cast<size_t>(head_dim));
   for (size_t j = 0; j < weights.size(); ++j) {
     const double product = dot(q, k.data() + static_cast<int64_t>(j) * head_dim, head_dim);
     weights[j] = soft_capped(op.scale * product, op.softcap);
   }
   softmax(weights);
-  std::vector<double> sums(static_cast<size_t>(v_head_dim));
+  std::vector<double> sums(static_cast<size_t>(op.out.dim(2)));
   for (size_t j = 0; j < weights.size(); ++j) {
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] += weights[j] * double{v[j * sums.size() + i]};
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += weights[j] * double{v[j * v_stride + i]};
   }
   for (size_t i = 0; i < sums.size(); ++i) out[i] = static_cast<float>(sums[i]);
 }
@@ -117,17 +128,20 @@ void attend_sequence(const PagedAttention& op, int64_t seq, int64_t kv_head) {
   const int64_t begin = first_visible(op, positions[row_begin]);
   const int64_t end = positions[row_end - 1] + 1;
   const std::vector<float> k = gather(op.k_pages, op.batch, seq, kv_head, begin, end);
-  const std::vector<float> v = gather(op.v_pages, op.batch, seq, kv_head, begin, end);
+  std::vector<float> own_v;
+  if (op.v_pages) own_v = gather(op.v_pages, op.batch, seq, kv_head, begin, end);
+  const std::vector<float>& v = op.v_pages ? own_v : k;
 
   const int64_t head_dim = op.k_pages.dim(3);
-  const int64_t v_head_dim = op.v_pages.dim(3);
+  const int64_t v_head_dim = op.out.dim(2);
+  const int64_t v_stride = value_stride(op);
   const int64_t n_heads = op.q.dim(1);
   const int64_t n_shared = n_heads / op.k_pages.dim(1);
   for (int64_t r = row_begin; r < row_end; ++r) {
     const int64_t first = first_visible(op, positions[r]) - begin;
     const int64_t n_seen = positions[r] + 1 - begin - first;
     const std::span seen_k(k.data() + first * head_dim, static_cast<size_t>(n_seen * head_dim));
-    const std::span seen_v(v.data() + first * v_head_dim, static_cast<size_t>(n_seen * v_head_dim));
+    const std::span seen_v(v.data() + first * v_stride, static_cast<size_t>(n_seen * v_stride));
     for (int64_t h = kv_head * n_shared; h < (kv_head + 1) * n_shared; ++h) {
       attend(op, op.q.f32() + (r * n_heads + h) * head_dim, seen_k, seen_v,
              op.out.f32() + (r * n_heads + h) * v_head_dim);
@@ -151,18 +165,19 @@ void compute(const RopeStoreKv& op) {
       cosines[static_cast<size_t>(i)] = std::cos(angle) * rope.magnitude[table];
       sines[static_cast<size_t>(i)] = std::sin(angle) * rope.magnitude[table];
     }
-    HeadTransform by{.norm_weight = op.q_norm ? op.q_norm.f32() : nullptr,
+    HeadTransform by{.norm_weight = elements(op.q_norm),
                      .norm_eps = op.norm_eps,
                      .scale = query_scale(op, position),
                      .cosines = cosines,
                      .sines = sines,
-                     .pairing = rope.pairing};
+                     .pairing = rope.pairing,
+                     .rope_begin = op.rope_begin};
     transform_row(by, op.q, r);
-    by.norm_weight = op.k_norm ? op.k_norm.f32() : nullptr;
+    by.norm_weight = elements(op.k_norm);
     by.scale = 1;
     transform_row(by, op.k, r);
     store_row(op.k, r, op.k_pages, op.batch, position);
-    store_row(op.v, r, op.v_pages, op.batch, position);
+    if (op.v) store_row(op.v, r, op.v_pages, op.batch, position);
   }
 }
 

@@ -11,6 +11,7 @@ namespace millrace::reference {
 
 void compute(const Embed& op);
 void compute(const Linear& op);
+void compute(const HeadLinear& op);
 void compute(const LinearGated& op);
 void compute(const Norm& op);
 void compute(const Add& op);

@@ -75,6 +75,13 @@ TEST(Reference, LinearDecodesEveryFormat) {
   EXPECT_NEAR(out[0], 176, 1);  // the sum of -10 to 21
 }
 
+TEST(Reference, MultipliesEachHeadByItsOwnWeightAndCarriesTheRest) {
+  Floats x{1, 2, 5, 3, 4, 6}, weight{1, 10, 100, 1000}, out(4);
+  compute(
+      HeadLinear{.x = view(x, {1, 2, 3}), .weight = view(weight, {2, 1, 2}), .out = view(out, {1, 2, 2})});
+  EXPECT_EQ(out, (Floats{21, 5, 4300, 6}));
+}
+
 TEST(Reference, GatesBySiluAndByGelu) {
   Floats x{2}, gate{1}, up{3}, gate_bias{-1}, up_bias{1}, out(1);
   LinearGated op{.x = view(x, {1, 1}),
@@ -173,6 +180,20 @@ TEST(Reference, ScalesRotationsAndQueries) {
   expect_near(normed.k, {0, 1, 0, 0, 7, 8});
 }
 
+TEST(Reference, NormsTheFirstAndRotatesTheLastDimensions) {
+  RopeCase latent(RopePairing::adjacent);  // pairs (2, 3) and (4, 5)
+  Floats weight{1, 3};
+  latent.op.k_norm = view(weight, {2});
+  latent.op.norm_eps = 0;
+  latent.op.rope_begin = 2;
+  latent.op.v = {};
+  latent.op.v_pages = {};
+  latent.k = {1, 1, 1, 0, 7, 8};
+  compute(latent.op);
+  expect_near(latent.q, {1, 2, -4, 3, 5, 6});
+  expect_near(latent.k, {1, 3, 0, 1, 7, 8});
+}
+
 // An angle of 3 million radians must not lose its fraction.
 TEST(Reference, RotatesFarPositionsExactly) {
   RopeCase far(RopePairing::adjacent);
@@ -238,6 +259,17 @@ TEST(Reference, WeighsByScaledAndCappedScores) {
   compute(mean.op);
   const float capped = std::exp(2 * std::tanh(2.0f));
   EXPECT_FLOAT_EQ(mean.out[0], (3 + 3 * capped) / (3 + capped));
+}
+
+TEST(Reference, FindsTheValuesInTheKeys) {
+  OneSequence sequence(0, 2, 1);
+  Floats q{0, 0, 0, 1}, k_pages{2, 5, 4, 6}, out(2);  // keys (2, 5) and (4, 6), values 2 and 4
+  compute(PagedAttention{.batch = sequence.batch(),
+                         .q = view(q, {2, 1, 2}),
+                         .k_pages = view(k_pages, {1, 1, 2, 2}),
+                         .out = view(out, {2, 1, 1})});
+  const float e = std::exp(1.0f);
+  expect_near(out, {2, (2 + 4 * e) / (1 + e)});
 }
 
 TEST(Reference, SharesKeyValueHeads) {
