@@ -18,8 +18,10 @@ struct Visible {
 Visible most_visible(const PagedAttention& op) {
   const int64_t n_rows = op.batch.n_rows();
   const int64_t n_held = op.batch.page_tables.dim(1) * op.k_pages.dim(2);
-  const int64_t n_seen = op.window > 0 ? std::min<int64_t>(n_held, op.window) : n_held;
-  const int64_t n_read = op.window > 0 ? std::min<int64_t>(n_held, op.window + n_rows - 1) : n_held;
+  int64_t n_seen = n_held;
+  if (op.window > 0) n_seen = std::min<int64_t>(n_seen, op.window);
+  if (op.chunk > 0) n_seen = std::min<int64_t>(n_seen, op.chunk);
+  const int64_t n_read = std::min(n_held, n_seen + n_rows - 1);
   return {.n_positions = op.batch.n_seqs() * n_read, .n_pairs = n_rows * n_seen};
 }
 
@@ -28,7 +30,9 @@ Visible visible(const PagedAttention& op, Elements elements) {
   const int32_t* positions = op.batch.positions.i32();
   const int32_t* row_begin = op.batch.row_begin.i32();
   const auto n_seen = [&](int64_t position) {
-    return op.window > 0 ? std::min<int64_t>(position + 1, op.window) : position + 1;
+    int64_t n = op.chunk > 0 ? position % op.chunk + 1 : position + 1;
+    if (op.window > 0) n = std::min<int64_t>(n, op.window);
+    return n;
   };
   Visible visible;
   for (int64_t s = 0; s < op.batch.n_seqs(); ++s) {
@@ -78,12 +82,14 @@ int64_t used_bytes(const Tensor& weight, const Tensor& experts, Elements element
 }
 
 int64_t touched_bytes(const MoeGated& op, const Tensor& operand, Elements elements) {
-  const bool is_weight = &operand == &op.gate || &operand == &op.up;
-  return is_weight ? used_bytes(operand, op.experts, elements) : operand.n_bytes();
+  const bool is_of_experts =
+      &operand == &op.gate || &operand == &op.up || &operand == &op.gate_bias || &operand == &op.up_bias;
+  return is_of_experts ? used_bytes(operand, op.experts, elements) : operand.n_bytes();
 }
 
 int64_t touched_bytes(const MoeDown& op, const Tensor& operand, Elements elements) {
-  return &operand == &op.down ? used_bytes(operand, op.experts, elements) : operand.n_bytes();
+  const bool is_of_experts = &operand == &op.down || &operand == &op.bias;
+  return is_of_experts ? used_bytes(operand, op.experts, elements) : operand.n_bytes();
 }
 
 // --- arithmetic ----------------------------------------------------------------------------------------

@@ -66,12 +66,14 @@ Operands list(PagedAttention& op) {
   return {{"q", &op.q, kRead, kRows},
           {"k_pages", &op.k_pages, kRead, kWhole},
           {"v_pages", &op.v_pages, kRead, kWhole},
+          {"sinks", &op.sinks, kRead, kWhole},
           {"out", &op.out, kWrite, kRows}};
 }
 
 Operands list(Route& op) {
   return {{"x", &op.x, kRead, kRows},
           {"weight", &op.weight, kRead, kWhole},
+          {"bias", &op.bias, kRead, kWhole},
           {"select_bias", &op.select_bias, kRead, kWhole},
           {"experts", &op.experts, kWrite, kRows},
           {"weights", &op.weights, kWrite, kRows}};
@@ -80,8 +82,11 @@ Operands list(Route& op) {
 Operands list(MoeGated& op) {
   return {{"x", &op.x, kRead, kRows},
           {"experts", &op.experts, kRead, kRows},
+          {"weights", &op.weights, kRead, kRows},
           {"gate", &op.gate, kRead, kWhole},
           {"up", &op.up, kRead, kWhole},
+          {"gate_bias", &op.gate_bias, kRead, kWhole},
+          {"up_bias", &op.up_bias, kRead, kWhole},
           {"out", &op.out, kWrite, kRows}};
 }
 
@@ -90,6 +95,7 @@ Operands list(MoeDown& op) {
           {"experts", &op.experts, kRead, kRows},
           {"weights", &op.weights, kRead, kRows},
           {"down", &op.down, kRead, kWhole},
+          {"bias", &op.bias, kRead, kWhole},
           {"out", &op.out, kWrite, kRows}};
 }
 

@@ -161,6 +161,7 @@ void check_op(const PagedAttention& op, const Rules& rules) {
   check_batch(op.batch, rules);
   check_pages(op.k_pages, op.v_pages, rules);
   rules.expect(op.q, "q", Kind::activation, {n_rows, n_heads, op.k_pages.dim(3)});
+  rules.expect_optional(op.sinks, "sinks", Kind::vector, {n_heads});
   const int64_t v_head_dim = op.v_pages ? op.v_pages.dim(3) : op.out.dim(2);
   rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, v_head_dim});
   rules.require(op.v_pages || v_head_dim <= op.k_pages.dim(3), "a value within the key");
@@ -173,21 +174,31 @@ void check_op(const Route& op, const Rules& rules) {
   const int64_t n_used = op.experts.dim(1);
   rules.expect(op.x, "x", Kind::activation, {n_rows, op.x.dim(1)});
   rules.expect(op.weight, "weight", Kind::weight, {n_experts, op.x.dim(1)});
+  rules.expect_optional(op.bias, "bias", Kind::vector, {n_experts});
   rules.expect_optional(op.select_bias, "select_bias", Kind::vector, {n_experts});
   rules.expect(op.experts, "experts", Kind::integer, {n_rows, n_used});
   rules.expect(op.weights, "weights", Kind::vector, {n_rows, n_used});
-  rules.require(n_used >= 1 && n_used <= n_experts, "a row uses 1 to n_experts experts");
+  rules.require(op.n_groups >= 1 && n_experts % op.n_groups == 0, "groups are of one length");
+  rules.require(op.n_groups_used >= 1 && op.n_groups_used <= op.n_groups, "1 to n_groups groups are used");
+  rules.require(op.group_score == GroupScore::max || n_experts / op.n_groups >= 2,
+                "a group has the two experts that are added");
+  rules.require(n_used >= 1 && n_used <= n_experts / op.n_groups * op.n_groups_used,
+                "a row uses 1 to all experts of its groups");
 }
 
 void check_op(const MoeGated& op, const Rules& rules) {
   const int64_t n_rows = op.x.dim(0);
   const int64_t hidden = op.x.dim(1);
   const int64_t n_used = op.experts.dim(1);
+  const int64_t n_experts = op.gate.dim(0);
   const int64_t n_ff = op.gate.dim(1);
   rules.expect(op.x, "x", Kind::activation, {n_rows, hidden});
   rules.expect(op.experts, "experts", Kind::integer, {n_rows, n_used});
-  rules.expect(op.gate, "gate", Kind::weight, {op.gate.dim(0), n_ff, hidden});
-  rules.expect(op.up, "up", Kind::weight, {op.gate.dim(0), n_ff, hidden});
+  rules.expect_optional(op.weights, "weights", Kind::vector, {n_rows, n_used});
+  rules.expect(op.gate, "gate", Kind::weight, {n_experts, n_ff, hidden});
+  rules.expect(op.up, "up", Kind::weight, {n_experts, n_ff, hidden});
+  rules.expect_optional(op.gate_bias, "gate_bias", Kind::vector, {n_experts, n_ff});
+  rules.expect_optional(op.up_bias, "up_bias", Kind::vector, {n_experts, n_ff});
   rules.expect(op.out, "out", Kind::activation, {n_rows, n_used, n_ff});
 }
 
@@ -198,8 +209,9 @@ void check_op(const MoeDown& op, const Rules& rules) {
   const int64_t hidden = op.down.dim(1);
   rules.expect(op.x, "x", Kind::activation, {n_rows, n_used, n_ff});
   rules.expect(op.experts, "experts", Kind::integer, {n_rows, n_used});
-  rules.expect(op.weights, "weights", Kind::vector, {n_rows, n_used});
+  rules.expect_optional(op.weights, "weights", Kind::vector, {n_rows, n_used});
   rules.expect(op.down, "down", Kind::weight, {op.down.dim(0), hidden, n_ff});
+  rules.expect_optional(op.bias, "bias", Kind::vector, {op.down.dim(0), hidden});
   rules.expect(op.out, "out", Kind::activation, {n_rows, hidden});
 }
 

@@ -51,7 +51,11 @@ struct HeadLinear {
   Tensor out;     // (n_rows, n_heads, n_out + n_carried)
 };
 
-enum class Activation { silu, gelu_tanh };
+enum class Activation {
+  silu,
+  gelu_tanh,
+  quick_gelu,  // x * sigmoid(1.702 x)
+};
 
 // out = activation(x * gate^T + gate_bias) * (x * up^T + up_bias), element by element
 struct LinearGated {
@@ -116,9 +120,11 @@ struct RopeStoreKv {
 };
 
 // Causal attention over pages: row r of sequence s at position p sees the positions j <= p of s, with
-// j > p - window where window > 0. Query head h reads key-value head h / (n_heads / n_kv_heads).
-// Scores: scale * q.k, then softcap * tanh(score / softcap) where softcap > 0; softmax in float32.
-// The sum over j runs in blocks of kAttentionBlock positions aligned to multiples of it, joined in order.
+// j > p - window where window > 0, and those of its own chunk, j / chunk == p / chunk, where chunk > 0 (Llama
+// 4). Query head h reads key-value head h / (n_heads / n_kv_heads). Scores: scale * q.k, then softcap *
+// tanh(score / softcap) where softcap > 0; softmax in float32. A sink is one score more in the sum of its
+// head, of a value of zero (gpt-oss). The sum over j runs in blocks of kAttentionBlock positions aligned to
+// multiples of it, joined in order; the sink comes last.
 // Without v_pages a position's value is the first v_head_dim dimensions of its key: the latent of latent
 // attention, where every query head reads the one key.
 struct PagedAttention {
@@ -127,49 +133,67 @@ struct PagedAttention {
   Tensor q;        // (n_rows, n_heads, head_dim)
   Tensor k_pages;  // (n_pages, n_kv_heads, page_size, head_dim)
   Tensor v_pages;  // optional (n_pages, n_kv_heads, page_size, v_head_dim)
+  Tensor sinks;    // optional float32 (n_heads), in the units of scaled scores
   Tensor out;      // (n_rows, n_heads, v_head_dim)
   float scale = 1.0f;
   float softcap = 0.0f;
   int32_t window = 0;
+  int32_t chunk = 0;
 };
 inline constexpr int kAttentionBlock = 256;
 
-enum class RouteScore { softmax, sigmoid };
+enum class RouteScore { softmax, sigmoid, sqrt_softplus };
+enum class GroupScore { max, sum_of_two };  // of the keys of a group: the largest, or the two largest added
 
-// Chooses experts: scores = score(x * weight^T) in float32; the n_used largest of scores + select_bias (ties:
-// lowest index first), in descending order; their weights are the scores without the bias, divided by their
-// sum where `renormalise`, times `scale`. Softmax over the chosen logits alone (Mixtral) equals softmax +
-// renormalise.
+// Chooses experts for each row: logits = x * weight^T + bias and scores = score(logits), in float32. The keys
+// are the logits, or scores + select_bias where there is one (DeepSeek V3). The experts are n_groups runs of
+// the same length; where n_groups > 1, those outside of the n_groups_used groups of the largest group score
+// stay out. Chosen are the n_used largest keys, in descending order (ties, of groups too: lowest index
+// first). Their weights are the scores, divided by their sum + sum_eps where `renormalise`, times `scale`.
+// Softmax over the chosen logits alone (Mixtral, gpt-oss) equals softmax + renormalise.
 struct Route {
   static constexpr std::string_view kName = "route";
   Tensor x;            // (n_rows, hidden)
   Tensor weight;       // (n_experts, hidden), any format
+  Tensor bias;         // optional float32 (n_experts)
   Tensor select_bias;  // optional float32 (n_experts)
   Tensor experts;      // int32 (n_rows, n_used)
   Tensor weights;      // float32 (n_rows, n_used)
   RouteScore score = RouteScore::softmax;
+  int32_t n_groups = 1;
+  int32_t n_groups_used = 1;
+  GroupScore group_score = GroupScore::max;
   bool renormalise = true;
+  float sum_eps = 0.0f;
   float scale = 1.0f;
 };
 
-// For each row r and its j-th expert e: out[r, j] = activation(x[r] * gate[e]^T) * (x[r] * up[e]^T)
+// For each row r and its j-th expert e, element by element, with y = weights[r, j] * x[r] (x[r] without
+// weights): out[r, j] = activation(g) * (u + up_offset), g = y * gate[e]^T + gate_bias[e], u = y * up[e]^T +
+// up_bias[e]; where limit > 0, g is cut to at most limit and u to [-limit, limit] before (gpt-oss).
 struct MoeGated {
   static constexpr std::string_view kName = "moe_gated";
-  Tensor x;        // (n_rows, hidden)
-  Tensor experts;  // int32 (n_rows, n_used)
-  Tensor gate;     // (n_experts, n_ff, hidden), any format
-  Tensor up;       // (n_experts, n_ff, hidden)
-  Tensor out;      // (n_rows, n_used, n_ff)
+  Tensor x;          // (n_rows, hidden)
+  Tensor experts;    // int32 (n_rows, n_used)
+  Tensor weights;    // optional float32 (n_rows, n_used): of experts that weigh their input (Llama 4)
+  Tensor gate;       // (n_experts, n_ff, hidden), any format
+  Tensor up;         // (n_experts, n_ff, hidden)
+  Tensor gate_bias;  // optional float32 (n_experts, n_ff)
+  Tensor up_bias;    // optional float32 (n_experts, n_ff)
+  Tensor out;        // (n_rows, n_used, n_ff)
   Activation activation = Activation::silu;
+  float limit = 0.0f;
+  float up_offset = 0.0f;
 };
 
-// out[r] = sum over j, ascending, of weights[r, j] * (x[r, j] * down[experts[r, j]]^T)
+// out[r] = sum over j, ascending, of weights[r, j] * (x[r, j] * down[e]^T + bias[e]), e = experts[r, j]
 struct MoeDown {
   static constexpr std::string_view kName = "moe_down";
   Tensor x;        // (n_rows, n_used, n_ff)
   Tensor experts;  // int32 (n_rows, n_used)
-  Tensor weights;  // float32 (n_rows, n_used)
+  Tensor weights;  // optional float32 (n_rows, n_used); without them: 1
   Tensor down;     // (n_experts, hidden, n_ff), any format
+  Tensor bias;     // optional float32 (n_experts, hidden)
   Tensor out;      // (n_rows, hidden)
 };
 

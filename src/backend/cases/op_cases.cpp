@@ -289,12 +289,25 @@ void add_rope(Table& table, const KvCase& c, const RopeCase& rope) {
   });
 }
 
-void add_attention(Table& table, const KvCase& c, int32_t window = 0, float softcap = 0) {
-  const std::string name =
-      fmt::format("paged_attention {}{}{}", text(c), window > 0 ? fmt::format(" window {}", window) : "",
-                  softcap > 0 ? " softcap" : "");
-  table.add(name, [=](CaseMaker& maker) -> Op {
-    const Batch batch = maker.batch(c.seqs, c.page_size, window);
+struct AttentionOptions {
+  int32_t window = 0;
+  float softcap = 0;
+  int32_t chunk = 0;
+  float sink = 0;  // the deviation of the sinks; 0: none
+};
+
+std::string text(const AttentionOptions& options) {
+  std::string text;
+  if (options.window > 0) text += fmt::format(" window {}", options.window);
+  if (options.softcap > 0) text += " softcap";
+  if (options.chunk > 0) text += fmt::format(" chunk {}", options.chunk);
+  if (options.sink > 0) text += fmt::format(" sinks of {}", options.sink);
+  return text;
+}
+
+void add_attention(Table& table, const KvCase& c, const AttentionOptions& options = {}) {
+  table.add("paged_attention " + text(c) + text(options), [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, options.window);
     std::vector<int32_t> n_stored;
     for (const SeqRows& seq : c.seqs) n_stored.push_back(seq.n_past + seq.n_rows);
     const int64_t n_rows = batch.n_rows();
@@ -303,10 +316,12 @@ void add_attention(Table& table, const KvCase& c, int32_t window = 0, float soft
         .q = maker.floats({n_rows, c.n_heads, c.head_dim}),
         .k_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.head_dim}),
         .v_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.v_head_dim}),
+        .sinks = options.sink > 0 ? maker.floats({c.n_heads}, options.sink) : Tensor(),
         .out = maker.output(Dtype::f32, {n_rows, c.n_heads, c.v_head_dim}),
         .scale = 1 / std::sqrt(static_cast<float>(c.head_dim)),
-        .softcap = softcap,
-        .window = window};
+        .softcap = options.softcap,
+        .window = options.window,
+        .chunk = options.chunk};
   });
 }
 
@@ -330,15 +345,19 @@ void add_kv_cases(Table& table) {
         add_attention(table, c);
         if (seqs == &kOneRow || seqs == &kMixed) add_rope(table, c, {.n_rotary = dim});
         if (seqs != &kOneRow && (dim == 64 || dim == 256)) {
-          add_attention(table, c, 20);
-          add_attention(table, c, 0, 5.0f);
-          add_attention(table, c, 300, 5.0f);
+          add_attention(table, c, {.window = 20});
+          add_attention(table, c, {.softcap = 5.0f});
+          add_attention(table, c, {.window = 300, .softcap = 5.0f});
+          add_attention(table, c, {.chunk = 24});
+          add_attention(table, c, {.sink = 1.0f});
+          add_attention(table, c, {.window = 20, .sink = 30.0f});
         }
       }
     }
     const KvCase mixed{.seqs = kMixed, .n_heads = 8, .n_kv_heads = 8, .page_size = 32, .dtype = dtype};
     add_attention(table, mixed);
-    add_attention(table, mixed, 1);
+    add_attention(table, mixed, {.window = 1});
+    add_attention(table, mixed, {.window = 9, .chunk = 16, .sink = 1.0f});
     add_attention(table, {.seqs = kLong, .n_heads = 7, .n_kv_heads = 1, .v_head_dim = 48, .dtype = dtype});
     add_rope(table, mixed, {.n_rotary = 32});
     add_rope(table, mixed, {.n_rotary = 0, .q_scale_beta = 0.1f});
@@ -359,23 +378,41 @@ struct RouteCase {
   Dtype dtype = Dtype::f32;
   RouteScore score = RouteScore::softmax;
   bool has_bias = false;
+  bool has_select_bias = false;
+  int32_t n_groups = 1;
+  int32_t n_groups_used = 1;
+  GroupScore group_score = GroupScore::max;
   bool renormalise = true;
   float scale = 1.0f;
 };
 
+std::string_view text(RouteScore score) {
+  constexpr std::string_view kNames[] = {"softmax", "sigmoid", "sqrt_softplus"};
+  return kNames[static_cast<size_t>(score)];
+}
+
 void add_route(Table& table, const RouteCase& c) {
+  const std::string groups = c.n_groups == 1
+                                 ? ""
+                                 : fmt::format(" groups {} of {} by {}", c.n_groups_used, c.n_groups,
+                                               c.group_score == GroupScore::max ? "max" : "sum of two");
   const std::string name =
-      fmt::format("route {} rows {} of {} {}{}{}{}", c.n_rows, c.n_used, c.n_experts, text(c.dtype),
-                  c.score == RouteScore::softmax ? " softmax" : " sigmoid", c.has_bias ? " bias" : "",
+      fmt::format("route {} rows {} of {} {} {}{}{}{}{}", c.n_rows, c.n_used, c.n_experts, text(c.dtype),
+                  text(c.score), c.has_bias ? " bias" : "", c.has_select_bias ? " select bias" : "", groups,
                   c.renormalise ? " renormalised" : "");
   table.add(name, [c](CaseMaker& maker) -> Op {
     return Route{.x = maker.floats({c.n_rows, 256}),
                  .weight = maker.weight(c.dtype, {c.n_experts, 256}),
-                 .select_bias = c.has_bias ? maker.floats({c.n_experts}) : Tensor(),
+                 .bias = c.has_bias ? maker.floats({c.n_experts}) : Tensor(),
+                 .select_bias = c.has_select_bias ? maker.floats({c.n_experts}) : Tensor(),
                  .experts = maker.output(Dtype::i32, {c.n_rows, c.n_used}),
                  .weights = maker.output(Dtype::f32, {c.n_rows, c.n_used}),
                  .score = c.score,
+                 .n_groups = c.n_groups,
+                 .n_groups_used = c.n_groups_used,
+                 .group_score = c.group_score,
                  .renormalise = c.renormalise,
+                 .sum_eps = c.has_select_bias ? 1e-2f : 0.0f,
                  .scale = c.scale};
   });
 }
@@ -388,27 +425,40 @@ struct MoeCase {
   int64_t n_out;
   Dtype dtype;
   Activation activation = Activation::silu;
+  bool has_bias = false;
+  bool weighs_input = false;
+  float limit = 0;
 };
 
 std::string text(const MoeCase& c) {
-  return fmt::format("{} rows {} of {} {}->{} {}", c.n_rows, c.n_used, c.n_experts, c.n_in, c.n_out,
-                     text(c.dtype));
+  return fmt::format("{} rows {} of {} {}->{} {}{}{}{}", c.n_rows, c.n_used, c.n_experts, c.n_in, c.n_out,
+                     text(c.dtype), c.has_bias ? " bias" : "", c.weighs_input ? " weighs input" : "",
+                     c.limit > 0 ? " limit" : "");
 }
 
 void add_moe(Table& table, const MoeCase& c) {
-  table.add("moe_gated " + text(c), [c](CaseMaker& maker) -> Op {
+  const auto bias = [c](CaseMaker& maker) {
+    return c.has_bias ? maker.floats({c.n_experts, c.n_out}) : Tensor();
+  };
+  table.add("moe_gated " + text(c), [=](CaseMaker& maker) -> Op {
     return MoeGated{.x = maker.floats({c.n_rows, c.n_in}),
                     .experts = maker.experts(c.n_rows, c.n_used, c.n_experts),
+                    .weights = c.weighs_input ? maker.floats({c.n_rows, c.n_used}) : Tensor(),
                     .gate = maker.weight(c.dtype, {c.n_experts, c.n_out, c.n_in}),
                     .up = maker.weight(c.dtype, {c.n_experts, c.n_out, c.n_in}),
+                    .gate_bias = bias(maker),
+                    .up_bias = bias(maker),
                     .out = maker.output(Dtype::f32, {c.n_rows, c.n_used, c.n_out}),
-                    .activation = c.activation};
+                    .activation = c.activation,
+                    .limit = c.limit,
+                    .up_offset = c.limit > 0 ? 1.0f : 0.0f};
   });
-  table.add("moe_down " + text(c), [c](CaseMaker& maker) -> Op {
+  table.add("moe_down " + text(c), [=](CaseMaker& maker) -> Op {
     return MoeDown{.x = maker.floats({c.n_rows, c.n_used, c.n_in}),
                    .experts = maker.experts(c.n_rows, c.n_used, c.n_experts),
-                   .weights = maker.floats({c.n_rows, c.n_used}),
+                   .weights = c.weighs_input ? Tensor() : maker.floats({c.n_rows, c.n_used}),
                    .down = maker.weight(c.dtype, {c.n_experts, c.n_out, c.n_in}),
+                   .bias = bias(maker),
                    .out = maker.output(Dtype::f32, {c.n_rows, c.n_out})};
   });
 }
@@ -421,8 +471,24 @@ void add_expert_cases(Table& table) {
                       .n_experts = 33,
                       .n_used = 8,
                       .score = RouteScore::sigmoid,
-                      .has_bias = true,
+                      .has_select_bias = true,
                       .scale = 2.5f});
+    add_route(table, {.n_rows = n_rows,
+                      .n_experts = 32,
+                      .n_used = 6,
+                      .score = RouteScore::sigmoid,
+                      .has_select_bias = true,
+                      .n_groups = 8,
+                      .n_groups_used = 3,
+                      .group_score = GroupScore::sum_of_two,
+                      .scale = 2.5f});
+    add_route(table, {.n_rows = n_rows, .n_experts = 24, .n_used = 4, .n_groups = 3, .n_groups_used = 1});
+    add_route(table, {.n_rows = n_rows,
+                      .n_experts = 40,
+                      .n_used = 3,
+                      .score = RouteScore::sqrt_softplus,
+                      .has_bias = true,
+                      .has_select_bias = true});
   }
   add_route(table, {.n_rows = 5, .n_experts = 4, .n_used = 4});
   for (const Dtype dtype : {Dtype::f16, Dtype::bf16, Dtype::q8_0})
@@ -431,6 +497,11 @@ void add_expert_cases(Table& table) {
     add_moe(table, {.n_rows = 1, .n_used = 2, .n_experts = 8, .n_in = 256, .n_out = 40, .dtype = dtype});
     add_moe(table, {3, 4, 9, 512, 33, dtype, Activation::gelu_tanh});
     add_moe(table, {17, 2, 5, 256, 48, dtype});
+    add_moe(table, {5, 3, 4, 256, 41, dtype, Activation::quick_gelu, true, false, 0.5f});
+  }
+  for (const int64_t n_rows : {1, 5, 17}) {
+    add_moe(table, {n_rows, 1, 4, 256, 72, Dtype::bf16, Activation::silu, false, true});
+    add_moe(table, {n_rows, 2, 4, 96, 72, Dtype::f32, Activation::silu, true, true, 2.0f});
   }
   add_moe(table, {.n_rows = 5, .n_used = 1, .n_experts = 3, .n_in = 33, .n_out = 50, .dtype = Dtype::f32});
   add_moe(table, {.n_rows = 33, .n_used = 8, .n_experts = 8, .n_in = 96, .n_out = 64, .dtype = Dtype::q8_0});

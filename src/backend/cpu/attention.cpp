@@ -2,6 +2,7 @@
 // computed block by block of positions and the blocks are joined in order. Where there are too few tiles to
 // fill the threads (decoding a long context) the blocks of a tile go to different threads, and are joined
 // afterwards: the same operations, so the same bits.
+#include <cmath>
 #include <limits>
 
 #include "backend/cpu/compute.h"
@@ -152,7 +153,8 @@ class Attention {
     for (int64_t q = 0; q < (tile.row_end - tile.row_begin) * n_shared_; ++q) {
       float* out = op_.out.f32() + head_index(tile, kv_head, q) * v_head_dim();
       std::copy_n(total.out + q * stride, v_head_dim(), out);
-      kernels_.scale(out, 1.0f / total.sum[q], v_head_dim());
+      const float* sink = op_.sinks ? op_.sinks.f32() + kv_head * n_shared_ + q % n_shared_ : nullptr;
+      kernels_.scale(out, last_scale(total.max[q], total.sum[q], sink), v_head_dim());
     }
   }
 
@@ -162,7 +164,16 @@ class Attention {
   int64_t v_head_dim() const { return op_.out.dim(2); }
   int64_t position(int64_t row) const { return op_.batch.positions.i32()[row]; }
   int64_t first_visible(int64_t row) const {
-    return op_.window > 0 ? std::max<int64_t>(0, position(row) - op_.window + 1) : 0;
+    const int64_t by_window = op_.window > 0 ? std::max<int64_t>(0, position(row) - op_.window + 1) : 0;
+    const int64_t by_chunk = op_.chunk > 0 ? position(row) / op_.chunk * op_.chunk : 0;
+    return std::max(by_window, by_chunk);
+  }
+  // What the joined values are multiplied by: 1 / sum, where the sum and its maximum take in the sink.
+  static float last_scale(float max, float sum, const float* sink) {
+    if (sink == nullptr) return 1.0f / sum;
+    if (*sink <= max) return 1.0f / (sum + std::exp(*sink - max));
+    const float shrink = std::exp(max - *sink);
+    return shrink / (sum * shrink + 1.0f);
   }
   // Query q of a tile as (row, head) of the op.
   int64_t head_index(const Tile& tile, int64_t kv_head, int64_t q) const {

@@ -123,6 +123,7 @@ struct Kernels {
   void (*softcap)(float* x, float cap, int64_t n);                          // x = cap * tanh(x / cap)
   void (*silu_mul)(const float* gate, const float* up, float* out, int64_t n);
   void (*gelu_mul)(const float* gate, const float* up, float* out, int64_t n);
+  void (*quick_gelu_mul)(const float* gate, const float* up, float* out, int64_t n);
   void (*exp)(float* x, int64_t n);
   void (*rotate_halves)(float* x, const float* cos, const float* sin, int64_t n_pairs);
   void (*store[kNElementTypes])(const float* x, std::byte* out, int64_t n);

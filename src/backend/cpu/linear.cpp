@@ -85,7 +85,7 @@ void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange
   multiply_strip(kernels, op.gate, range, inputs, columns, scratch.strip, scratch.gate, kMaxStrip);
   multiply_strip(kernels, op.up, range, inputs, columns, scratch.strip, scratch.up, kMaxStrip);
   const int64_t n_out = op.out.n_cols();
-  const auto activate = op.activation == Activation::silu ? kernels.silu_mul : kernels.gelu_mul;
+  const GatedKernel activate = gated_kernel(kernels, op.activation);
   for (size_t c = 0; c < columns.size(); ++c) {
     float* gate = scratch.gate + c * kMaxStrip;
     float* up = scratch.up + c * kMaxStrip;

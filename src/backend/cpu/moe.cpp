@@ -71,6 +71,25 @@ struct GatedScratch {
   float* up;
 };
 
+// The products of one slot with rows `range` of its expert, on their way to the activation.
+void finish_products(const Kernels& kernels, const MoeGated& op, int32_t expert, int32_t slot, RowRange range,
+                     float* gate, float* up) {
+  if (op.weights) {
+    kernels.scale(gate, op.weights.f32()[slot], range.n);
+    kernels.scale(up, op.weights.f32()[slot], range.n);
+  }
+  const int64_t first = expert * op.gate.dim(1) + range.first;
+  if (op.gate_bias) kernels.add(gate, op.gate_bias.f32() + first, range.n);
+  if (op.up_bias) kernels.add(up, op.up_bias.f32() + first, range.n);
+  if (op.limit > 0) {
+    for (int64_t i = 0; i < range.n; ++i) gate[i] = std::min(gate[i], op.limit);
+    for (int64_t i = 0; i < range.n; ++i) up[i] = std::clamp(up[i], -op.limit, op.limit);
+  }
+  if (op.up_offset != 0) {
+    for (int64_t i = 0; i < range.n; ++i) up[i] += op.up_offset;
+  }
+}
+
 // Rows `range` of one expert, for some of its slots; `columns` are their rows of x.
 void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const Expert& expert, RowRange range,
                          const Inputs& inputs, std::span<const int32_t> columns,
@@ -79,14 +98,17 @@ void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const Exper
     multiply_strip(kernels, weights.at(expert.index), range, inputs, some, scratch.strip, out, kMaxStrip);
   };
   const int64_t n_ff = op.out.n_cols();
-  const auto activate = op.activation == Activation::silu ? kernels.silu_mul : kernels.gelu_mul;
+  const GatedKernel activate = gated_kernel(kernels, op.activation);
   for (size_t first = 0; first < columns.size(); first += kMaxColumns) {
     const auto some = columns.subspan(first, std::min<size_t>(kMaxColumns, columns.size() - first));
     multiply(op.gate, some, scratch.gate);
     multiply(op.up, some, scratch.up);
     for (size_t c = 0; c < some.size(); ++c) {
-      activate(scratch.gate + c * kMaxStrip, scratch.up + c * kMaxStrip,
-               op.out.f32() + expert.slots[first + c] * n_ff + range.first, range.n);
+      float* gate = scratch.gate + c * kMaxStrip;
+      float* up = scratch.up + c * kMaxStrip;
+      const int32_t slot = expert.slots[first + c];
+      finish_products(kernels, op, expert.index, slot, range, gate, up);
+      activate(gate, up, op.out.f32() + slot * n_ff + range.first, range.n);
     }
   }
 }
@@ -119,9 +141,11 @@ void multiply_expert(const Kernels& kernels, const MoeDown& op, const Expert& ex
     const std::span<const int32_t> columns(at, at + std::min<int64_t>(kMaxColumns, last - at));
     multiply_strip(kernels, op.down.at(expert.index), rows, inputs, columns, scratch.strip, scratch.staging,
                    kMaxStrip);
-    for (size_t c = 0; c < columns.size(); ++c)
-      std::copy_n(scratch.staging + c * kMaxStrip, rows.n,
-                  scratch.products + (columns[c] - range.begin) * kMaxStrip);
+    for (size_t c = 0; c < columns.size(); ++c) {
+      float* products = scratch.products + (columns[c] - range.begin) * kMaxStrip;
+      std::copy_n(scratch.staging + c * kMaxStrip, rows.n, products);
+      if (op.bias) kernels.add(products, op.bias.f32() + expert.index * op.down.dim(1) + rows.first, rows.n);
+    }
   }
 }
 
@@ -131,8 +155,8 @@ void sum_slots(const Kernels& kernels, const MoeDown& op, RowRange rows, SlotRan
   for (int64_t slot = range.begin; slot < range.end; ++slot) {
     float* out = op.out.f32() + slot / n_used * op.out.n_cols() + rows.first;
     if (slot % n_used == 0) std::fill_n(out, rows.n, 0.0f);
-    kernels.weighted_add(out, scratch.products + (slot - range.begin) * kMaxStrip, op.weights.f32()[slot],
-                         rows.n);
+    const float weight = op.weights ? op.weights.f32()[slot] : 1.0f;
+    kernels.weighted_add(out, scratch.products + (slot - range.begin) * kMaxStrip, weight, rows.n);
   }
 }
 

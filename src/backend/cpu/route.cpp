@@ -1,5 +1,6 @@
 // Who computes a row: the router's logits in float32, then the choice.
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "backend/cpu/inputs.h"
@@ -25,8 +26,25 @@ struct ThreadPart {
   StripScratch strip;
 };
 
+// What a thread chooses with.
+struct ChoiceScratch {
+  ChoiceScratch(Carver& carver, int64_t n_experts, int64_t n_groups)
+      : keys(carver.take<float>(n_experts)),
+        group_keys(carver.take<float>(n_groups)),
+        groups(carver.take<int32_t>(n_groups)) {}
+
+  float* keys;
+  float* group_keys;
+  int32_t* groups;
+};
+
 // The scores of one row's logits, in place.
 void score(const Kernels& kernels, RouteScore kind, std::span<float> logits) {
+  if (kind == RouteScore::sqrt_softplus) {
+    for (float& logit : logits)
+      logit = std::sqrt(std::max(logit, 0.0f) + std::log1p(std::exp(-std::abs(logit))));
+    return;
+  }
   const float max = kind == RouteScore::softmax ? *std::ranges::max_element(logits) : 0.0f;
   const float sign = kind == RouteScore::softmax ? 1.0f : -1.0f;
   for (float& logit : logits) logit = sign * (logit - max);
@@ -39,27 +57,59 @@ void score(const Kernels& kernels, RouteScore kind, std::span<float> logits) {
   for (float& value : logits) value /= sum;
 }
 
-// The n_used best, found one after the other: n_used is small, and of equal keys the first one stays.
-void choose(const Route& op, int64_t r, std::span<const float> scores) {
-  const int64_t n_used = op.experts.dim(1);
-  int32_t* chosen = op.experts.i32() + r * n_used;
-  float* weights = op.weights.f32() + r * n_used;
-  const auto key = [&](int32_t e) {
-    return scores[static_cast<size_t>(e)] + (op.select_bias ? op.select_bias.f32()[e] : 0.0f);
-  };
-  float sum = 0;
-  for (int64_t j = 0; j < n_used; ++j) {
+// The largest keys in descending order, found one after the other: they are few, and of equal keys the first
+// one stays.
+void find_largest(std::span<const float> keys, std::span<int32_t> chosen) {
+  for (size_t j = 0; j < chosen.size(); ++j) {
+    const auto before = chosen.first(j);
     int32_t best = -1;
-    for (int32_t e = 0; e < static_cast<int32_t>(scores.size()); ++e) {
-      const bool is_taken = std::find(chosen, chosen + j, e) != chosen + j;
-      if (!is_taken && (best < 0 || key(e) > key(best))) best = e;
+    for (int32_t i = 0; i < static_cast<int32_t>(keys.size()); ++i) {
+      if (std::ranges::find(before, i) != before.end()) continue;
+      if (best < 0 || keys[static_cast<size_t>(i)] > keys[static_cast<size_t>(best)]) best = i;
     }
     chosen[j] = best;
-    weights[j] = scores[static_cast<size_t>(best)];
-    sum += weights[j];
   }
-  const float scale = op.renormalise ? op.scale / sum : op.scale;
-  for (int64_t j = 0; j < n_used; ++j) weights[j] *= scale;
+}
+
+float group_key(GroupScore kind, std::span<const float> keys) {
+  if (kind == GroupScore::max) return *std::ranges::max_element(keys);
+  int32_t best[2];
+  find_largest(keys, best);
+  return keys[static_cast<size_t>(best[0])] + keys[static_cast<size_t>(best[1])];
+}
+
+// Makes the keys of the groups that are not used lower than any other.
+void leave_out_groups(const Route& op, std::span<float> keys, const ChoiceScratch& scratch) {
+  const size_t n_in_group = keys.size() / static_cast<size_t>(op.n_groups);
+  const auto group = [&](int32_t g) { return keys.subspan(static_cast<size_t>(g) * n_in_group, n_in_group); };
+  for (int32_t g = 0; g < op.n_groups; ++g) scratch.group_keys[g] = group_key(op.group_score, group(g));
+  const std::span used(scratch.groups, static_cast<size_t>(op.n_groups_used));
+  find_largest({scratch.group_keys, static_cast<size_t>(op.n_groups)}, used);
+  for (int32_t g = 0; g < op.n_groups; ++g) {
+    if (std::ranges::find(used, g) == used.end())
+      std::ranges::fill(group(g), -std::numeric_limits<float>::infinity());
+  }
+}
+
+// `logits` become scores.
+void choose(const Kernels& kernels, const Route& op, int64_t r, std::span<float> logits,
+            const ChoiceScratch& scratch) {
+  const std::span keys(scratch.keys, logits.size());
+  if (op.bias) kernels.add(logits.data(), op.bias.f32(), static_cast<int64_t>(logits.size()));
+  std::ranges::copy(logits, keys.begin());
+  score(kernels, op.score, logits);
+  if (op.select_bias) {
+    for (size_t e = 0; e < keys.size(); ++e) keys[e] = logits[e] + op.select_bias.f32()[e];
+  }
+  if (op.n_groups > 1) leave_out_groups(op, keys, scratch);
+  const std::span chosen(op.experts.i32() + r * op.experts.dim(1), static_cast<size_t>(op.experts.dim(1)));
+  find_largest(keys, chosen);
+
+  float* weights = op.weights.f32() + r * op.weights.dim(1);
+  float sum = 0;
+  for (size_t j = 0; j < chosen.size(); ++j) sum += weights[j] = logits[static_cast<size_t>(chosen[j])];
+  const float scale = op.renormalise ? op.scale / (sum + op.sum_eps) : op.scale;
+  for (size_t j = 0; j < chosen.size(); ++j) weights[j] *= scale;
 }
 
 // Rows `range` of the weight in float32: where it lies, or decoded into scratch.
@@ -93,10 +143,10 @@ void compute(Machine& machine, const Route& op) {
     multiply_strip(kernels, rows_in_f32(op.weight, range, scratch.decoded), {0, range.n}, inputs, columns,
                    scratch.strip, shared.logits + first * n_experts + range.first, n_experts);
   });
-  for_each_row(machine, n_rows, n_experts * op.experts.dim(1), [&](int64_t r, int) {
-    const std::span scores(shared.logits + r * n_experts, static_cast<size_t>(n_experts));
-    score(kernels, op.score, scores);
-    choose(op, r, scores);
+  machine.scratch.reserve<ChoiceScratch>(n_experts, op.n_groups);
+  for_each_row(machine, n_rows, n_experts * op.experts.dim(1), [&](int64_t r, int thread) {
+    const std::span logits(shared.logits + r * n_experts, static_cast<size_t>(n_experts));
+    choose(kernels, op, r, logits, machine.scratch.of_thread<ChoiceScratch>(thread, n_experts, op.n_groups));
   });
 }
 

@@ -87,13 +87,16 @@ std::vector<float> gather(const Tensor& pages, const Batch& batch, int64_t seq, 
 }
 
 int64_t first_visible(const PagedAttention& op, int64_t position) {
-  return op.window > 0 ? std::max<int64_t>(0, position - op.window + 1) : 0;
+  const int64_t by_window = op.window > 0 ? std::max<int64_t>(0, position - op.window + 1) : 0;
+  const int64_t by_chunk = op.chunk > 0 ? position / op.chunk * op.chunk : 0;
+  return std::max(by_window, by_chunk);
 }
 
-// softmax(scores), in place.
-void softmax(std::vector<double>& scores) {
-  const double max = std::ranges::max(scores);
-  double sum = 0;
+// softmax(scores, and the sink where there is one), in place.
+void softmax(std::vector<double>& scores, const float* sink) {
+  double max = std::ranges::max(scores);
+  if (sink != nullptr) max = std::max(max, double{*sink});
+  double sum = sink != nullptr ? std::exp(double{*sink} - max) : 0;
   for (double& score : scores) sum += score = std::exp(score - max);
   for (double& score : scores) score /= sum;
 }
@@ -101,17 +104,19 @@ void softmax(std::vector<double>& scores) {
 // From the value of one position to that of the next: without pages of their own they lie in the keys.
 int64_t value_stride(const PagedAttention& op) { return (op.v_pages ? op.v_pages : op.k_pages).dim(3); }
 
-// One query head over the keys and values it sees: k (n, head_dim), v (n, value_stride), out (v_head_dim).
-void attend(const PagedAttention& op, const float* q, std::span<const float> k, std::span<const float> v,
-            float* out) {
+// Query head `head` of row `r` over the keys and values it sees: k (n, head_dim), v (n, value_stride).
+void attend(const PagedAttention& op, int64_t r, int64_t head, std::span<const float> k,
+            std::span<const float> v) {
   const int64_t head_dim = op.k_pages.dim(3);
   const auto v_stride = static_cast<size_t>(value_stride(op));
+  const float* q = op.q.f32() + (r * op.q.dim(1) + head) * head_dim;
+  float* out = op.out.f32() + (r * op.q.dim(1) + head) * op.out.dim(2);
   std::vector<double> weights(k.size() / static_cast<size_t>(head_dim));
   for (size_t j = 0; j < weights.size(); ++j) {
     const double product = dot(q, k.data() + static_cast<int64_t>(j) * head_dim, head_dim);
     weights[j] = soft_capped(op.scale * product, op.softcap);
   }
-  softmax(weights);
+  softmax(weights, op.sinks ? op.sinks.f32() + head : nullptr);
   std::vector<double> sums(static_cast<size_t>(op.out.dim(2)));
   for (size_t j = 0; j < weights.size(); ++j) {
     for (size_t i = 0; i < sums.size(); ++i) sums[i] += weights[j] * double{v[j * v_stride + i]};
@@ -133,19 +138,14 @@ void attend_sequence(const PagedAttention& op, int64_t seq, int64_t kv_head) {
   const std::vector<float>& v = op.v_pages ? own_v : k;
 
   const int64_t head_dim = op.k_pages.dim(3);
-  const int64_t v_head_dim = op.out.dim(2);
   const int64_t v_stride = value_stride(op);
-  const int64_t n_heads = op.q.dim(1);
-  const int64_t n_shared = n_heads / op.k_pages.dim(1);
+  const int64_t n_shared = op.q.dim(1) / op.k_pages.dim(1);
   for (int64_t r = row_begin; r < row_end; ++r) {
     const int64_t first = first_visible(op, positions[r]) - begin;
     const int64_t n_seen = positions[r] + 1 - begin - first;
     const std::span seen_k(k.data() + first * head_dim, static_cast<size_t>(n_seen * head_dim));
     const std::span seen_v(v.data() + first * v_stride, static_cast<size_t>(n_seen * v_stride));
-    for (int64_t h = kv_head * n_shared; h < (kv_head + 1) * n_shared; ++h) {
-      attend(op, op.q.f32() + (r * n_heads + h) * head_dim, seen_k, seen_v,
-             op.out.f32() + (r * n_heads + h) * v_head_dim);
-    }
+    for (int64_t h = kv_head * n_shared; h < (kv_head + 1) * n_shared; ++h) attend(op, r, h, seen_k, seen_v);
   }
 }
 

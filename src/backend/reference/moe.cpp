@@ -1,5 +1,7 @@
 // Mixtures of experts: who computes a row, and the experts' products. A slot is row * n_used + j.
 #include <algorithm>
+#include <functional>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -9,16 +11,20 @@
 namespace millrace::reference {
 namespace {
 
-// The scores of one row's logits, in place.
-void score(RouteScore kind, std::span<float> logits) {
-  if (kind == RouteScore::sigmoid) {
-    for (float& logit : logits) logit = static_cast<float>(1 / (1 + std::exp(-double{logit})));
-    return;
-  }
+// The scores of one row's logits.
+std::vector<float> scores_of(RouteScore kind, std::span<const float> logits) {
   const double max = std::ranges::max(logits);
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - max);
-  for (float& logit : logits) logit = static_cast<float>(std::exp(logit - max) / sum);
+  std::vector<float> scores;
+  for (const double logit : logits) {
+    double score = std::exp(logit - max) / sum;
+    if (kind == RouteScore::sigmoid) score = 1 / (1 + std::exp(-logit));
+    if (kind == RouteScore::sqrt_softplus)
+      score = std::sqrt(std::max(logit, 0.0) + std::log1p(std::exp(-std::abs(logit))));
+    scores.push_back(static_cast<float>(score));
+  }
+  return scores;
 }
 
 // The indices of the `n` largest keys, in descending order; of equal keys the lowest index first.
@@ -32,21 +38,52 @@ std::vector<int32_t> largest(std::span<const float> keys, int64_t n) {
   return order;
 }
 
-void choose(const Route& op, int64_t r, std::span<float> logits) {
-  score(op.score, logits);
+// Makes the keys of the groups that are not used lower than any other.
+void leave_out_groups(const Route& op, std::span<float> keys) {
+  const size_t n_in_group = keys.size() / static_cast<size_t>(op.n_groups);
+  const auto group = [&](int32_t g) { return keys.subspan(static_cast<size_t>(g) * n_in_group, n_in_group); };
+  std::vector<float> group_keys;
+  for (int32_t g = 0; g < op.n_groups; ++g) {
+    std::vector<float> sorted(group(g).begin(), group(g).end());
+    std::ranges::sort(sorted, std::greater());
+    group_keys.push_back(op.group_score == GroupScore::max ? sorted[0] : sorted[0] + sorted[1]);
+  }
+  const std::vector<int32_t> used = largest(group_keys, op.n_groups_used);
+  for (int32_t g = 0; g < op.n_groups; ++g) {
+    if (std::ranges::find(used, g) == used.end())
+      std::ranges::fill(group(g), -std::numeric_limits<float>::infinity());
+  }
+}
+
+void choose(const Route& op, int64_t r, std::span<const float> logits) {
+  const std::vector<float> scores = scores_of(op.score, logits);
   std::vector<float> keys(logits.begin(), logits.end());
   if (op.select_bias) {
-    for (size_t e = 0; e < keys.size(); ++e) keys[e] += op.select_bias.f32()[e];
+    for (size_t e = 0; e < keys.size(); ++e) keys[e] = scores[e] + op.select_bias.f32()[e];
   }
+  if (op.n_groups > 1) leave_out_groups(op, keys);
   const std::vector<int32_t> chosen = largest(keys, op.experts.dim(1));
-  double sum = 0;
-  for (const int32_t e : chosen) sum += logits[static_cast<size_t>(e)];
+  double sum = op.sum_eps;
+  for (const int32_t e : chosen) sum += scores[static_cast<size_t>(e)];
   const double scale = op.renormalise ? op.scale / sum : op.scale;
   for (size_t j = 0; j < chosen.size(); ++j) {
     const int64_t slot = r * op.experts.dim(1) + static_cast<int64_t>(j);
     op.experts.i32()[slot] = chosen[j];
-    op.weights.f32()[slot] = static_cast<float>(logits[static_cast<size_t>(chosen[j])] * scale);
+    op.weights.f32()[slot] = static_cast<float>(scores[static_cast<size_t>(chosen[j])] * scale);
   }
+}
+
+double element_or(const Tensor& values, int64_t i, double otherwise) {
+  return values ? double{values.f32()[i]} : otherwise;
+}
+
+// What the products of one slot with its expert's rows become.
+float gated(const MoeGated& op, double gate, double up) {
+  if (op.limit > 0) {
+    gate = std::min(gate, double{op.limit});
+    up = std::clamp(up, -double{op.limit}, double{op.limit});
+  }
+  return static_cast<float>(activate(op.activation, gate) * (up + op.up_offset));
 }
 
 // For each expert the slots that chose it, ascending.
@@ -71,7 +108,7 @@ void compute(const Route& op) {
     decode_row(op.weight, e, weight);
     for (int64_t r = 0; r < op.x.dim(0); ++r) {
       logits[static_cast<size_t>(r * n_experts + e)] =
-          static_cast<float>(dot(op.x.f32() + r * hidden, weight.data(), hidden));
+          static_cast<float>(dot(op.x.f32() + r * hidden, weight.data(), hidden) + element_or(op.bias, e, 0));
     }
   }
   for (int64_t r = 0; r < op.x.dim(0); ++r)
@@ -92,8 +129,10 @@ void compute(const MoeGated& op) {
       decode_row(op.up, e * n_ff + o, up);
       for (const int64_t slot : slots) {
         const float* x = op.x.f32() + slot / op.experts.dim(1) * hidden;
-        const double g = activate(op.activation, dot(x, gate.data(), hidden));
-        op.out.f32()[slot * n_ff + o] = static_cast<float>(g * dot(x, up.data(), hidden));
+        const double weight = element_or(op.weights, slot, 1);
+        const double g = weight * dot(x, gate.data(), hidden) + element_or(op.gate_bias, e * n_ff + o, 0);
+        const double u = weight * dot(x, up.data(), hidden) + element_or(op.up_bias, e * n_ff + o, 0);
+        op.out.f32()[slot * n_ff + o] = gated(op, g, u);
       }
     }
   }
@@ -112,8 +151,9 @@ void compute(const MoeDown& op) {
       if (slots.empty()) continue;
       decode_row(op.down, e * hidden + o, down);
       for (const int64_t slot : slots) {
-        products[static_cast<size_t>(slot)] =
-            op.weights.f32()[slot] * dot(op.x.f32() + slot * n_ff, down.data(), n_ff);
+        const double y =
+            dot(op.x.f32() + slot * n_ff, down.data(), n_ff) + element_or(op.bias, e * hidden + o, 0);
+        products[static_cast<size_t>(slot)] = element_or(op.weights, slot, 1) * y;
       }
     }
     for (int64_t r = 0; r < op.out.dim(0); ++r) {

@@ -272,6 +272,27 @@ TEST(Reference, FindsTheValuesInTheKeys) {
   expect_near(out, {2, (2 + 4 * e) / (1 + e)});
 }
 
+TEST(Reference, AttendsToItsOwnChunk) {
+  MeanCase mean;
+  mean.op.chunk = 4;
+  compute(mean.op);
+  expect_near(mean.out, {1.5f, 4});  // positions 0 to 3, and 4 alone
+  mean.op.window = 2;
+  compute(mean.op);
+  expect_near(mean.out, {2.5f, 4});
+}
+
+TEST(Reference, SinksTakeTheirShareOfTheSum) {
+  MeanCase mean;
+  Floats sinks{std::log(2.0f)};
+  mean.op.sinks = view(sinks, {1});
+  compute(mean.op);
+  expect_near(mean.out, {6 / 6.0f, 10 / 7.0f});  // 4 scores of 1 and a sink of 2, then 5 and 2
+  sinks[0] = 100;                                // larger than every score
+  compute(mean.op);
+  expect_near(mean.out, {0, 0});
+}
+
 TEST(Reference, SharesKeyValueHeads) {
   OneSequence sequence(0, 1, 1);
   Floats q(4), k_pages(4), v_pages{5, 0, 7, 0}, out(4);
@@ -314,6 +335,82 @@ TEST(Reference, BiasChoosesButDoesNotWeigh) {
   compute(sigmoid.op);
   EXPECT_EQ(sigmoid.experts, (Ints{0, 1}));
   expect_near(sigmoid.weights, {0.5f, 0.75f});
+}
+
+TEST(Reference, ScoresBySquareRootOfSoftplus) {
+  RouteCase softplus;
+  softplus.op.score = RouteScore::sqrt_softplus;
+  softplus.op.sum_eps = 0.5f;
+  Floats bias{std::log(std::exp(4.0f) - 1), 0, std::log(std::exp(9.0f) - 1) - std::log(2.0f), 0};
+  softplus.op.bias = view(bias, {4});
+  compute(softplus.op);  // softplus of the two largest logits: 9 and 4
+  EXPECT_EQ(softplus.experts, (Ints{2, 0}));
+  expect_near(softplus.weights, {3 / 5.5f, 2 / 5.5f});
+}
+
+// Keys by group: {5, 0}, {3, 3}, {4, -9}.
+TEST(Reference, LeavesOutTheWeakerGroups) {
+  Floats x{1}, weight{5, 0, 3, 3, 4, -9}, weights(2);
+  Ints experts(2);
+  Route op{.x = view(x, {1, 1}),
+           .weight = view(weight, {6, 1}),
+           .experts = view(experts, {1, 2}),
+           .weights = view(weights, {1, 2}),
+           .n_groups = 3,
+           .n_groups_used = 2};
+  compute(op);  // largest keys 5, 3, 4: the first and the last group stay
+  EXPECT_EQ(experts, (Ints{0, 4}));
+  op.group_score = GroupScore::sum_of_two;
+  compute(op);  // sums 5, 6, -5: the last group is out
+  EXPECT_EQ(experts, (Ints{0, 2}));
+  const float e = std::exp(2.0f);
+  expect_near(weights, {e / (e + 1), 1 / (e + 1)});
+}
+
+TEST(Reference, ExpertsMayWeighTheirInput) {
+  Floats x{2}, gate{10}, up{3}, weights{0.5f}, out(1);
+  Ints experts{0};
+  compute(MoeGated{.x = view(x, {1, 1}),
+                   .experts = view(experts, {1, 1}),
+                   .weights = view(weights, {1, 1}),
+                   .gate = view(gate, {1, 1, 1}),
+                   .up = view(up, {1, 1, 1}),
+                   .out = view(out, {1, 1, 1})});
+  EXPECT_NEAR(out[0], 30, 2e-3);  // silu(10) * 3
+
+  Floats hidden{1, 2}, down{3}, sums(1);
+  Ints chosen{0, 0};
+  compute(MoeDown{.x = view(hidden, {1, 2, 1}),
+                  .experts = view(chosen, {1, 2}),
+                  .down = view(down, {1, 1, 1}),
+                  .out = view(sums, {1, 1})});
+  EXPECT_EQ(sums[0], 9);
+}
+
+TEST(Reference, ExpertsAddBiasesAndCutWhatExceedsTheLimit) {
+  Floats x{1}, gate{1, 9}, up{-9, 1}, gate_bias{0, -1}, up_bias{1, 2}, out(2);
+  Ints experts{0, 1};
+  compute(MoeGated{.x = view(x, {1, 1}),
+                   .experts = view(experts, {1, 2}),
+                   .gate = view(gate, {2, 1, 1}),
+                   .up = view(up, {2, 1, 1}),
+                   .gate_bias = view(gate_bias, {2, 1}),
+                   .up_bias = view(up_bias, {2, 1}),
+                   .out = view(out, {1, 2, 1}),
+                   .activation = Activation::quick_gelu,
+                   .limit = 7,
+                   .up_offset = 1});
+  // gate 1 and up max(-8, -7); gate min(8, 7) and up 3
+  expect_near(out, {-6 / (1 + std::exp(-1.702f)), 7 * 4 / (1 + std::exp(-1.702f * 7))});
+
+  Floats hidden{1, 1}, down{2, 3}, bias{10, 20}, weights{2, 0.5f}, sums(1);
+  compute(MoeDown{.x = view(hidden, {1, 2, 1}),
+                  .experts = view(experts, {1, 2}),
+                  .weights = view(weights, {1, 2}),
+                  .down = view(down, {2, 1, 1}),
+                  .bias = view(bias, {2, 1}),
+                  .out = view(sums, {1, 1})});
+  EXPECT_EQ(sums[0], 2 * 12 + 0.5f * 23);
 }
 
 TEST(Reference, ExpertsComputeTheirRows) {

@@ -25,6 +25,7 @@ inline double dot(const float* a, const float* b, int64_t n) {
 
 inline double activate(Activation activation, double x) {
   if (activation == Activation::silu) return x / (1 + std::exp(-x));
+  if (activation == Activation::quick_gelu) return x / (1 + std::exp(-1.702 * x));
   const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
   return 0.5 * x * (1 + std::tanh(inner));
 }

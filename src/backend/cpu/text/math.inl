@@ -45,3 +45,6 @@ inline Floats gelu_of(Floats x) {
   const Floats inner = mul(mul(x, splat(0.797884561f)), fma(mul(x, x), splat(0.044715f), splat(1.0f)));
   return mul(mul(x, splat(0.5f)), add(splat(1.0f), tanh_of(inner)));
 }
+
+// x * sigmoid(1.702 x)
+inline Floats quick_gelu_of(Floats x) { return div(x, add(splat(1.0f), exp_of(mul(splat(-1.702f), x)))); }

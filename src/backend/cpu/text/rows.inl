@@ -35,6 +35,10 @@ void gelu_mul_row(const float* gate, const float* up, float* out, int64_t n) {
   map(
       n, out, [](Floats g, Floats u) { return mul(gelu_of(g), u); }, gate, up);
 }
+void quick_gelu_mul_row(const float* gate, const float* up, float* out, int64_t n) {
+  map(
+      n, out, [](Floats g, Floats u) { return mul(quick_gelu_of(g), u); }, gate, up);
+}
 void exp_row(float* x, int64_t n) {
   map(
       n, x, [](Floats a) { return exp_of(a); }, x);

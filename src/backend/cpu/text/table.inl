@@ -30,6 +30,7 @@ constexpr Kernels make_table(const char* name) {
   t.softcap = softcap_row;
   t.silu_mul = silu_mul_row;
   t.gelu_mul = gelu_mul_row;
+  t.quick_gelu_mul = quick_gelu_mul_row;
   t.exp = exp_row;
   t.rotate_halves = rotate_halves_row;
   t.store[0] = store_row<F32>;
