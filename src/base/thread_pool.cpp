@@ -52,21 +52,27 @@ void ThreadPool::run_job(const Job& job) {
     return;
   }
   job_ = job;
-  next_task_.store(0, std::memory_order_relaxed);
-  n_busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  n_done_.store(0, std::memory_order_relaxed);
+  cursor_.store(cursor(0, static_cast<uint32_t>(job.n_tasks)), std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
-  take_tasks(job, 0);
-  for (int busy = n_busy_.load(std::memory_order_acquire); busy != 0;
-       busy = n_busy_.load(std::memory_order_acquire)) {
-    await_change(n_busy_, busy);
+  take_tasks(0);
+  for (int n_done = n_done_.load(std::memory_order_acquire); n_done != job.n_tasks;
+       n_done = n_done_.load(std::memory_order_acquire)) {
+    await_change(n_done_, n_done);
   }
 }
 
-void ThreadPool::take_tasks(const Job& job, int thread) {
-  for (int i = next_task_.fetch_add(1, std::memory_order_relaxed); i < job.n_tasks;
-       i = next_task_.fetch_add(1, std::memory_order_relaxed)) {
-    job.call(job.body, i, thread);
+void ThreadPool::take_tasks(int thread) {
+  uint64_t state = cursor_.load(std::memory_order_acquire);
+  for (;;) {
+    const auto next = static_cast<uint32_t>(state), n_tasks = static_cast<uint32_t>(state >> 32);
+    if (next >= n_tasks) return;
+    if (!cursor_.compare_exchange_weak(state, cursor(next + 1, n_tasks), std::memory_order_acquire)) continue;
+    job_.call(job_.body, static_cast<int>(next), thread);
+    const bool is_last = n_done_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<int>(n_tasks);
+    if (is_last && thread != 0) n_done_.notify_one();
+    state = cursor_.load(std::memory_order_acquire);
   }
 }
 
@@ -76,8 +82,7 @@ void ThreadPool::work(int thread) {
     await_change(generation_, seen);
     seen = generation_.load(std::memory_order_acquire);
     if (is_stopping_) return;
-    take_tasks(job_, thread);
-    if (n_busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) n_busy_.notify_one();
+    take_tasks(thread);
   }
 }
 

@@ -1,5 +1,6 @@
 // The threads that compute. One fork-join per op, hundreds per token, so what counts is the cost of a join:
-// workers spin for some microseconds after each job before they sleep.
+// workers spin for some microseconds after each job before they sleep, and a join waits for tasks, never for
+// a worker that has none: where another process has the core, the others do the work.
 #pragma once
 
 #include <atomic>
@@ -39,14 +40,20 @@ class ThreadPool {
     int n_tasks = 0;
   };
 
+  // A job's tasks as one word, so that taking one needs no other look at the job: only a thread that has
+  // taken a task reads job_, and as long as it has not finished, the job does not end.
+  static constexpr uint64_t cursor(uint32_t next, uint32_t n_tasks) {
+    return static_cast<uint64_t>(n_tasks) << 32 | next;
+  }
+
   void run_job(const Job& job);
-  void take_tasks(const Job& job, int thread);
+  void take_tasks(int thread);
   void work(int thread);
 
   Job job_;
-  alignas(64) std::atomic<uint32_t> generation_{0};  // one up for each job; odd bits mean nothing
-  alignas(64) std::atomic<int> next_task_{0};
-  alignas(64) std::atomic<int> n_busy_{0};  // workers that have not finished the current job
+  alignas(64) std::atomic<uint32_t> generation_{0};  // one up for each job: what workers wait for
+  alignas(64) std::atomic<uint64_t> cursor_{0};
+  alignas(64) std::atomic<int> n_done_{0};  // tasks of the current job that have returned
   std::atomic<bool> is_stopping_{false};
   std::vector<std::thread> workers_;
 };

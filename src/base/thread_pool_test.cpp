@@ -1,8 +1,12 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <csignal>
+#include <filesystem>
 #include <numeric>
 
 namespace millrace {
@@ -72,6 +76,33 @@ TEST_P(ThreadPools, WorkAtTheSameTime) {
     while (n_there < 2) std::this_thread::yield();
   });
   EXPECT_EQ(n_there, 2);
+}
+
+std::atomic<int> n_held = 0;
+std::atomic<bool> is_open = false;
+void hold(int) {
+  ++n_held;
+  while (!is_open) ::sched_yield();
+}
+
+// Where the workers get no core, the caller does everything alone instead of waiting for them. A signal holds
+// them here.
+TEST_P(ThreadPools, DoNotWaitForWorkersWithoutATask) {
+  ThreadPool pool(GetParam());
+  is_open = false;
+  n_held = 0;
+  std::signal(SIGUSR1, hold);
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    const int id = std::stoi(task.path().filename());
+    if (id != ::gettid()) ::tgkill(::getpid(), id, SIGUSR1);
+  }
+  while (n_held < pool.n_threads() - 1) std::this_thread::yield();
+  for (int job = 1; job <= 3; ++job) {
+    int n_calls = 0;  // no atomic: only this thread is there
+    pool.run(10, [&n_calls](int, int thread) { n_calls += thread == 0; });
+    EXPECT_EQ(n_calls, 10);
+  }
+  is_open = true;
 }
 
 TEST_P(ThreadPools, ComeAndGo) {
