@@ -42,10 +42,15 @@ Operands list(LinearGated& op) {
           {"out", &op.out, kWrite, kRows}};
 }
 
+Operands list(Gate& op) {
+  return {{"gate", &op.gate, kRead, kRows}, {"x", &op.x, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
+}
+
 Operands list(Norm& op) {
   return {{"x", &op.x, op.add ? kUpdate : kRead, kRows},
           {"add", &op.add, kRead, kRows},
           {"weight", &op.weight, kRead, kWhole},
+          {"bias", &op.bias, kRead, kWhole},
           {"out", &op.out, kWrite, kRows}};
 }
 

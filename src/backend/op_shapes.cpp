@@ -99,13 +99,34 @@ void check_op(const LinearGated& op, const Rules& rules) {
   rules.expect(op.out, "out", Kind::activation, {n_rows, n_out});
 }
 
-void check_op(const Norm& op, const Rules& rules) {
+void check_op(const Gate& op, const Rules& rules) {
   const int64_t n_rows = op.x.dim(0);
   const int64_t n_cols = op.x.dim(1);
+  rules.expect(op.gate, "gate", Kind::activation, {n_rows, n_cols});
   rules.expect(op.x, "x", Kind::activation, {n_rows, n_cols});
-  rules.expect_optional(op.add, "add", Kind::activation, {n_rows, n_cols});
-  rules.expect(op.weight, "weight", Kind::vector, {n_cols});
   rules.expect(op.out, "out", Kind::activation, {n_rows, n_cols});
+}
+
+void check_op(const Norm& op, const Rules& rules) {
+  const bool has_heads = op.x.n_dims == 3;
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n_heads = has_heads ? op.x.dim(1) : 1;
+  const int64_t n_cols = op.x.n_cols();
+  const auto expect_like_x = [&](const Tensor& tensor, const char* operand) {
+    if (has_heads) return rules.expect_optional(tensor, operand, Kind::activation, {n_rows, n_heads, n_cols});
+    rules.expect_optional(tensor, operand, Kind::activation, {n_rows, n_cols});
+  };
+  const auto expect_vector = [&](const Tensor& tensor, const char* operand) {
+    if (tensor.n_dims == 2) return rules.expect(tensor, operand, Kind::vector, {n_heads, n_cols});
+    rules.expect_optional(tensor, operand, Kind::vector, {n_cols});
+  };
+  expect_like_x(op.x, "x");
+  expect_like_x(op.add, "add");
+  expect_vector(op.weight, "weight");
+  expect_vector(op.bias, "bias");
+  expect_like_x(op.out, "out");
+  rules.require(op.x && op.out, "a norm has an x and an out");
+  rules.require(!op.bias || op.bias.n_dims == op.weight.n_dims, "a bias has the shape of the weight");
   rules.require(!op.add || op.out.data != op.x.data || n_rows == 0,
                 "a norm that adds needs an out of its own");
 }

@@ -31,14 +31,19 @@ struct Product {
   Tensor out;     // (n_rows, n_out)
 };
 
+// What is applied to single elements. gelu_tanh is the approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x +
+// 0.044715 x^3))), gelu_erf the function itself (Hendrycks & Gimpel 2016), quick_gelu x * sigmoid(1.702 x).
+enum class Activation { none, silu, sigmoid, gelu_tanh, gelu_erf, quick_gelu };
+
 // One to three products of the same input (q, k and v are one op).
 struct Linear {
   static constexpr std::string_view kName = "linear";
   Tensor x;             // (n_rows, n_in)
   Product products[3];  // the first n_products are used
   int n_products = 1;
-  float scale = 1.0f;    // multiplies x * weight^T + bias
-  float softcap = 0.0f;  // when > 0: y = softcap * tanh(y / softcap), after the scale
+  Activation activation = Activation::none;  // of x * weight^T + bias
+  float scale = 1.0f;                        // multiplies what the activation gives
+  float softcap = 0.0f;                      // when > 0: y = softcap * tanh(y / softcap), after the scale
 };
 
 // A product of its own for each head (or group of heads): out[r, h] = weight[h] * x[r, h, :n_in]. What x has
@@ -49,12 +54,6 @@ struct HeadLinear {
   Tensor x;       // (n_rows, n_heads, n_in + n_carried)
   Tensor weight;  // (n_heads, n_out, n_in), any format
   Tensor out;     // (n_rows, n_heads, n_out + n_carried)
-};
-
-enum class Activation {
-  silu,
-  gelu_tanh,
-  quick_gelu,  // x * sigmoid(1.702 x)
 };
 
 // out = activation(x * gate^T + gate_bias) * (x * up^T + up_bias), element by element
@@ -69,15 +68,32 @@ struct LinearGated {
   Activation activation = Activation::silu;
 };
 
-// RMSNorm (Zhang & Sennrich 2019): out = x / sqrt(mean(x^2) + eps) * weight, over each row.
-// With `add`: first x += add (x is written), then the norm of the sum: the residual stream in one pass.
+// out = activation(gate) * x, element by element; `out` may be either of them
+struct Gate {
+  static constexpr std::string_view kName = "gate";
+  Tensor gate;  // (n_rows, n_cols)
+  Tensor x;     // (n_rows, n_cols)
+  Tensor out;   // (n_rows, n_cols)
+  Activation activation = Activation::silu;
+};
+
+// RMSNorm (Zhang & Sennrich 2019): x / sqrt(mean(x^2) + eps) * weight + bias.
+// LayerNorm (Ba et al. 2016): (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias.
+enum class NormKind { rms, layer };
+
+// out = norm(x), over the last dimension: rows, or heads of rows.
+// With `add`: first x += add_scale * add (x is written), then the norm of the sum: the residual stream in one
+// pass.
 struct Norm {
   static constexpr std::string_view kName = "norm";
-  Tensor x;       // (n_rows, n_cols); also written where `add` is given
-  Tensor add;     // optional (n_rows, n_cols)
-  Tensor weight;  // float32 (n_cols)
-  Tensor out;     // (n_rows, n_cols); may be x itself when there is no `add`
+  Tensor x;       // (n_rows, n_cols) or (n_rows, n_heads, n_cols); also written where `add` is given
+  Tensor add;     // optional, the shape of x
+  Tensor weight;  // optional float32 (n_cols), or (n_heads, n_cols) where each head has its own
+  Tensor bias;    // optional, the shape of weight
+  Tensor out;     // the shape of x; may be x itself when there is no `add`
+  NormKind kind = NormKind::rms;
   float eps = 1e-6f;
+  float add_scale = 1.0f;
 };
 
 // x += y
@@ -206,7 +222,7 @@ struct GatherRows {
 };
 
 // One line an op. Whoever handles ops (backends, decorators) visits this.
-using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Norm, Add, RopeStoreKv, PagedAttention, Route,
-                        MoeGated, MoeDown, GatherRows>;
+using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, RopeStoreKv, PagedAttention,
+                        Route, MoeGated, MoeDown, GatherRows>;
 
 }  // namespace millrace

@@ -49,7 +49,15 @@ struct LinearCase {
   bool has_bias = false;
   float scale = 1.0f;
   float softcap = 0.0f;
+  Activation activation = Activation::none;
 };
+
+std::string_view text(Activation activation) {
+  constexpr std::string_view kNames[] = {"none", "silu", "sigmoid", "gelu_tanh", "gelu_erf", "quick_gelu"};
+  return kNames[static_cast<size_t>(activation)];
+}
+constexpr Activation kActivations[] = {Activation::none,      Activation::silu,     Activation::sigmoid,
+                                       Activation::gelu_tanh, Activation::gelu_erf, Activation::quick_gelu};
 
 void add_linear(Table& table, const LinearCase& c) {
   std::string name = fmt::format("linear {}x{}", c.n_rows, c.n_in);
@@ -57,10 +65,12 @@ void add_linear(Table& table, const LinearCase& c) {
   if (c.has_bias) name += " bias";
   if (c.scale != 1) name += " scale";
   if (c.softcap != 0) name += " softcap";
+  if (c.activation != Activation::none) name += fmt::format(" {}", text(c.activation));
   table.add(name, [c](CaseMaker& maker) -> Op {
     Linear op;
     op.x = maker.floats({c.n_rows, c.n_in});
     op.n_products = static_cast<int>(c.products.size());
+    op.activation = c.activation;
     op.scale = c.scale;
     op.softcap = c.softcap;
     for (size_t i = 0; i < c.products.size(); ++i) {
@@ -85,8 +95,8 @@ struct GatedCase {
 
 void add_gated(Table& table, const GatedCase& c) {
   const std::string name =
-      fmt::format("linear_gated {}x{}->{} {} {}{}{}", c.n_rows, c.n_in, c.n_out, text(c.gate), text(c.up),
-                  c.activation == Activation::silu ? " silu" : " gelu", c.has_bias ? " bias" : "");
+      fmt::format("linear_gated {}x{}->{} {} {} {}{}", c.n_rows, c.n_in, c.n_out, text(c.gate), text(c.up),
+                  text(c.activation), c.has_bias ? " bias" : "");
   table.add(name, [c](CaseMaker& maker) -> Op {
     return LinearGated{.x = maker.floats({c.n_rows, c.n_in}),
                        .gate = maker.weight(c.gate, {c.n_out, c.n_in}),
@@ -169,6 +179,15 @@ void add_linear_options(Table& table) {
     add_gated(table, {n_rows, 256, 50, Dtype::q4_k, Dtype::q6_k, Activation::gelu_tanh});
     add_gated(table, {n_rows, 96, 50, Dtype::f32, Dtype::f32, Activation::gelu_tanh, true});
     add_gated(table, {n_rows, 96, 50, Dtype::q8_0, Dtype::f16, Activation::silu, true});
+    for (const Activation activation : kActivations) {
+      add_gated(table, {n_rows, 96, 50, Dtype::bf16, Dtype::bf16, activation});
+      add_linear(table, {.n_rows = n_rows,
+                         .n_in = 96,
+                         .products = {{Dtype::bf16, 50}},
+                         .has_bias = n_rows > 1,
+                         .scale = n_rows > 3 ? 0.5f : 1.0f,
+                         .activation = activation});
+    }
   }
   add_linear(table, {.n_rows = 0, .n_in = 256, .products = {{Dtype::q4_k, 48}}});
 }
@@ -196,10 +215,50 @@ void add_norm(Table& table, int64_t n_rows, int64_t n_cols, float eps) {
   });
 }
 
+void add_norm_options(Table& table, int64_t n_rows, int64_t n_cols) {
+  for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
+    const std::string shape =
+        fmt::format("{} {}x{}", kind == NormKind::rms ? "rms" : "layer", n_rows, n_cols);
+    table.add("norm " + shape + " bias, scaled add", [=](CaseMaker& maker) -> Op {
+      return Norm{.x = maker.floats({n_rows, n_cols}),
+                  .add = maker.floats({n_rows, n_cols}),
+                  .weight = maker.norm_weight(n_cols),
+                  .bias = maker.floats({n_cols}),
+                  .out = maker.output(Dtype::f32, {n_rows, n_cols}),
+                  .kind = kind,
+                  .add_scale = 0.22f};
+    });
+    table.add("norm " + shape + " without weight", [=](CaseMaker& maker) -> Op {
+      return Norm{.x = maker.floats({n_rows, n_cols}),
+                  .out = maker.output(Dtype::f32, {n_rows, n_cols}),
+                  .kind = kind};
+    });
+    table.add("norm of heads " + shape, [=](CaseMaker& maker) -> Op {
+      const Tensor x = maker.floats({n_rows, 3, n_cols});
+      return Norm{.x = x, .weight = maker.floats({3, n_cols}), .out = x, .kind = kind};
+    });
+    table.add("norm of heads, one weight " + shape, [=](CaseMaker& maker) -> Op {
+      const Tensor x = maker.floats({n_rows, 2, n_cols});
+      return Norm{.x = x, .weight = maker.floats({n_cols}), .out = x, .kind = kind};
+    });
+  }
+}
+
+void add_gate(Table& table, int64_t n_rows, int64_t n_cols, Activation activation) {
+  table.add(fmt::format("gate {}x{} {}", n_rows, n_cols, text(activation)), [=](CaseMaker& maker) -> Op {
+    return Gate{.gate = maker.floats({n_rows, n_cols}, 3),
+                .x = maker.floats({n_rows, n_cols}),
+                .out = maker.output(Dtype::f32, {n_rows, n_cols}),
+                .activation = activation};
+  });
+}
+
 void add_row_cases(Table& table) {
   for (const int64_t n_rows : kRowCounts) {
     for (const int64_t n_cols : {32, 100, 577}) {
       add_norm(table, n_rows, n_cols, n_cols == 100 ? 1e-5f : 1e-6f);
+      add_norm_options(table, n_rows, n_cols);
+      for (const Activation activation : kActivations) add_gate(table, n_rows, n_cols, activation);
       table.add(fmt::format("add {}x{}", n_rows, n_cols), [=](CaseMaker& maker) -> Op {
         return Add{.x = maker.floats({n_rows, n_cols}), .y = maker.floats({n_rows, n_cols})};
       });
@@ -602,6 +661,7 @@ std::vector<OpCase> op_bench_cases() {
     add_moe(table, {n_rows, 8, 64, 2048, 768, Dtype::q4_k});
     add_route(table, {.n_rows = n_rows, .n_experts = 128, .n_used = 8});
     add_norm(table, n_rows, 4096, 1e-5f);
+    add_gate(table, n_rows, 4096, Activation::sigmoid);
   }
   const KvCase kv{.seqs = {{4095, 1}}, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128, .v_head_dim = 128};
   KvCase many = kv;

@@ -20,24 +20,11 @@ struct Machine {
   Scratch& scratch;
 };
 
-// out[i] = activation(gate[i]) * up[i]
-using GatedKernel = void (*)(const float* gate, const float* up, float* out, int64_t n);
-inline GatedKernel gated_kernel(const Kernels& kernels, Activation activation) {
-  switch (activation) {
-    case Activation::silu:
-      return kernels.silu_mul;
-    case Activation::gelu_tanh:
-      return kernels.gelu_mul;
-    case Activation::quick_gelu:
-      return kernels.quick_gelu_mul;
-  }
-  return nullptr;
-}
-
 void compute(Machine& machine, const Embed& op);
 void compute(Machine& machine, const Linear& op);
 void compute(Machine& machine, const HeadLinear& op);
 void compute(Machine& machine, const LinearGated& op);
+void compute(Machine& machine, const Gate& op);
 void compute(Machine& machine, const Norm& op);
 void compute(Machine& machine, const Add& op);
 void compute(Machine& machine, const RopeStoreKv& op);

@@ -61,11 +61,14 @@ struct Matmul {
 
 struct NormRow {
   const float* x;
-  const float* weight;
+  const float* weight;  // or nullptr
+  const float* bias;    // or nullptr
   float* out;
   int64_t n;
   float eps;
 };
+
+inline constexpr int kNActivations = 6;  // the order of Activation of backend/ops.h
 
 inline constexpr int kAttentionPositions = 256;  // kAttentionBlock of backend/ops.h
 
@@ -116,14 +119,15 @@ struct Kernels {
   void (*quantize32)(const float* x, int64_t n, int8_t* q, InputScale32* scales);
   void (*quantize256)(const float* x, int64_t n, int8_t* q, InputScale256* scales);
 
-  void (*norm)(const NormRow& row);
+  void (*rms_norm)(const NormRow& row);
+  void (*layer_norm)(const NormRow& row);
   void (*add)(float* x, const float* y, int64_t n);                         // x += y
   void (*scale)(float* x, float by, int64_t n);                             // x *= by
   void (*weighted_add)(float* x, const float* y, float weight, int64_t n);  // x = fma(weight, y, x)
   void (*softcap)(float* x, float cap, int64_t n);                          // x = cap * tanh(x / cap)
-  void (*silu_mul)(const float* gate, const float* up, float* out, int64_t n);
-  void (*gelu_mul)(const float* gate, const float* up, float* out, int64_t n);
-  void (*quick_gelu_mul)(const float* gate, const float* up, float* out, int64_t n);
+  void (*activate[kNActivations])(float* x, int64_t n);
+  void (*gate[kNActivations])(const float* gate, const float* x, float* out,
+                              int64_t n);  // activation(gate) * x
   void (*exp)(float* x, int64_t n);
   void (*rotate_halves)(float* x, const float* cos, const float* sin, int64_t n_pairs);
   void (*store[kNElementTypes])(const float* x, std::byte* out, int64_t n);

@@ -53,15 +53,17 @@ void for_each_strip(Machine& machine, int64_t n_strips, std::span<const int32_t>
   });
 }
 
-// Rows `range` of one product for some columns, with bias, scale and cap.
+// Rows `range` of one product for some columns, with bias, activation, scale and cap.
 void compute_strip(const Kernels& kernels, const Linear& op, const Product& product, RowRange range,
                    const Inputs& inputs, std::span<const int32_t> columns, const StripScratch& scratch) {
   const int64_t n_out = product.out.n_cols();
   float* out = product.out.f32() + columns[0] * n_out + range.first;
   multiply_strip(kernels, product.weight, range, inputs, columns, scratch, out, n_out);
-  if (!product.bias && op.scale == 1.0f && op.softcap <= 0) return;
+  const bool activates = op.activation != Activation::none;
+  if (!product.bias && !activates && op.scale == 1.0f && op.softcap <= 0) return;
   for (size_t c = 0; c < columns.size(); ++c, out += n_out) {
     if (product.bias) kernels.add(out, product.bias.f32() + range.first, range.n);
+    if (activates) kernels.activate[static_cast<size_t>(op.activation)](out, range.n);
     if (op.scale != 1.0f) kernels.scale(out, op.scale, range.n);
     if (op.softcap > 0) kernels.softcap(out, op.softcap, range.n);
   }
@@ -85,7 +87,7 @@ void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange
   multiply_strip(kernels, op.gate, range, inputs, columns, scratch.strip, scratch.gate, kMaxStrip);
   multiply_strip(kernels, op.up, range, inputs, columns, scratch.strip, scratch.up, kMaxStrip);
   const int64_t n_out = op.out.n_cols();
-  const GatedKernel activate = gated_kernel(kernels, op.activation);
+  const auto activate = kernels.gate[static_cast<size_t>(op.activation)];
   for (size_t c = 0; c < columns.size(); ++c) {
     float* gate = scratch.gate + c * kMaxStrip;
     float* up = scratch.up + c * kMaxStrip;

@@ -98,7 +98,7 @@ void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const Exper
     multiply_strip(kernels, weights.at(expert.index), range, inputs, some, scratch.strip, out, kMaxStrip);
   };
   const int64_t n_ff = op.out.n_cols();
-  const GatedKernel activate = gated_kernel(kernels, op.activation);
+  const auto activate = kernels.gate[static_cast<size_t>(op.activation)];
   for (size_t first = 0; first < columns.size(); first += kMaxColumns) {
     const auto some = columns.subspan(first, std::min<size_t>(kMaxColumns, columns.size() - first));
     multiply(op.gate, some, scratch.gate);

@@ -48,8 +48,14 @@ class RowRope {
     const int64_t head_dim = x.dim(2);
     for (int64_t h = 0; h < x.dim(1); ++h) {
       float* head = x.f32() + (row_ * x.dim(1) + h) * head_dim;
-      if (norm)
-        kernels_.norm({.x = head, .weight = norm.f32(), .out = head, .n = norm.dim(0), .eps = op_.norm_eps});
+      if (norm) {
+        kernels_.rms_norm({.x = head,
+                           .weight = norm.f32(),
+                           .bias = nullptr,
+                           .out = head,
+                           .n = norm.dim(0),
+                           .eps = op_.norm_eps});
+      }
       float* rotated = head + op_.rope_begin;
       if (op_.rope.pairing == RopePairing::half_split)
         kernels_.rotate_halves(rotated, angles_.cos, angles_.sin, n_pairs_);

@@ -15,13 +15,33 @@ void compute(Machine& machine, const Embed& op) {
   });
 }
 
+void compute(Machine& machine, const Gate& op) {
+  const int64_t n_cols = op.out.n_cols();
+  const auto gate = machine.kernels.gate[static_cast<size_t>(op.activation)];
+  for_each_row(machine, op.out.dim(0), n_cols, [&](int64_t r, int) {
+    gate(op.gate.f32() + r * n_cols, op.x.f32() + r * n_cols, op.out.f32() + r * n_cols, n_cols);
+  });
+}
+
+// A row of the loop is a vector that is normed: where each head has a weight of its own, vector r is of head
+// r modulo their number.
 void compute(Machine& machine, const Norm& op) {
+  const Kernels& kernels = machine.kernels;
   const int64_t n_cols = op.x.n_cols();
-  for_each_row(machine, op.x.dim(0), n_cols, [&](int64_t r, int) {
+  const auto norm = op.kind == NormKind::layer ? kernels.layer_norm : kernels.rms_norm;
+  const auto vector_of = [n_cols](const Tensor& vectors, int64_t r) -> const float* {
+    if (!vectors) return nullptr;
+    return vectors.f32() + (vectors.n_dims == 2 ? r % vectors.dim(0) * n_cols : 0);
+  };
+  for_each_row(machine, op.x.n_rows(), n_cols, [&](int64_t r, int) {
     float* x = op.x.f32() + r * n_cols;
-    if (op.add) machine.kernels.add(x, op.add.f32() + r * n_cols, n_cols);
-    machine.kernels.norm(
-        {.x = x, .weight = op.weight.f32(), .out = op.out.f32() + r * n_cols, .n = n_cols, .eps = op.eps});
+    if (op.add) kernels.weighted_add(x, op.add.f32() + r * n_cols, op.add_scale, n_cols);
+    norm({.x = x,
+          .weight = vector_of(op.weight, r),
+          .bias = vector_of(op.bias, r),
+          .out = op.out.f32() + r * n_cols,
+          .n = n_cols,
+          .eps = op.eps});
   });
 }
 

@@ -13,6 +13,7 @@ void compute(const Embed& op);
 void compute(const Linear& op);
 void compute(const HeadLinear& op);
 void compute(const LinearGated& op);
+void compute(const Gate& op);
 void compute(const Norm& op);
 void compute(const Add& op);
 void compute(const RopeStoreKv& op);

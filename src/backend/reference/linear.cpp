@@ -18,7 +18,8 @@ void compute_product(const Linear& op, const Product& product) {
     decode_row(product.weight, o, weight);
     for (int64_t r = 0; r < op.x.dim(0); ++r) {
       const double y = dot(op.x.f32() + r * n_in, weight.data(), n_in) + bias_at(product.bias, o);
-      product.out.f32()[r * n_out + o] = static_cast<float>(soft_capped(op.scale * y, op.softcap));
+      product.out.f32()[r * n_out + o] =
+          static_cast<float>(soft_capped(op.scale * activate(op.activation, y), op.softcap));
     }
   }
 }

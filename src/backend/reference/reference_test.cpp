@@ -97,6 +97,73 @@ TEST(Reference, GatesBySiluAndByGelu) {
   EXPECT_FLOAT_EQ(out[0], 7 * 0.8411920f);  // gelu(1), tanh form
 }
 
+TEST(Reference, ActivatesAfterTheBiasAndBeforeTheScale) {
+  Floats x{2}, weight{1}, bias{-1}, out(1);
+  Linear op{.x = view(x, {1, 1}), .scale = 10};
+  op.products[0] = {.weight = view(weight, {1, 1}), .bias = view(bias, {1}), .out = view(out, {1, 1})};
+  const auto activated = [&](Activation activation) {
+    op.activation = activation;
+    compute(op);
+    return out[0];
+  };
+  EXPECT_FLOAT_EQ(activated(Activation::none), 10);
+  EXPECT_FLOAT_EQ(activated(Activation::silu), 7.310586f);
+  EXPECT_FLOAT_EQ(activated(Activation::sigmoid), 7.310586f);
+  EXPECT_FLOAT_EQ(activated(Activation::gelu_tanh), 8.411920f);
+  EXPECT_FLOAT_EQ(activated(Activation::gelu_erf), 8.413447f);  // 10 times the normal distribution at 1
+}
+
+TEST(Reference, GatesElements) {
+  Floats gate{0, 2, -1}, x{3, 4, 5}, out(3);
+  Gate op{.gate = view(gate, {1, 3}), .x = view(x, {1, 3}), .out = view(out, {1, 3})};
+  op.activation = Activation::none;
+  compute(op);
+  EXPECT_EQ(out, (Floats{0, 8, -5}));
+  op.activation = Activation::sigmoid;
+  compute(op);
+  EXPECT_FLOAT_EQ(out[0], 1.5f);
+}
+
+TEST(Reference, NormsRowsByTheirMeanAndDeviation) {
+  Floats x{1, 3, 10, 30}, weight{1, 2}, bias{5, -1}, out(4);
+  Norm op{.x = view(x, {2, 2}),
+          .weight = view(weight, {2}),
+          .bias = view(bias, {2}),
+          .out = view(out, {2, 2}),
+          .kind = NormKind::layer,
+          .eps = 0.0f};
+  compute(op);
+  EXPECT_EQ(out, (Floats{4, 1, 4, 1}));  // (-1, 1) * weight + bias, whatever the size
+  op.weight = op.bias = {};
+  op.eps = 3;
+  compute(op);
+  EXPECT_FLOAT_EQ(out[0], -0.5f);  // the deviations -1, 1: variance 1
+  op.kind = NormKind::rms;
+  compute(op);
+  EXPECT_FLOAT_EQ(out[1], 3 / std::sqrt(8.0f));  // mean(1, 9) + 3
+}
+
+TEST(Reference, NormsHeadsByTheirOwnWeights) {
+  Floats x{3, 4, 3, 4, 6, 8, 0, 1}, weight{1, 1, 0, 2}, out(8);
+  compute(Norm{
+      .x = view(x, {2, 2, 2}), .weight = view(weight, {2, 2}), .out = view(out, {2, 2, 2}), .eps = 0.0f});
+  const float rms = std::sqrt(12.5f);
+  const Floats expected{3 / rms, 4 / rms, 0, 8 / rms, 3 / rms, 4 / rms, 0, 2 * std::sqrt(2.0f)};
+  for (size_t i = 0; i < out.size(); ++i) EXPECT_FLOAT_EQ(out[i], expected[i]) << i;
+}
+
+TEST(Reference, ScalesWhatItAddsBeforeTheNorm) {
+  Floats x{1, 2}, add{4, 4}, weight{1, 1}, out(2);
+  compute(Norm{.x = view(x, {1, 2}),
+               .add = view(add, {1, 2}),
+               .weight = view(weight, {2}),
+               .out = view(out, {1, 2}),
+               .eps = 0.0f,
+               .add_scale = 0.5f});
+  EXPECT_EQ(x, (Floats{3, 4}));
+  EXPECT_FLOAT_EQ(out[0], 3 / std::sqrt(12.5f));
+}
+
 TEST(Reference, NormsRowsAfterAddingToThem) {
   Floats x{1, 2, 3, 0}, add{2, 2, -3, 0}, weight{1, 2}, out(4);
   compute(Norm{.x = view(x, {2, 2}),

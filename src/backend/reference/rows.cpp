@@ -1,24 +1,56 @@
 // Ops that treat every row by itself and have no weight matrix.
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 #include "backend/reference/compute.h"
 #include "backend/reference/scalar.h"
 
 namespace millrace::reference {
+namespace {
+
+// The norm of vector `r` of x: a row, or a head of a row.
+void norm_vector(const Norm& op, int64_t r, float* out) {
+  const int64_t n_cols = op.x.n_cols();
+  std::vector<double> x(op.x.f32() + r * n_cols, op.x.f32() + (r + 1) * n_cols);
+  double sum = 0;
+  if (op.kind == NormKind::layer) {
+    for (const double value : x) sum += value;
+    for (double& value : x) value -= sum / static_cast<double>(n_cols);
+  }
+  double squares = 0;
+  for (const double value : x) squares += value * value;
+  const double scale = 1 / std::sqrt(squares / static_cast<double>(n_cols) + double{op.eps});
+  // Where each head has a weight of its own, vector r is of head r modulo their number.
+  const int64_t first = op.weight.n_dims == 2 ? r % op.weight.dim(0) * n_cols : 0;
+  for (int64_t i = 0; i < n_cols; ++i) {
+    const double weight = op.weight ? double{op.weight.f32()[first + i]} : 1.0;
+    const double bias = op.bias ? double{op.bias.f32()[first + i]} : 0.0;
+    out[i] = static_cast<float>(x[static_cast<size_t>(i)] * scale * weight + bias);
+  }
+}
+
+}  // namespace
 
 void compute(const Add& op) {
   for (int64_t i = 0; i < op.x.n_elems(); ++i) op.x.f32()[i] += op.y.f32()[i];
 }
 
-void compute(const Norm& op) {
-  if (op.add) compute(Add{.x = op.x, .y = op.add});
-  const int64_t n_cols = op.x.n_cols();
-  for (int64_t r = 0; r < op.x.dim(0); ++r) {
-    const float* x = op.x.f32() + r * n_cols;
-    float* out = op.out.f32() + r * n_cols;
-    const double scale = inverse_rms(x, n_cols, op.eps);
-    for (int64_t i = 0; i < n_cols; ++i) out[i] = static_cast<float>(x[i] * scale * op.weight.f32()[i]);
+void compute(const Gate& op) {
+  for (int64_t i = 0; i < op.out.n_elems(); ++i) {
+    const double gate = activate(op.activation, double{op.gate.f32()[i]});
+    op.out.f32()[i] = static_cast<float>(gate * double{op.x.f32()[i]});
   }
+}
+
+void compute(const Norm& op) {
+  if (op.add) {
+    float* x = op.x.f32();
+    for (int64_t i = 0; i < op.x.n_elems(); ++i)
+      x[i] = static_cast<float>(x[i] + double{op.add_scale} * double{op.add.f32()[i]});
+  }
+  const int64_t n_cols = op.x.n_cols();
+  for (int64_t r = 0; r < op.x.n_rows(); ++r) norm_vector(op, r, op.out.f32() + r * n_cols);
 }
 
 void compute(const GatherRows& op) {

@@ -24,10 +24,21 @@ inline double dot(const float* a, const float* b, int64_t n) {
 }
 
 inline double activate(Activation activation, double x) {
-  if (activation == Activation::silu) return x / (1 + std::exp(-x));
-  if (activation == Activation::quick_gelu) return x / (1 + std::exp(-1.702 * x));
-  const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
-  return 0.5 * x * (1 + std::tanh(inner));
+  switch (activation) {
+    case Activation::none:
+      return x;
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_erf:
+      return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
+    case Activation::quick_gelu:
+      return x / (1 + std::exp(-1.702 * x));
+  }
+  return x;
 }
 
 // softcap * tanh(y / softcap), or y itself when softcap is 0.

@@ -27,34 +27,58 @@ void softcap_row(float* x, float cap, int64_t n) {
   map(
       n, x, [cap](Floats a) { return mul(splat(cap), tanh_of(div(a, splat(cap)))); }, x);
 }
-void silu_mul_row(const float* gate, const float* up, float* out, int64_t n) {
+template <class F>
+void activate_row(float* x, int64_t n) {
   map(
-      n, out, [](Floats g, Floats u) { return mul(silu_of(g), u); }, gate, up);
+      n, x, [](Floats a) { return F::of(a); }, x);
 }
-void gelu_mul_row(const float* gate, const float* up, float* out, int64_t n) {
+template <class F>
+void gate_row(const float* gate, const float* x, float* out, int64_t n) {
   map(
-      n, out, [](Floats g, Floats u) { return mul(gelu_of(g), u); }, gate, up);
-}
-void quick_gelu_mul_row(const float* gate, const float* up, float* out, int64_t n) {
-  map(
-      n, out, [](Floats g, Floats u) { return mul(quick_gelu_of(g), u); }, gate, up);
+      n, out, [](Floats g, Floats a) { return mul(F::of(g), a); }, gate, x);
 }
 void exp_row(float* x, int64_t n) {
   map(
       n, x, [](Floats a) { return exp_of(a); }, x);
 }
 
-void norm_row(const NormRow& row) {
+// out = (x - mean) * scale * weight + bias, where weight and bias are there.
+void scale_norm(const NormRow& row, float mean, float scale) {
+  const auto normed = [mean, scale](Floats x) { return mul(sub(x, splat(mean)), splat(scale)); };
+  if (row.weight == nullptr) {
+    map(row.n, row.out, normed, row.x);
+  } else {
+    map(
+        row.n, row.out, [normed](Floats x, Floats w) { return mul(normed(x), w); }, row.x, row.weight);
+  }
+  if (row.bias != nullptr) add_row(row.out, row.bias, row.n);
+}
+
+// 1 / sqrt(mean((x - mean)^2) + eps). Lanes beyond the end of the row hold `mean`: they add nothing.
+float inverse_deviation(const NormRow& row, float mean) {
   Floats squares = zeros();
-  for (int64_t i = 0; i < row.n; i += kLanes) {
-    const Floats x = load_upto<F32>(bytes_of(row.x + i), row.n - i);
+  int64_t i = 0;
+  for (; i + kLanes <= row.n; i += kLanes) {
+    const Floats x = sub(load(row.x + i), splat(mean));
     squares = fma(x, x, squares);
   }
-  const float mean = sum_of(squares) / static_cast<float>(row.n);
-  const float scale = 1.0f / __builtin_sqrtf(mean + row.eps);
-  map(
-      row.n, row.out, [scale](Floats x, Floats w) { return mul(mul(x, splat(scale)), w); }, row.x,
-      row.weight);
+  if (i < row.n) {
+    alignas(64) float tail[kLanes];
+    store(tail, splat(mean));
+    __builtin_memcpy(tail, row.x + i, static_cast<size_t>(row.n - i) * sizeof(float));
+    const Floats x = sub(load(tail), splat(mean));
+    squares = fma(x, x, squares);
+  }
+  return 1.0f / __builtin_sqrtf(sum_of(squares) / static_cast<float>(row.n) + row.eps);
+}
+
+void rms_norm_row(const NormRow& row) { scale_norm(row, 0.0f, inverse_deviation(row, 0.0f)); }
+
+void layer_norm_row(const NormRow& row) {
+  Floats sum = zeros();
+  for (int64_t i = 0; i < row.n; i += kLanes) sum = add(sum, load_upto<F32>(bytes_of(row.x + i), row.n - i));
+  const float mean = sum_of(sum) / static_cast<float>(row.n);
+  scale_norm(row, mean, inverse_deviation(row, mean));
 }
 
 // Pairs (i, i + n_pairs) of a head, in place.

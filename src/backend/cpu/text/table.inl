@@ -1,4 +1,11 @@
 // The table of one instruction set, made of the texts before it.
+template <class... F>
+constexpr void add_activations(Kernels& t) {
+  static_assert(sizeof...(F) == kNActivations);
+  int i = 0;
+  ((t.activate[i] = activate_row<F>, t.gate[i] = gate_row<F>, ++i), ...);
+}
+
 constexpr Kernels make_table(const char* name) {
   Kernels t = {};
   t.name = name;
@@ -23,14 +30,13 @@ constexpr Kernels make_table(const char* name) {
   *matmul++ = quant_matmul<Mxfp4>();
   t.quantize32 = quantize32_row;
   t.quantize256 = quantize256_row;
-  t.norm = norm_row;
+  t.rms_norm = rms_norm_row;
+  t.layer_norm = layer_norm_row;
   t.add = add_row;
   t.scale = scale_row;
   t.weighted_add = weighted_add_row;
   t.softcap = softcap_row;
-  t.silu_mul = silu_mul_row;
-  t.gelu_mul = gelu_mul_row;
-  t.quick_gelu_mul = quick_gelu_mul_row;
+  add_activations<None, Silu, Sigmoid, GeluTanh, GeluErf, QuickGelu>(t);
   t.exp = exp_row;
   t.rotate_halves = rotate_halves_row;
   t.store[0] = store_row<F32>;
