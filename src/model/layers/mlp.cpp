@@ -3,28 +3,34 @@
 namespace millrace {
 
 void list_mlp(WeightList& list, Mlp& mlp) {
-  list.add(mlp.gate, "ffn_gate.weight", {mlp.n_ff, mlp.hidden}, Shard::outputs);
+  if (mlp.is_gated) list.add(mlp.gate, "ffn_gate.weight", {mlp.n_ff, mlp.hidden}, Shard::outputs);
   list.add(mlp.up, "ffn_up.weight", {mlp.n_ff, mlp.hidden}, Shard::outputs);
   list.add(mlp.down, "ffn_down.weight", {mlp.hidden, mlp.n_ff}, Shard::inputs);
 }
 
 void list_mlp_bias(WeightList& list, Mlp& mlp) {
-  list.add_optional(mlp.gate_bias, "ffn_gate.bias", {mlp.n_ff}, Shard::outputs);
+  if (mlp.is_gated) list.add_optional(mlp.gate_bias, "ffn_gate.bias", {mlp.n_ff}, Shard::outputs);
   list.add_optional(mlp.up_bias, "ffn_up.bias", {mlp.n_ff}, Shard::outputs);
   list.add_optional(mlp.down_bias, "ffn_down.bias", {mlp.hidden});
 }
 
 void run_mlp(const Pass& pass, const Mlp& mlp, const Tensor& x, const Tensor& out) {
   const ArenaScope scope(pass.arena);
-  const Tensor gated = pass.arena.take(Dtype::f32, {x.dim(0), mlp.n_ff});
-  pass.backend.run(LinearGated{.x = x,
-                               .gate = mlp.gate,
-                               .up = mlp.up,
-                               .gate_bias = mlp.gate_bias,
-                               .up_bias = mlp.up_bias,
-                               .out = gated,
-                               .activation = mlp.activation});
-  pass.backend.run(Linear{.x = gated, .products = {{.weight = mlp.down, .bias = mlp.down_bias, .out = out}}});
+  const Tensor inner = pass.arena.take(Dtype::f32, {x.dim(0), mlp.n_ff});
+  if (mlp.is_gated) {
+    pass.backend.run(LinearGated{.x = x,
+                                 .gate = mlp.gate,
+                                 .up = mlp.up,
+                                 .gate_bias = mlp.gate_bias,
+                                 .up_bias = mlp.up_bias,
+                                 .out = inner,
+                                 .activation = mlp.activation});
+  } else {
+    pass.backend.run(Linear{.x = x,
+                            .products = {{.weight = mlp.up, .bias = mlp.up_bias, .out = inner}},
+                            .activation = mlp.activation});
+  }
+  pass.backend.run(Linear{.x = inner, .products = {{.weight = mlp.down, .bias = mlp.down_bias, .out = out}}});
 }
 
 Moe read_moe(Hparams& hparams, int64_t hidden) {

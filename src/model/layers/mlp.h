@@ -1,4 +1,4 @@
-// The feed-forward half of a block: gated (SwiGLU, GeGLU), dense or as a mixture of experts.
+// The feed-forward half of a block: gated (SwiGLU, GeGLU) or not, dense or as a mixture of experts.
 #pragma once
 
 #include "model/hparams.h"
@@ -7,10 +7,11 @@
 
 namespace millrace {
 
-// down(activation(gate(x)) * up(x)). Optional biases are empty.
+// down(activation(gate(x)) * up(x)), or down(activation(up(x))) without a gate. Optional biases are empty.
 struct Mlp {
   int64_t hidden = 0;
   int64_t n_ff = 0;
+  bool is_gated = true;
   Tensor gate, up;  // (n_ff, hidden)
   Tensor down;      // (hidden, n_ff)
   Tensor gate_bias, up_bias, down_bias;

@@ -12,10 +12,13 @@ ModelShape read_shape(Hparams& hparams, const Checkpoint& checkpoint) {
   return shape;
 }
 
-Ends read_ends(Hparams& hparams, const ModelShape& shape) {
+Ends read_ends(Hparams& hparams, const ModelShape& shape, NormKind norm_kind) {
+  const std::string_view eps =
+      norm_kind == NormKind::rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
   return {.n_vocab = shape.n_vocab,
           .hidden = shape.hidden,
-          .norm_eps = static_cast<float>(hparams.real("attention.layer_norm_rms_epsilon", {0.0, 1.0}))};
+          .norm_kind = norm_kind,
+          .norm_eps = static_cast<float>(hparams.real(eps, {0.0, 1.0}))};
 }
 
 void list_ends(WeightList& list, Ends& ends) {
@@ -34,17 +37,21 @@ Stream::Stream(const Pass& pass, const Ends& ends) : pass_(pass), ends_(ends) {
       Embed{.tokens = pass.batch.tokens, .table = ends.token_embd, .out = x_, .scale = ends.embd_scale});
 }
 
-void Stream::norm(const Tensor& weight) {
+void Stream::norm(const Tensor& weight, const Tensor& bias) {
   pass_.backend.run(Norm{.x = x_,
                          .add = has_branch_ ? branch_ : Tensor(),
                          .weight = weight,
+                         .bias = bias,
                          .out = normed_,
-                         .eps = ends_.norm_eps});
+                         .kind = ends_.norm_kind,
+                         .eps = ends_.norm_eps,
+                         .add_scale = ends_.branch_scale});
   has_branch_ = true;  // of what the caller computes next
 }
 
 void Stream::norm_branch(const Tensor& weight) {
-  pass_.backend.run(Norm{.x = branch_, .weight = weight, .out = branch_, .eps = ends_.norm_eps});
+  pass_.backend.run(
+      Norm{.x = branch_, .weight = weight, .out = branch_, .kind = ends_.norm_kind, .eps = ends_.norm_eps});
 }
 
 Tensor Stream::logits() {
@@ -61,11 +68,19 @@ Tensor Stream::logits() {
   const Tensor x = gathered(x_);
   const Tensor branch = gathered(branch_);
   const Tensor normed = pass_.arena.take(Dtype::f32, {n_rows, ends_.hidden});
-  pass_.backend.run(
-      Norm{.x = x, .add = branch, .weight = ends_.output_norm, .out = normed, .eps = ends_.norm_eps});
+  pass_.backend.run(Norm{.x = x,
+                         .add = branch,
+                         .weight = ends_.output_norm,
+                         .bias = ends_.output_norm_bias,
+                         .out = normed,
+                         .kind = ends_.norm_kind,
+                         .eps = ends_.norm_eps,
+                         .add_scale = ends_.branch_scale});
   const Tensor& head = ends_.output ? ends_.output : ends_.token_embd;
-  pass_.backend.run(
-      Linear{.x = normed, .products = {{.weight = head, .out = logits}}, .softcap = ends_.logit_softcap});
+  pass_.backend.run(Linear{.x = normed,
+                           .products = {{.weight = head, .out = logits}},
+                           .scale = ends_.logit_scale,
+                           .softcap = ends_.logit_softcap});
   return logits;
 }
 

@@ -10,18 +10,22 @@ namespace millrace {
 struct Ends {
   int64_t n_vocab = 0;
   int64_t hidden = 0;
-  Tensor token_embd;   // (n_vocab, hidden)
-  Tensor output_norm;  // (hidden)
-  Tensor output;       // (n_vocab, hidden); empty: token_embd (tied)
+  Tensor token_embd;        // (n_vocab, hidden)
+  Tensor output_norm;       // (hidden)
+  Tensor output;            // (n_vocab, hidden); empty: token_embd (tied)
+  Tensor output_norm_bias;  // (hidden); empty: none
+  NormKind norm_kind = NormKind::rms;
   float norm_eps = 1e-6f;
   float embd_scale = 1.0f;
+  float branch_scale = 1.0f;  // of what attention and feed-forward add to the stream
+  float logit_scale = 1.0f;
   float logit_softcap = 0.0f;
 };
 
 // The keys every decoder has: context_length, embedding_length, block_count; and the vocabulary. The family
 // fills in kv_layers.
 ModelShape read_shape(Hparams& hparams, const Checkpoint& checkpoint);
-Ends read_ends(Hparams& hparams, const ModelShape& shape);
+Ends read_ends(Hparams& hparams, const ModelShape& shape, NormKind norm_kind = NormKind::rms);
 void list_ends(WeightList& list, Ends& ends);
 
 // The residual stream of one pass. A branch (attention, feed-forward) reads `normed`, writes `branch`, and
@@ -31,8 +35,8 @@ class Stream {
   // x = embed(tokens)
   Stream(const Pass& pass, const Ends& ends);
 
-  // normed = norm(x + branch) * weight, where x keeps the sum.
-  void norm(const Tensor& weight);
+  // normed = norm(x + branch_scale * branch) * weight + bias, where x keeps the sum.
+  void norm(const Tensor& weight, const Tensor& bias = Tensor());
   // branch = norm(branch) * weight (Gemma's norm after each branch).
   void norm_branch(const Tensor& weight);
   // The logits of batch.logit_rows: float32 (n_logit_rows, n_vocab).
