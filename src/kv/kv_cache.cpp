@@ -1,5 +1,7 @@
 #include "kv/kv_cache.h"
 
+#include <algorithm>
+
 namespace millrace {
 namespace {
 
@@ -7,16 +9,24 @@ constexpr int64_t kAlignment = 64;  // of each tensor: a cache line, and the wid
 
 int64_t aligned(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Both tensors of a layer, and where the next layer begins.
+// Of a page. A stride and a page that do not divide would leave vectors that lie across pages.
+int64_t n_slots_of(const KvSide& side, const KvCache::Shape& shape) {
+  check(shape.page_size % side.stride == 0 || side.stride % shape.page_size == 0,
+        "a stride divides pages, or is whole pages");
+  return std::max<int64_t>(1, shape.page_size / side.stride);
+}
+
+// The tensors of a layer, and where the next layer begins.
 KvPages pages_at(const KvCache::Shape& shape, const KvLayer& layer, std::byte*& at) {
-  const auto take = [&](int64_t head_dim) {
-    const Tensor pages(at, shape.dtype, {shape.n_pages, layer.n_kv_heads, shape.page_size, head_dim});
+  const auto take = [&](int64_t n_heads, int64_t n_slots, int64_t width) {
+    const Tensor pages(at, shape.dtype, {shape.n_pages, n_heads, n_slots, width});
     at += aligned(pages.n_bytes());
     return pages;
   };
   KvPages pages;
-  pages.k = take(layer.k_head_dim);
-  if (layer.v_head_dim > 0) pages.v = take(layer.v_head_dim);
+  pages.k = take(layer.n_kv_heads, shape.page_size, layer.k_head_dim);
+  if (layer.v_head_dim > 0) pages.v = take(layer.n_kv_heads, shape.page_size, layer.v_head_dim);
+  for (const KvSide& side : layer.sides) pages.sides.push_back(take(1, n_slots_of(side, shape), side.width));
   return pages;
 }
 
@@ -28,6 +38,8 @@ int64_t KvCache::n_bytes(const Shape& shape) {
     const int64_t n_vectors = shape.n_pages * layer.n_kv_heads * shape.page_size;
     n_bytes += aligned(n_vectors * n_bytes_of(shape.dtype, layer.k_head_dim));
     n_bytes += aligned(n_vectors * n_bytes_of(shape.dtype, layer.v_head_dim));
+    for (const KvSide& side : layer.sides)
+      n_bytes += aligned(shape.n_pages * n_slots_of(side, shape) * n_bytes_of(shape.dtype, side.width));
   }
   return n_bytes;
 }

@@ -11,16 +11,25 @@
 
 namespace millrace {
 
+// Vectors that a layer keeps beside keys and values, one for each `stride` positions: keys of an indexer, for
+// instance.
+struct KvSide {
+  int64_t width;
+  int64_t stride = 1;
+};
+
 // What one layer keeps for each position.
 struct KvLayer {
   int64_t n_kv_heads;
   int64_t k_head_dim;
   int64_t v_head_dim;  // 0: values are part of the keys (latent attention)
+  std::vector<KvSide> sides = {};
 };
 
 struct KvPages {
-  Tensor k;  // (n_pages, n_kv_heads, page_size, k_head_dim)
-  Tensor v;  // (n_pages, n_kv_heads, page_size, v_head_dim); empty where v_head_dim is 0
+  Tensor k;                   // (n_pages, n_kv_heads, page_size, k_head_dim)
+  Tensor v;                   // (n_pages, n_kv_heads, page_size, v_head_dim); empty where v_head_dim is 0
+  std::vector<Tensor> sides;  // (n_pages, 1, page_size / stride, width) each; a long stride: 1 a page
 };
 
 class KvCache {

@@ -52,6 +52,22 @@ TEST(KvCache, KeepsNoValuesWhereTheyArePartOfTheKeys) {
   EXPECT_EQ(KvCache::n_bytes(cache.shape()), 2 * 4 * 32 * 4);
 }
 
+TEST(KvCache, KeepsVectorsBesideThemOncePerStride) {
+  const KvCache cache(
+      {.layers = {{.n_kv_heads = 1,
+                   .k_head_dim = 32,
+                   .v_head_dim = 0,
+                   .sides = {{.width = 8}, {.width = 16, .stride = 2}, {.width = 4, .stride = 12}}}},
+       .n_pages = 2,
+       .page_size = 4,
+       .dtype = Dtype::f32});
+  const std::vector<Tensor>& sides = cache.layer(0).sides;
+  EXPECT_EQ(sides[0].shape, (std::array<int64_t, 4>{2, 1, 4, 8}));
+  EXPECT_EQ(sides[1].shape, (std::array<int64_t, 4>{2, 1, 2, 16}));
+  EXPECT_EQ(sides[2].shape, (std::array<int64_t, 4>{2, 1, 1, 4}));
+  EXPECT_EQ(KvCache::n_bytes(cache.shape()), 1024 + 256 + 256 + 64);
+}
+
 TEST(KvCache, RefusesWhatDoesNotFit) {
   KvCache::Shape shape = mixed_shape(Dtype::f32);
   shape.n_pages = int64_t{1} << 44;
