@@ -45,6 +45,15 @@ Visible visible(const PagedAttention& op, Elements elements) {
   return visible;
 }
 
+// Positions that an indexer scores, summed over rows.
+int64_t n_scored(const SelectPositions& op, Elements elements) {
+  const int64_t n_rows = op.batch.n_rows();
+  if (elements == Elements::unknown) return n_rows * op.batch.page_tables.dim(1) * op.k_pages.dim(2);
+  int64_t n = 0;
+  for (int64_t r = 0; r < n_rows; ++r) n += op.batch.positions.i32()[r] + 1;
+  return n;
+}
+
 int64_t n_experts_used(const Tensor& experts, int64_t n_experts, Elements elements) {
   if (elements == Elements::unknown) return std::min(n_experts, experts.n_elems());
   return static_cast<int64_t>(std::set<int32_t>(experts.i32(), experts.i32() + experts.n_elems()).size());
@@ -74,6 +83,10 @@ int64_t touched_bytes(const PagedAttention& op, const Tensor& operand, Elements 
   const bool is_page = &operand == &op.k_pages || &operand == &op.v_pages;
   if (!is_page) return operand.n_bytes();
   return visible(op, elements).n_positions * operand.dim(1) * operand.row_bytes();
+}
+
+int64_t touched_bytes(const SelectPositions& op, const Tensor& operand, Elements elements) {
+  return &operand == &op.k_pages ? n_scored(op, elements) * operand.row_bytes() : operand.n_bytes();
 }
 
 int64_t used_bytes(const Tensor& weight, const Tensor& experts, Elements elements) {
@@ -111,6 +124,13 @@ int64_t flops(const LinearGated& op, Elements) { return 4 * op.out.n_elems() * o
 int64_t flops(const Route& op, Elements) { return 2 * op.x.n_elems() * op.weight.dim(0); }
 int64_t flops(const MoeGated& op, Elements) { return 4 * op.out.n_elems() * op.x.n_cols(); }
 int64_t flops(const MoeDown& op, Elements) { return 2 * op.x.n_elems() * op.out.n_cols(); }
+
+int64_t flops(const SelectPositions& op, Elements elements) {
+  return 2 * n_scored(op, elements) * op.q.dim(1) * op.q.dim(2);
+}
+
+int64_t flops(const HyperCollapse& op, Elements) { return 2 * op.x.n_elems(); }
+int64_t flops(const HyperExpand& op, Elements) { return 2 * op.x.n_elems() * (op.x.dim(1) + 1); }
 
 int64_t flops(const PagedAttention& op, Elements elements) {
   return 2 * visible(op, elements).n_pairs * op.q.dim(1) * (op.q.dim(2) + op.out.dim(2));

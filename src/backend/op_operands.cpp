@@ -75,6 +75,13 @@ Operands list(PagedAttention& op) {
           {"out", &op.out, kWrite, kRows}};
 }
 
+Operands list(SelectPositions& op) {
+  return {{"q", &op.q, kRead, kRows},
+          {"weights", &op.weights, kRead, kRows},
+          {"k_pages", &op.k_pages, kRead, kWhole},
+          {"selected", &op.selected, kWrite, kRows}};
+}
+
 Operands list(Route& op) {
   return {{"x", &op.x, kRead, kRows},
           {"weight", &op.weight, kRead, kWhole},
@@ -104,6 +111,20 @@ Operands list(MoeDown& op) {
           {"out", &op.out, kWrite, kRows}};
 }
 
+Operands list(HyperCollapse& op) {
+  return {{"x", &op.x, kRead, kRows},        {"mix", &op.mix, kRead, kRows},
+          {"base", &op.base, kRead, kWhole}, {"scale", &op.scale, kRead, kWhole},
+          {"out", &op.out, kWrite, kRows},   {"post", &op.post, kWrite, kRows},
+          {"comb", &op.comb, kWrite, kRows}};
+}
+
+Operands list(HyperExpand& op) {
+  return {{"x", &op.x, kUpdate, kRows},
+          {"branch", &op.branch, kRead, kRows},
+          {"post", &op.post, kRead, kRows},
+          {"comb", &op.comb, kRead, kRows}};
+}
+
 Operands list(GatherRows& op) {
   return {{"x", &op.x, kRead, kWhole}, {"rows", &op.rows, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
 }
@@ -128,6 +149,7 @@ std::vector<Operand> operands_of(Op& op) {
 Batch* batch_of(Op& op) {
   if (auto* rope = std::get_if<RopeStoreKv>(&op)) return &rope->batch;
   if (auto* attention = std::get_if<PagedAttention>(&op)) return &attention->batch;
+  if (auto* select = std::get_if<SelectPositions>(&op)) return &select->batch;
   return nullptr;
 }
 

@@ -189,6 +189,18 @@ void check_op(const PagedAttention& op, const Rules& rules) {
   rules.require(n_heads % op.k_pages.dim(1) == 0, "every key-value head serves as many query heads");
 }
 
+void check_op(const SelectPositions& op, const Rules& rules) {
+  const int64_t n_rows = op.batch.n_rows();
+  const int64_t n_heads = op.q.dim(1);
+  const int64_t head_dim = op.k_pages.dim(3);
+  check_batch(op.batch, rules);
+  rules.expect(op.k_pages, "k_pages", Kind::page, {op.k_pages.dim(0), 1, op.k_pages.dim(2), head_dim});
+  rules.expect(op.q, "q", Kind::activation, {n_rows, n_heads, head_dim});
+  rules.expect(op.weights, "weights", Kind::activation, {n_rows, n_heads});
+  rules.expect(op.selected, "selected", Kind::integer, {n_rows, op.selected.dim(1)});
+  rules.require(op.selected.dim(1) >= 1, "a row selects at least one position");
+}
+
 void check_op(const Route& op, const Rules& rules) {
   const int64_t n_rows = op.x.dim(0);
   const int64_t n_experts = op.weight.dim(0);
@@ -234,6 +246,29 @@ void check_op(const MoeDown& op, const Rules& rules) {
   rules.expect(op.down, "down", Kind::weight, {op.down.dim(0), hidden, n_ff});
   rules.expect_optional(op.bias, "bias", Kind::vector, {op.down.dim(0), hidden});
   rules.expect(op.out, "out", Kind::activation, {n_rows, hidden});
+}
+
+void check_op(const HyperCollapse& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n = op.x.dim(1);
+  const int64_t n_mix = op.post ? n * (2 + n) : n;
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n, op.x.dim(2)});
+  rules.expect(op.mix, "mix", Kind::activation, {n_rows, n_mix});
+  rules.expect(op.base, "base", Kind::vector, {n_mix});
+  rules.expect(op.scale, "scale", Kind::vector, {op.post ? 3 : 1});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, op.x.dim(2)});
+  rules.expect_optional(op.post, "post", Kind::activation, {n_rows, n});
+  rules.expect_optional(op.comb, "comb", Kind::activation, {n_rows, n, n});
+  rules.require(static_cast<bool>(op.post) == static_cast<bool>(op.comb), "post and comb come together");
+}
+
+void check_op(const HyperExpand& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n = op.x.dim(1);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n, op.x.dim(2)});
+  rules.expect(op.branch, "branch", Kind::activation, {n_rows, op.x.dim(2)});
+  rules.expect(op.post, "post", Kind::activation, {n_rows, n});
+  rules.expect(op.comb, "comb", Kind::activation, {n_rows, n, n});
 }
 
 void check_op(const GatherRows& op, const Rules& rules) {

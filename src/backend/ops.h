@@ -158,6 +158,19 @@ struct PagedAttention {
 };
 inline constexpr int kAttentionBlock = 256;
 
+// The lightning indexer (DeepSeek-V3.2, 2.1). Row r of sequence s at position p scores each position j <= p
+// of s by the sum over heads h of weights[r, h] * max(0, q[r, h] . k[j]), in float32, and selects the
+// n_selected largest (ties: lowest position first), or all where there are no more. They are written in
+// ascending order, and behind them -1.
+struct SelectPositions {
+  static constexpr std::string_view kName = "select_positions";
+  Batch batch;
+  Tensor q;         // (n_rows, n_heads, head_dim)
+  Tensor weights;   // (n_rows, n_heads)
+  Tensor k_pages;   // (n_pages, 1, page_size, head_dim) float32, float16 or bfloat16
+  Tensor selected;  // int32 (n_rows, n_selected)
+};
+
 enum class RouteScore { softmax, sigmoid, sqrt_softplus };
 enum class GroupScore { max, sum_of_two };  // of the keys of a group: the largest, or the two largest added
 
@@ -213,6 +226,36 @@ struct MoeDown {
   Tensor out;      // (n_rows, hidden)
 };
 
+// Hyper-connections (Xie et al. 2026; DeepSeek-V4, 2.2): n streams of each row take the place of the residual
+// stream. Before a branch they collapse to what it reads: out = sum over i of pre[i] * x[i]. With m[j] =
+// mix[j] * scale[kind of j] + base[j]:
+//   pre[i] = sigmoid(m[i]) + eps                                    kind 0, i < n
+//   post[i] = 2 * sigmoid(m[n + i])                                 kind 1
+//   comb = the n x n matrix m[2n:] made nearly doubly stochastic    kind 2
+// i.e. softmax of each row, plus eps; then columns, rows, columns ... divided by their sum + eps, so that
+// columns are last and are divided n_iterations times. Without `post` and `comb` mix has pre alone.
+struct HyperCollapse {
+  static constexpr std::string_view kName = "hyper_collapse";
+  Tensor x;      // (n_rows, n, hidden)
+  Tensor mix;    // (n_rows, n * (2 + n)), or (n_rows, n)
+  Tensor base;   // float32, as long as a row of mix
+  Tensor scale;  // float32 (3), or (1)
+  Tensor out;    // (n_rows, hidden)
+  Tensor post;   // optional (n_rows, n)
+  Tensor comb;   // optional (n_rows, n, n)
+  float eps = 1e-6f;
+  int32_t n_iterations = 20;
+};
+
+// And after it, they mix and take it in: x[i] = post[i] * branch + sum over j of comb[j, i] * x[j]
+struct HyperExpand {
+  static constexpr std::string_view kName = "hyper_expand";
+  Tensor x;       // (n_rows, n, hidden), in place
+  Tensor branch;  // (n_rows, hidden)
+  Tensor post;    // (n_rows, n)
+  Tensor comb;    // (n_rows, n, n)
+};
+
 // out[i] = x[rows[i]]
 struct GatherRows {
   static constexpr std::string_view kName = "gather_rows";
@@ -223,6 +266,6 @@ struct GatherRows {
 
 // One line an op. Whoever handles ops (backends, decorators) visits this.
 using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, RopeStoreKv, PagedAttention,
-                        Route, MoeGated, MoeDown, GatherRows>;
+                        SelectPositions, Route, MoeGated, MoeDown, GatherRows, HyperCollapse, HyperExpand>;
 
 }  // namespace millrace

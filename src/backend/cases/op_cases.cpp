@@ -637,6 +637,62 @@ void add_latent_cases(Table& table) {
   }
 }
 
+// --- indexer, hyper-connections ------------------------------------------------------------------------
+
+void add_select(Table& table, const KvCase& c, int64_t n_selected) {
+  table.add(fmt::format("select_positions {} selects {}", text(c), n_selected), [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, 0);
+    std::vector<int32_t> n_stored;
+    for (const SeqRows& seq : c.seqs) n_stored.push_back(seq.n_past + seq.n_rows);
+    return SelectPositions{.batch = batch,
+                           .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
+                           .weights = maker.floats({batch.n_rows(), c.n_heads}),
+                           .k_pages = maker.pages(batch, n_stored, c.dtype, {1, c.page_size, c.head_dim}),
+                           .selected = maker.output(Dtype::i32, {batch.n_rows(), n_selected})};
+  });
+}
+
+void add_hyper(Table& table, int64_t n_rows, int64_t n, int64_t hidden) {
+  const std::string shape = fmt::format("{}x{}x{}", n_rows, n, hidden);
+  table.add("hyper_collapse " + shape, [=](CaseMaker& maker) -> Op {
+    return HyperCollapse{.x = maker.floats({n_rows, n, hidden}),
+                         .mix = maker.floats({n_rows, n * (2 + n)}),
+                         .base = maker.floats({n * (2 + n)}),
+                         .scale = maker.floats({3}),
+                         .out = maker.output(Dtype::f32, {n_rows, hidden}),
+                         .post = maker.output(Dtype::f32, {n_rows, n}),
+                         .comb = maker.output(Dtype::f32, {n_rows, n, n})};
+  });
+  table.add("hyper_collapse to the head " + shape, [=](CaseMaker& maker) -> Op {
+    return HyperCollapse{.x = maker.floats({n_rows, n, hidden}),
+                         .mix = maker.floats({n_rows, n}),
+                         .base = maker.floats({n}),
+                         .scale = maker.floats({1}),
+                         .out = maker.output(Dtype::f32, {n_rows, hidden})};
+  });
+  table.add("hyper_expand " + shape, [=](CaseMaker& maker) -> Op {
+    return HyperExpand{.x = maker.floats({n_rows, n, hidden}),
+                       .branch = maker.floats({n_rows, hidden}),
+                       .post = maker.floats({n_rows, n}),
+                       .comb = maker.floats({n_rows, n, n})};
+  });
+}
+
+void add_index_and_hyper_cases(Table& table) {
+  for (const Dtype dtype : kPageTypes) {
+    for (const std::vector<SeqRows>* seqs : {&kOneRow, &kMixed, &kLong}) {
+      const KvCase c{
+          .seqs = *seqs, .n_heads = 6, .n_kv_heads = 1, .head_dim = 24, .v_head_dim = 24, .dtype = dtype};
+      add_select(table, c, 16);
+      add_select(table, c, 300);
+    }
+  }
+  for (const int64_t n_rows : kRowCounts) {
+    add_hyper(table, n_rows, 4, 64);
+    add_hyper(table, n_rows, 3, 37);
+  }
+}
+
 }  // namespace
 
 std::vector<OpCase> op_cases() {
@@ -647,6 +703,7 @@ std::vector<OpCase> op_cases() {
   add_kv_cases(table);
   add_expert_cases(table);
   add_latent_cases(table);
+  add_index_and_hyper_cases(table);
   return table.take();
 }
 

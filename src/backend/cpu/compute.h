@@ -29,9 +29,12 @@ void compute(Machine& machine, const Norm& op);
 void compute(Machine& machine, const Add& op);
 void compute(Machine& machine, const RopeStoreKv& op);
 void compute(Machine& machine, const PagedAttention& op);
+void compute(Machine& machine, const SelectPositions& op);
 void compute(Machine& machine, const Route& op);
 void compute(Machine& machine, const MoeGated& op);
 void compute(Machine& machine, const MoeDown& op);
+void compute(Machine& machine, const HyperCollapse& op);
+void compute(Machine& machine, const HyperExpand& op);
 void compute(Machine& machine, const GatherRows& op);
 
 // Calls body(r, thread) for each row, on all threads when the rows hold enough to be worth it.

@@ -108,6 +108,20 @@ struct AttentionJoin {
   int v_head_dim;
 };
 
+// The scores that an indexer gives one block of positions: out[j] = sum over heads h, in order, of weights[h]
+// * max(0, queries[h] . key j).
+struct IndexBlock {
+  int head_dim;
+  int n_positions;                 // at most kAttentionPositions, at least 1
+  const std::byte* const* k_rows;  // (n_positions)
+  int n_heads;
+  const float* const* queries;  // (n_heads) of head_dim
+  const float* weights;         // (n_heads)
+  float* k_panel;               // scratch: kAttentionPositions * padded(head_dim)
+  float* products;              // scratch: n_heads * kAttentionPositions
+  float* out;                   // (n_positions rounded up to whole vectors)
+};
+
 inline constexpr int kNElementTypes = 3;  // f32, f16, bf16: the order of Dtype
 
 struct Kernels {
@@ -134,6 +148,7 @@ struct Kernels {
 
   void (*attend[kNElementTypes])(const AttentionBlock& block);  // by the type of the pages
   void (*join)(const AttentionJoin& join);
+  void (*index_scores[kNElementTypes])(const IndexBlock& block);  // by the type of the pages
 };
 
 const Kernels& scalar_kernels();

@@ -18,9 +18,12 @@ void compute(const Norm& op);
 void compute(const Add& op);
 void compute(const RopeStoreKv& op);
 void compute(const PagedAttention& op);
+void compute(const SelectPositions& op);
 void compute(const Route& op);
 void compute(const MoeGated& op);
 void compute(const MoeDown& op);
+void compute(const HyperCollapse& op);
+void compute(const HyperExpand& op);
 void compute(const GatherRows& op);
 
 }  // namespace millrace::reference

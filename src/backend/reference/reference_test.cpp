@@ -371,6 +371,70 @@ TEST(Reference, SharesKeyValueHeads) {
   EXPECT_EQ(out, (Floats{5, 5, 7, 7}));
 }
 
+// One index head over the keys 3, -1, 2, 5, 1 of the positions 0 to 4.
+TEST(Reference, SelectsWhatTheIndexerScoresHighest) {
+  OneSequence sequence(3, 2, 3);
+  Floats keys{3, -1, 2, 5, 1}, k_pages(6), q{1, 1}, weights{1, -1};
+  for (size_t position = 0; position < keys.size(); ++position)
+    k_pages[2 * static_cast<size_t>(sequence.pages[position / 2]) + position % 2] = keys[position];
+  Ints selected(6);
+  SelectPositions op{.batch = sequence.batch(),
+                     .q = view(q, {2, 1, 1}),
+                     .weights = view(weights, {2, 1}),
+                     .k_pages = view(k_pages, {3, 1, 2, 1}),
+                     .selected = view(selected, {2, 3})};
+  compute(op);
+  EXPECT_EQ(selected, (Ints{0, 2, 3, 1, 2, 4}));  // position 4 weighs by -1, and a negative product as 0
+  Ints all(12);
+  op.selected = view(all, {2, 6});
+  compute(op);
+  EXPECT_EQ(all, (Ints{0, 1, 2, 3, -1, -1, 0, 1, 2, 3, 4, -1}));
+}
+
+TEST(Reference, CollapsesAndExpandsStreams) {
+  Floats x{1, 2, 10, 20}, mix{0, 0, 0, std::log(3.0f), 0, 0, 0, 0}, base(8), scale{1, 1, 1};
+  Floats out(2), post(2), comb(4);
+  compute(HyperCollapse{.x = view(x, {1, 2, 2}),
+                        .mix = view(mix, {1, 8}),
+                        .base = view(base, {8}),
+                        .scale = view(scale, {3}),
+                        .out = view(out, {1, 2}),
+                        .post = view(post, {1, 2}),
+                        .comb = view(comb, {1, 2, 2}),
+                        .eps = 0});
+  expect_near(out, {5.5f, 11});  // halves
+  expect_near(post, {1, 1.5f});
+  expect_near(comb, {0.5f, 0.5f, 0.5f, 0.5f});
+
+  Floats branch{100, 200}, mixing{1, 2, 0, 1};  // stream 1 takes twice stream 0
+  compute(HyperExpand{.x = view(x, {1, 2, 2}),
+                      .branch = view(branch, {1, 2}),
+                      .post = view(post, {1, 2}),
+                      .comb = view(mixing, {1, 2, 2})});
+  expect_near(x, {101, 202, 162, 324});
+}
+
+// Sinkhorn's iterations end with the columns.
+TEST(Reference, BalancesTheMixOfStreams) {
+  Floats x(2), mix{0, 0, 0, 0, 0, 1, 2, 5}, base(8), scale{1, 1, 1}, out(1), post(2), comb(4);
+  HyperCollapse op{.x = view(x, {1, 2, 1}),
+                   .mix = view(mix, {1, 8}),
+                   .base = view(base, {8}),
+                   .scale = view(scale, {3}),
+                   .out = view(out, {1, 1}),
+                   .post = view(post, {1, 2}),
+                   .comb = view(comb, {1, 2, 2}),
+                   .eps = 0,
+                   .n_iterations = 1};
+  compute(op);
+  const float a = 1 / (1 + std::exp(1.0f)), b = 1 / (1 + std::exp(3.0f));  // first column of the softmax
+  expect_near(comb, {a / (a + b), (1 - a) / (2 - a - b), b / (a + b), (1 - b) / (2 - a - b)});
+  op.n_iterations = 50;
+  compute(op);
+  EXPECT_NEAR(comb[0] + comb[1], 1, 1e-5f);
+  EXPECT_NEAR(comb[0] + comb[2], 1, 1e-5f);
+}
+
 // Four experts whose logits for x = 1 are the weights themselves.
 struct RouteCase {
   Floats x{1}, weight{0, std::log(3.0f), std::log(2.0f), std::log(3.0f)}, bias{5, 0, 0, 0},

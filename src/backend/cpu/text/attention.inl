@@ -166,3 +166,27 @@ void join_blocks(const AttentionJoin& j) {
     store(j.out + i, fma(load(j.out + i), splat(old), added));
   }
 }
+
+template <class F>
+void index_scores(const IndexBlock& b) {
+  AttentionBlock a = {};
+  a.head_dim = b.head_dim;
+  a.n_positions = b.n_positions;
+  a.k_rows = b.k_rows;
+  a.queries = b.queries;
+  a.scale = 1.0f;
+  a.k_panel = b.k_panel;
+  a.scores = b.products;
+  fill_k_panel<F>(a);
+  int head = 0;
+  for (; head + 4 <= b.n_heads; head += 4) score_queries<4>(a, head);
+  for (; head < b.n_heads; ++head) score_queries<1>(a, head);
+  for (int j = 0; j < b.n_positions; j += kLanes) {
+    Floats sum = zeros();
+    for (int h = 0; h < b.n_heads; ++h) {
+      const Floats product = load(b.products + h * kAttentionPositions + j);
+      sum = fma(splat(b.weights[h]), max(product, zeros()), sum);
+    }
+    store(b.out + j, sum);
+  }
+}

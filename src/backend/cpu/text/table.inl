@@ -46,5 +46,8 @@ constexpr Kernels make_table(const char* name) {
   t.attend[1] = attend<F16>;
   t.attend[2] = attend<BF16>;
   t.join = join_blocks;
+  t.index_scores[0] = index_scores<F32>;
+  t.index_scores[1] = index_scores<F16>;
+  t.index_scores[2] = index_scores<BF16>;
   return t;
 }
