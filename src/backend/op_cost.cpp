@@ -21,6 +21,7 @@ Visible most_visible(const PagedAttention& op) {
   int64_t n_seen = n_held;
   if (op.window > 0) n_seen = std::min<int64_t>(n_seen, op.window);
   if (op.chunk > 0) n_seen = std::min<int64_t>(n_seen, op.chunk);
+  if (op.selected) n_seen = std::min(n_seen, op.selected.dim(1));
   const int64_t n_read = std::min(n_held, n_seen + n_rows - 1);
   return {.n_positions = op.batch.n_seqs() * n_read, .n_pairs = n_rows * n_seen};
 }
@@ -32,6 +33,7 @@ Visible visible(const PagedAttention& op, Elements elements) {
   const auto n_seen = [&](int64_t position) {
     int64_t n = op.chunk > 0 ? position % op.chunk + 1 : position + 1;
     if (op.window > 0) n = std::min<int64_t>(n, op.window);
+    if (op.selected) n = std::min(n, op.selected.dim(1));
     return n;
   };
   Visible visible;
@@ -42,6 +44,7 @@ Visible visible(const PagedAttention& op, Elements elements) {
     visible.n_positions += last - first + n_seen(first);
     for (int32_t r = row_begin[s]; r < row_begin[s + 1]; ++r) visible.n_pairs += n_seen(positions[r]);
   }
+  if (op.selected) visible.n_positions = visible.n_pairs;  // every row has others
   return visible;
 }
 

@@ -72,6 +72,7 @@ Operands list(PagedAttention& op) {
           {"k_pages", &op.k_pages, kRead, kWhole},
           {"v_pages", &op.v_pages, kRead, kWhole},
           {"sinks", &op.sinks, kRead, kWhole},
+          {"selected", &op.selected, kRead, kRows},
           {"out", &op.out, kWrite, kRows}};
 }
 

@@ -186,6 +186,8 @@ void check_op(const PagedAttention& op, const Rules& rules) {
   const int64_t v_head_dim = op.v_pages ? op.v_pages.dim(3) : op.out.dim(2);
   rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, v_head_dim});
   rules.require(op.v_pages || v_head_dim <= op.k_pages.dim(3), "a value within the key");
+  rules.expect_optional(op.selected, "selected", Kind::integer, {n_rows, op.selected.dim(1)});
+  rules.require(!op.selected || (op.window == 0 && op.chunk == 0), "a selection has no window besides");
   rules.require(n_heads % op.k_pages.dim(1) == 0, "every key-value head serves as many query heads");
 }
 

@@ -141,16 +141,19 @@ struct RopeStoreKv {
 // tanh(score / softcap) where softcap > 0; softmax in float32. A sink is one score more in the sum of its
 // head, of a value of zero (gpt-oss). The sum over j runs in blocks of kAttentionBlock positions aligned to
 // multiples of it, joined in order; the sink comes last.
+// With `selected` a row sees the positions of its list alone, and the blocks are of so many entries of the
+// list: where all positions are selected, the bits are those without a selection.
 // Without v_pages a position's value is the first v_head_dim dimensions of its key: the latent of latent
 // attention, where every query head reads the one key.
 struct PagedAttention {
   static constexpr std::string_view kName = "paged_attention";
   Batch batch;
-  Tensor q;        // (n_rows, n_heads, head_dim)
-  Tensor k_pages;  // (n_pages, n_kv_heads, page_size, head_dim)
-  Tensor v_pages;  // optional (n_pages, n_kv_heads, page_size, v_head_dim)
-  Tensor sinks;    // optional float32 (n_heads), in the units of scaled scores
-  Tensor out;      // (n_rows, n_heads, v_head_dim)
+  Tensor q;         // (n_rows, n_heads, head_dim)
+  Tensor k_pages;   // (n_pages, n_kv_heads, page_size, head_dim)
+  Tensor v_pages;   // optional (n_pages, n_kv_heads, page_size, v_head_dim)
+  Tensor sinks;     // optional float32 (n_heads), in the units of scaled scores
+  Tensor selected;  // optional int32 (n_rows, n_selected): ascending, at least one, then -1
+  Tensor out;       // (n_rows, n_heads, v_head_dim)
   float scale = 1.0f;
   float softcap = 0.0f;
   int32_t window = 0;

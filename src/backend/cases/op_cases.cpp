@@ -652,6 +652,30 @@ void add_select(Table& table, const KvCase& c, int64_t n_selected) {
   });
 }
 
+// Attention over about a third of the positions.
+void add_selected(Table& table, const KvCase& c, int64_t n_selected) {
+  table.add(fmt::format("paged_attention {} selects {}", text(c), n_selected), [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, 0);
+    std::vector<int32_t> n_stored;
+    for (const SeqRows& seq : c.seqs) n_stored.push_back(seq.n_past + seq.n_rows);
+    const Tensor selected = maker.output(Dtype::i32, {batch.n_rows(), n_selected});  // every bit set is -1
+    for (int64_t r = 0; r < batch.n_rows(); ++r) {
+      const int32_t position = batch.positions.i32()[r];
+      for (int64_t i = 0; i < n_selected && 3 * i + r % 3 <= position; ++i)
+        selected.i32()[r * n_selected + i] = static_cast<int32_t>(3 * i + r % 3);
+      selected.i32()[r * n_selected] = position < 3 ? 0 : selected.i32()[r * n_selected];
+    }
+    return PagedAttention{
+        .batch = batch,
+        .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
+        .k_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.head_dim}),
+        .v_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.v_head_dim}),
+        .selected = selected,
+        .out = maker.output(Dtype::f32, {batch.n_rows(), c.n_heads, c.v_head_dim}),
+        .scale = 0.2f};
+  });
+}
+
 void add_hyper(Table& table, int64_t n_rows, int64_t n, int64_t hidden) {
   const std::string shape = fmt::format("{}x{}x{}", n_rows, n, hidden);
   table.add("hyper_collapse " + shape, [=](CaseMaker& maker) -> Op {
@@ -685,6 +709,8 @@ void add_index_and_hyper_cases(Table& table) {
           .seqs = *seqs, .n_heads = 6, .n_kv_heads = 1, .head_dim = 24, .v_head_dim = 24, .dtype = dtype};
       add_select(table, c, 16);
       add_select(table, c, 300);
+      add_selected(table, c, 10);
+      add_selected(table, c, 600);
     }
   }
   for (const int64_t n_rows : kRowCounts) {

@@ -2,6 +2,7 @@
 // computed block by block of positions and the blocks are joined in order. Where there are too few tiles to
 // fill the threads (decoding a long context) the blocks of a tile go to different threads, and are joined
 // afterwards: the same operations, so the same bits.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -75,7 +76,7 @@ class Attention {
       : kernels_(kernels),
         op_(op),
         n_shared_(op.q.dim(1) / op.k_pages.dim(1)),
-        rows_a_tile_(std::max<int64_t>(1, kQueriesATile / n_shared_)) {}
+        rows_a_tile_(op.selected ? 1 : std::max<int64_t>(1, kQueriesATile / n_shared_)) {}
 
   Sizes sizes() const {
     const int64_t max_rows = std::min(rows_a_tile_, op_.batch.n_rows());
@@ -95,8 +96,8 @@ class Attention {
     return n;
   }
 
-  int64_t first_block(const Tile& tile) const { return first_visible(tile.row_begin) / kAttentionBlock; }
-  int64_t end_block(const Tile& tile) const { return position(tile.row_end - 1) / kAttentionBlock + 1; }
+  int64_t first_block(const Tile& tile) const { return begin_of(tile.row_begin) / kAttentionBlock; }
+  int64_t end_block(const Tile& tile) const { return (end_of(tile.row_end - 1) - 1) / kAttentionBlock + 1; }
 
   // Computes one block of a tile into `out`.
   void compute_block(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch,
@@ -130,8 +131,8 @@ class Attention {
     const int64_t n_queries = (tile.row_end - tile.row_begin) * n_shared_;
     for (int64_t q = 0; q < n_queries; ++q) {
       const int64_t row = tile.row_begin + q / n_shared_;
-      const int64_t first = first_visible(row) / kAttentionBlock;
-      if (block < first || block > position(row) / kAttentionBlock) continue;
+      const int64_t first = begin_of(row) / kAttentionBlock;
+      if (block < first || block > (end_of(row) - 1) / kAttentionBlock) continue;
       if (block == first) {
         total.max[q] = from.max[q];
         total.sum[q] = from.sum[q];
@@ -163,6 +164,21 @@ class Attention {
 
   int64_t v_head_dim() const { return op_.out.dim(2); }
   int64_t position(int64_t row) const { return op_.batch.positions.i32()[row]; }
+
+  // What a row sees is a range [begin, end) of places: positions, or with a selection entries of its list,
+  // which then is the only row of its tile.
+  int64_t begin_of(int64_t row) const { return op_.selected ? 0 : first_visible(row); }
+  int64_t end_of(int64_t row) const {
+    if (!op_.selected) return position(row) + 1;
+    const int32_t* list = op_.selected.i32() + row * op_.selected.dim(1);
+    const int32_t* end =
+        std::partition_point(list, list + op_.selected.dim(1), [](int32_t j) { return j >= 0; });
+    check(end != list && end[-1] <= position(row), "a row sees something, and nothing in the future");
+    return end - list;
+  }
+  int64_t position_at(int64_t row, int64_t place) const {
+    return op_.selected ? op_.selected.i32()[row * op_.selected.dim(1) + place] : place;
+  }
   int64_t first_visible(int64_t row) const {
     const int64_t by_window = op_.window > 0 ? std::max<int64_t>(0, position(row) - op_.window + 1) : 0;
     const int64_t by_chunk = op_.chunk > 0 ? position(row) / op_.chunk * op_.chunk : 0;
@@ -186,8 +202,8 @@ class Attention {
     for (int64_t q = 0; q < n; ++q) {
       const int64_t row = tile.row_begin + q / n_shared_;
       scratch.queries[q] = op_.q.f32() + head_index(tile, kv_head, q) * op_.q.dim(2);
-      const int64_t begin = std::max<int64_t>(0, first_visible(row) - base);
-      const int64_t end = std::min<int64_t>(kAttentionBlock, position(row) + 1 - base);
+      const int64_t begin = std::max<int64_t>(0, begin_of(row) - base);
+      const int64_t end = std::min<int64_t>(kAttentionBlock, end_of(row) - base);
       scratch.begin[q] = begin < end ? static_cast<int32_t>(begin) : 0;
       scratch.end[q] = begin < end ? static_cast<int32_t>(end) : 0;
     }
@@ -197,13 +213,14 @@ class Attention {
   // Positions before the first visible one may have no page any more: the first visible stands in for them.
   int fill_positions(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch) const {
     const int64_t base = block * kAttentionBlock;
-    const int64_t begin = std::max<int64_t>(0, first_visible(tile.row_begin) - base);
-    const int64_t end = std::min<int64_t>(kAttentionBlock, position(tile.row_end - 1) + 1 - base);
+    const int64_t begin = std::max<int64_t>(0, begin_of(tile.row_begin) - base);
+    const int64_t end = std::min<int64_t>(kAttentionBlock, end_of(tile.row_end - 1) - base);
     const PageReader k(op_.k_pages, op_.batch, tile.seq);
     const PageReader v(op_.v_pages ? op_.v_pages : op_.k_pages, op_.batch, tile.seq);
     for (int64_t j = 0; j < end; ++j) {
-      scratch.k_rows[j] = k.at(base + std::max(begin, j), kv_head);
-      scratch.v_rows[j] = v.at(base + std::max(begin, j), kv_head);
+      const int64_t at = position_at(tile.row_begin, base + std::max(begin, j));
+      scratch.k_rows[j] = k.at(at, kv_head);
+      scratch.v_rows[j] = v.at(at, kv_head);
     }
     return static_cast<int>(end);
   }

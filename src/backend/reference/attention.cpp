@@ -116,6 +116,27 @@ void attend(const PagedAttention& op, int64_t r, int64_t head, std::span<const f
   for (size_t i = 0; i < sums.size(); ++i) out[i] = static_cast<float>(sums[i]);
 }
 
+// Row `r` over the positions of its list.
+void attend_selected(const PagedAttention& op, int64_t r, int64_t kv_head) {
+  const int64_t seq = op.batch.seq_of_row.i32()[r];
+  const int64_t n_selected = op.selected.dim(1);
+  std::vector<float> k, own_v;
+  for (int64_t i = 0; i < n_selected && op.selected.i32()[r * n_selected + i] >= 0; ++i) {
+    const int64_t position = op.selected.i32()[r * n_selected + i];
+    check(position <= op.batch.positions.i32()[r], "a selected position is not in the future");
+    const auto append = [&](const Tensor& pages, std::vector<float>& to) {
+      const std::vector<float> one = gather(pages, op.batch, seq, kv_head, position, position + 1);
+      to.insert(to.end(), one.begin(), one.end());
+    };
+    append(op.k_pages, k);
+    if (op.v_pages) append(op.v_pages, own_v);
+  }
+  check(!k.empty(), "a row sees something");
+  const int64_t n_shared = op.q.dim(1) / op.k_pages.dim(1);
+  for (int64_t h = kv_head * n_shared; h < (kv_head + 1) * n_shared; ++h)
+    attend(op, r, h, k, op.v_pages ? own_v : k);
+}
+
 // The rows of sequence `seq` for the query heads of key-value head `kv_head`.
 void attend_sequence(const PagedAttention& op, int64_t seq, int64_t kv_head) {
   const int32_t* positions = op.batch.positions.i32();
@@ -174,6 +195,12 @@ void compute(const RopeStoreKv& op) {
 }
 
 void compute(const PagedAttention& op) {
+  if (op.selected) {
+    for (int64_t r = 0; r < op.batch.n_rows(); ++r) {
+      for (int64_t kv_head = 0; kv_head < op.k_pages.dim(1); ++kv_head) attend_selected(op, r, kv_head);
+    }
+    return;
+  }
   for (int64_t seq = 0; seq < op.batch.n_seqs(); ++seq) {
     for (int64_t kv_head = 0; kv_head < op.k_pages.dim(1); ++kv_head) attend_sequence(op, seq, kv_head);
   }

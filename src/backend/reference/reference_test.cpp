@@ -391,6 +391,14 @@ TEST(Reference, SelectsWhatTheIndexerScoresHighest) {
   EXPECT_EQ(all, (Ints{0, 1, 2, 3, -1, -1, 0, 1, 2, 3, 4, -1}));
 }
 
+TEST(Reference, AttendsToSelectedPositionsAlone) {
+  MeanCase mean;
+  Ints selected{0, 3, -1, 1, 2, 4};
+  mean.op.selected = view(selected, {2, 3});
+  compute(mean.op);
+  expect_near(mean.out, {1.5f, 7 / 3.0f});
+}
+
 TEST(Reference, CollapsesAndExpandsStreams) {
   Floats x{1, 2, 10, 20}, mix{0, 0, 0, std::log(3.0f), 0, 0, 0, 0}, base(8), scale{1, 1, 1};
   Floats out(2), post(2), comb(4);
