@@ -62,9 +62,10 @@ class HfFolderCheckpoint final : public HfFolder {
       config.refuse("quantization_config", "quantised checkpoints of this kind are not implemented");
     }
     class_.write_keys(config, keys_);
-    const bool is_tied = config.flag_or("tie_word_embeddings", false);
+    HfScope scope{.is_tied = config.flag_or("tie_word_embeddings", false),
+                  .n_draft_layers = config.count_or("num_nextn_predict_layers", 0, kCountOrNone)};
     config.refuse_rest();
-    map(is_tied);
+    map(scope);
     make([](const Tensor& tensor) { return tensor.n_dims == 1; });
   }
 
@@ -95,13 +96,17 @@ class HfFolderCheckpoint final : public HfFolder {
   }
 
   // Settles the tensors: those of the files, then those that the config holds.
-  void map(bool is_tied) {
+  void map(HfScope scope) {
     std::vector<NamedTensor> named;
     for (const SafetensorsTensor& each : files_.tensors()) named.push_back({each.name, tensor_of(each)});
     const std::string arch(class_.architecture);
-    const HeadCounts heads{.n_heads = metadata().need<int64_t>(arch + ".attention.head_count"),
-                           .n_kv_heads = metadata().need<int64_t>(arch + ".attention.head_count_kv")};
-    mapped_ = map_tensors(named, class_, heads, is_tied);
+    const auto optional = [&](const char* key) { return metadata().get_or<int64_t>(arch + key, 0); };
+    scope.n_layers = metadata().need<int64_t>(arch + ".block_count");
+    scope.heads = {.n_heads = metadata().need<int64_t>(arch + ".attention.head_count"),
+                   .n_kv_heads = metadata().need<int64_t>(arch + ".attention.head_count_kv"),
+                   .nope_dim = optional(".attention.key_length_mla") - optional(".rope.dimension_count"),
+                   .v_head_dim = optional(".attention.value_length_mla")};
+    mapped_ = map_tensors(named, class_, scope);
     std::vector<NamedTensor> tensors;
     for (const HfTensor& each : mapped_) tensors.push_back({each.name(), usable(each.layout())});
     for (const HfKeys::Vector& vector : keys_.vectors()) {

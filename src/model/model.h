@@ -24,6 +24,7 @@ struct Pass {
 struct ModelShape {
   std::string family;  // "llama", as general.architecture says it
   int64_t n_layers = 0;
+  int64_t n_draft_layers = 0;  // behind them in the file: of multi-token prediction, which nothing runs
   int64_t hidden = 0;
   int64_t n_vocab = 0;
   int64_t n_ctx_train = 0;  // positions the model was trained for

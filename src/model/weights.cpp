@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "base/log.h"
+
 namespace millrace {
 namespace {
 
@@ -48,6 +50,10 @@ void WeightList::add_optional(Tensor& place, std::string_view name, std::vector<
   entries_.back().is_optional = true;
 }
 
+void WeightList::leave_out_layers(int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) left_out_.push_back(fmt::format("blk.{}.", i));
+}
+
 void WeightList::bind(const Checkpoint& checkpoint) const {
   std::unordered_set<std::string_view> known;
   for (const Weight& weight : entries_) {
@@ -59,12 +65,20 @@ void WeightList::bind(const Checkpoint& checkpoint) const {
     if (tensor != nullptr) check_entry(weight, *tensor);
     *weight.place = tensor == nullptr ? Tensor() : *tensor;
   }
+  int64_t n_left_out = 0;
+  const auto is_left_out = [&](std::string_view name) {
+    return std::ranges::any_of(left_out_,
+                               [&](const std::string& prefix) { return name.starts_with(prefix); });
+  };
   for (const NamedTensor& named : checkpoint.tensors()) {
-    if (known.contains(named.name) || is_leftover(named.name)) continue;
+    n_left_out += is_left_out(named.name) ? 1 : 0;
+    if (is_left_out(named.name) || known.contains(named.name) || is_leftover(named.name)) continue;
     fail(ErrorKind::bad_model,
          "tensor {} is not one that this architecture has; the model would run without it",
          printable(named.name));
   }
+  if (n_left_out > 0)
+    log_info("{} tensors of layers for multi-token prediction are left out: nothing drafts", n_left_out);
 }
 
 int64_t n_vocab_of(const Checkpoint& checkpoint, int64_t hidden) {

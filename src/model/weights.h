@@ -33,6 +33,10 @@ class WeightList {
   void add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape,
                     Shard shard = Shard::none);
 
+  // Tensors of the blocks [begin, end) are not bound, and no reason to refuse: layers of multi-token
+  // prediction, which draft and change no result.
+  void leave_out_layers(int64_t begin, int64_t end);
+
   const std::vector<Weight>& entries() const { return entries_; }
 
   // Points every place at its tensor. Throws Error(bad_model) when a tensor is missing, has another shape or
@@ -43,6 +47,7 @@ class WeightList {
  private:
   std::string prefix_;
   std::vector<Weight> entries_;
+  std::vector<std::string> left_out_;  // prefixes of names
 };
 
 // Rows of the token embedding: the vocabulary that the model really has.

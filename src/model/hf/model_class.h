@@ -13,12 +13,14 @@ class HfKeys;
 // What happens to a tensor on its way. Vectors become float32 besides, whatever they were.
 enum class HfChange {
   none,
-  pair_q_heads,  // rows of each query head from half-split to adjacent pairs (gguf.md 5.1)
-  pair_k_heads,  // the same for key heads
-  add_one,       // Gemma's norms: x * (1 + w)
-  as_f32,        // a router: small, and it decides
-  first_half,    // of each expert's rows: gate of a fused gate_up_proj
-  second_half,   // up of it
+  pair_q_heads,   // rows of each query head from half-split to adjacent pairs (gguf.md 5.1)
+  pair_k_heads,   // the same for key heads
+  add_one,        // Gemma's norms: x * (1 + w)
+  latent_keys,    // of kv_b: what makes the keys of each head, transposed (gguf.md 5.6)
+  latent_values,  // and what makes the values
+  as_f32,         // a router: small, and it decides
+  first_half,     // of each expert's rows: gate of a fused gate_up_proj
+  second_half,    // up of it
 };
 
 // `{}` in `hf` stands for the layer; `{e}` for the expert: those tensors are stacked. The names have no

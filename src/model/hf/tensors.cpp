@@ -76,7 +76,8 @@ std::string text_name(std::string_view name) {
 
 bool is_of_vision(std::string_view name) {
   if (name.starts_with("model.")) name.remove_prefix(std::string_view("model.").size());
-  return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
+  return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.") ||
+         name.starts_with("mm_projector.");
 }
 
 std::vector<const HfTensorRule*> rules_for(std::string_view pattern, const HfModelClass& model_class) {
@@ -115,6 +116,7 @@ void HfTensor::add_part(int64_t expert, const Tensor& part) {
 }
 
 void HfTensor::finish(const HeadCounts& heads) {
+  heads_ = heads;
   for (const Tensor& part : parts_) {
     if (part.n_dims != parts_[0].n_dims || part.shape != parts_[0].shape || part.dtype != parts_[0].dtype) {
       fail(ErrorKind::bad_model, "the parts of {} differ: {} and {}", name_, shape_text(parts_[0]),
@@ -145,10 +147,47 @@ void HfTensor::finish(const HeadCounts& heads) {
     }
     layout_.shape[1] /= 2;
   }
+  const bool is_latent = change_ == HfChange::latent_keys || change_ == HfChange::latent_values;
+  if (is_latent) settle_latent();
   const bool becomes_f32 = layout_.n_dims == 1 || change_ == HfChange::as_f32 || change_ == HfChange::add_one;
   const bool is_as_stored = !is_stacked_ && (change_ == HfChange::none || change_ == HfChange::as_f32);
   if (!is_as_stored || (becomes_f32 && layout_.dtype != Dtype::f32)) layout_.data = nullptr;
   if (becomes_f32) layout_.dtype = Dtype::f32;
+}
+
+// kv_b has the rows of each head after each other, those of its key before those of its value.
+void HfTensor::settle_latent() {
+  const int64_t n_rows = heads_.n_heads * (heads_.nope_dim + heads_.v_head_dim);
+  if (parts_.size() != 1 || parts_[0].n_dims != 2 || parts_[0].dim(0) != n_rows) {
+    fail(ErrorKind::bad_model, "the parts of {} are {}, expected a matrix of {} rows", name_,
+         shape_text(parts_[0]), n_rows);
+  }
+  const int64_t rank = parts_[0].dim(1);
+  layout_.n_dims = 3;
+  if (change_ == HfChange::latent_keys) {
+    layout_.shape = {heads_.n_heads, rank, heads_.nope_dim, 1};
+  } else {
+    layout_.shape = {heads_.n_heads, heads_.v_head_dim, rank, 1};
+  }
+}
+
+void HfTensor::write_latent(std::byte* out) const {
+  const int64_t head_rows = heads_.nope_dim + heads_.v_head_dim;
+  const int64_t rank = parts_[0].dim(1);
+  const auto elem_bytes = static_cast<size_t>(format_of(parts_[0].dtype).block_bytes);
+  for (int64_t h = 0; h < heads_.n_heads; ++h) {
+    const std::byte* head = parts_[0].row(h * head_rows);
+    if (change_ == HfChange::latent_values) {
+      const int64_t n_bytes = heads_.v_head_dim * parts_[0].row_bytes();
+      std::memcpy(out, head + heads_.nope_dim * parts_[0].row_bytes(), static_cast<size_t>(n_bytes));
+      out += n_bytes;
+      continue;
+    }
+    for (int64_t j = 0; j < rank; ++j) {
+      for (int64_t i = 0; i < heads_.nope_dim; ++i, out += elem_bytes)
+        std::memcpy(out, head + static_cast<size_t>(i * rank + j) * elem_bytes, elem_bytes);
+    }
+  }
 }
 
 void HfTensor::write(std::byte* out) const {
@@ -175,6 +214,8 @@ void HfTensor::write_rows(std::byte* out) const {
       const int64_t from = head * 2 * n_pairs + side * n_pairs + pair;
       std::memcpy(out + row * row_bytes, part.data + from * row_bytes, static_cast<size_t>(row_bytes));
     }
+  } else if (change_ == HfChange::latent_keys || change_ == HfChange::latent_values) {
+    write_latent(out);
   } else if (change_ == HfChange::first_half || change_ == HfChange::second_half) {
     const auto half_bytes = parts_[0].n_bytes() / parts_[0].dim(0) / 2;
     const std::byte* from = parts_[0].data + (change_ == HfChange::second_half ? half_bytes : 0);
@@ -190,17 +231,22 @@ void HfTensor::write_rows(std::byte* out) const {
 }
 
 std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfModelClass& model_class,
-                                  const HeadCounts& heads, bool is_tied) {
+                                  const HfScope& scope) {
   std::vector<HfTensor> tensors;
   std::map<std::string, size_t, std::less<>> index;
   bool has_vision = false;
+  int64_t n_left_out = 0;
   for (const NamedTensor& named : files) {
     if (is_of_vision(named.name)) {
       has_vision = true;
       continue;
     }
     const Pattern pattern = pattern_of(text_name(named.name));
-    if (pattern.text.ends_with("rotary_emb.inv_freq") || (is_tied && pattern.text == "lm_head.weight"))
+    if (!pattern.layer.empty() && std::stoll(pattern.layer) >= scope.n_layers && scope.n_draft_layers > 0) {
+      n_left_out += 1;
+      continue;
+    }
+    if (pattern.text.ends_with("rotary_emb.inv_freq") || (scope.is_tied && pattern.text == "lm_head.weight"))
       continue;
     const std::vector<const HfTensorRule*> rules = rules_for(pattern.text, model_class);
     if (rules.empty()) {
@@ -214,8 +260,10 @@ std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfMo
       tensors[entry->second].add_part(pattern.expert, named.tensor);
     }
   }
+  if (n_left_out > 0)
+    log_info("{} tensors of layers for multi-token prediction are left out: nothing drafts", n_left_out);
   if (has_vision) log_warning("the model has a vision tower, which is left out: it will read text only");
-  for (HfTensor& tensor : tensors) tensor.finish(heads);
+  for (HfTensor& tensor : tensors) tensor.finish(scope.heads);
   std::ranges::stable_sort(tensors, {}, [](const HfTensor& tensor) { return layer_of(tensor.name()); });
   return tensors;
 }

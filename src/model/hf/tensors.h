@@ -10,10 +10,12 @@
 
 namespace millrace {
 
-// Heads of the projections whose rows are paired.
+// Heads of the projections whose rows are paired or divided.
 struct HeadCounts {
   int64_t n_heads = 1;
   int64_t n_kv_heads = 1;
+  int64_t nope_dim = 0;    // of latent attention: dimensions of a key that come of the latent
+  int64_t v_head_dim = 0;  // and of a value
 };
 
 // One tensor of the model: its name and shape, and the parts it is made of.
@@ -34,18 +36,29 @@ class HfTensor {
   void write(std::byte* out) const;
 
  private:
+  void settle_latent();
+  void write_latent(std::byte* out) const;
   void write_rows(std::byte* out) const;
 
   std::string name_;
   HfChange change_;
   bool is_stacked_ = false;
   int64_t n_paired_heads_ = 0;
+  HeadCounts heads_;
   std::vector<Tensor> parts_;
   Tensor layout_;
 };
 
+// What of a checkpoint is wanted, and what its tensors do not say themselves.
+struct HfScope {
+  HeadCounts heads;
+  bool is_tied = false;
+  int64_t n_layers = 0;
+  int64_t n_draft_layers = 0;  // behind them: of multi-token prediction, left out
+};
+
 // The tensors of the model, blocks in their order. Throws Error(bad_model) for a tensor that no rule knows.
 std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfModelClass& model_class,
-                                  const HeadCounts& heads, bool is_tied);
+                                  const HfScope& scope);
 
 }  // namespace millrace

@@ -5,7 +5,9 @@ namespace millrace {
 ModelShape read_shape(Hparams& hparams, const Checkpoint& checkpoint) {
   ModelShape shape;
   shape.family = hparams.arch();
-  shape.n_layers = hparams.count("block_count", {1, 4096});
+  shape.n_draft_layers = hparams.count_or("nextn_predict_layers", 0, {0, 64});
+  shape.n_layers = hparams.count("block_count", {1, 4096}) - shape.n_draft_layers;
+  if (shape.n_layers < 1) hparams.refuse("nextn_predict_layers", "no layer is left");
   shape.hidden = hparams.count("embedding_length");
   shape.n_ctx_train = hparams.count("context_length", {1, INT32_MAX});
   shape.n_vocab = n_vocab_of(checkpoint, shape.hidden);
