@@ -59,7 +59,8 @@ int64_t read_n_rotary(HfConfig& config, HfConfig& rope) {
   return static_cast<int64_t>(static_cast<double>(read_head_dim(config)) * share);
 }
 
-void write_yarn(HfConfig& rope, HfKeys& keys) {
+// Factor, ramp and query scale. Returns the factor.
+double write_yarn_ramp(HfConfig& rope, HfKeys& keys) {
   const double factor = rope.real("factor", kRopeFactor);
   const bool has_original = rope.has("original_max_position_embeddings");
   const int64_t original =
@@ -71,21 +72,36 @@ void write_yarn(HfConfig& rope, HfKeys& keys) {
   keys.set("rope.scaling.yarn_beta_fast", rope.real_or("beta_fast", 32.0));
   keys.set("rope.scaling.yarn_beta_slow", rope.real_or("beta_slow", 1.0));
   if (!rope.flag_or("truncate", true)) rope.refuse("truncate", "only true is implemented");
-
-  // A reader of GGUF takes yarn_magnitude(factor, 1) and multiplies: what is left to write is the quotient.
-  const double usual = yarn_magnitude(factor, 1.0);
-  double magnitude = usual;
-  if (rope.has("mscale") && rope.has("mscale_all_dim")) {
-    magnitude =
-        yarn_magnitude(factor, rope.real("mscale")) / yarn_magnitude(factor, rope.real("mscale_all_dim"));
-  }
-  magnitude = rope.real_or("attention_factor", magnitude);
-  if (magnitude != usual) keys.set("rope.scaling.attn_factor", magnitude / usual);
-
   if (const double beta = rope.real_or("llama_4_scaling_beta", 0.0, {0.0, 1e3}); beta > 0.0) {
     keys.set("attention.temperature_scale", beta);
     keys.set("attention.temperature_length", original);
   }
+  return factor;
+}
+
+// A reader of GGUF multiplies cos and sin by `usual` and by attn_factor: what is left to write is the
+// quotient.
+void write_growth(HfConfig& rope, HfKeys& keys, double factor, double usual) {
+  double growth = yarn_magnitude(factor, 1.0);
+  if (rope.has("mscale") && rope.has("mscale_all_dim")) {
+    growth =
+        yarn_magnitude(factor, rope.real("mscale")) / yarn_magnitude(factor, rope.real("mscale_all_dim"));
+  }
+  growth = rope.real_or("attention_factor", growth);
+  if (growth != usual) keys.set("rope.scaling.attn_factor", growth / usual);
+}
+
+void write_yarn(HfConfig& rope, HfKeys& keys) {
+  const double factor = write_yarn_ramp(rope, keys);
+  write_growth(rope, keys, factor, yarn_magnitude(factor, 1.0));
+}
+
+// Scores grow by mscale_all_dim, which GGUF has a tenth of; then a reader leaves cos and sin alone.
+void write_latent_yarn(HfConfig& rope, HfKeys& keys) {
+  const double factor = write_yarn_ramp(rope, keys);
+  const double all_dim = rope.real_or("mscale_all_dim", 0.0, {0.0, 1e3});
+  if (all_dim > 0.0) keys.set("rope.scaling.yarn_log_multiplier", 0.1 * all_dim);
+  write_growth(rope, keys, factor, all_dim > 0.0 ? 1.0 : yarn_magnitude(factor, 1.0));
 }
 
 void write_llama3(HfConfig& rope, HfKeys& keys, const RopeKind& kind) {
@@ -152,6 +168,44 @@ void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type
   }
   // Some files repeat it where no scaling reads it.
   rope.find("original_max_position_embeddings");
+  rope.refuse_rest();
+}
+
+void write_latent_keys(HfConfig& config, HfKeys& keys) {
+  const int64_t n_heads = config.count("num_attention_heads");
+  const int64_t rank = config.count("kv_lora_rank"), rope_dim = config.count("qk_rope_head_dim");
+  keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
+  keys.set("context_length", config.count("max_position_embeddings"));
+  keys.set("embedding_length", config.count("hidden_size"));
+  keys.set("feed_forward_length", config.count("intermediate_size"));
+  keys.set("vocab_size", config.count("vocab_size"));
+  keys.set("attention.head_count", n_heads);
+  keys.set("attention.head_count_kv", int64_t{1});  // of latents
+  keys.set("attention.key_length", rank + rope_dim);
+  keys.set("attention.value_length", rank);
+  keys.set("attention.key_length_mla", config.count("qk_nope_head_dim") + rope_dim);
+  keys.set("attention.value_length_mla", config.count("v_head_dim"));
+  keys.set("attention.kv_lora_rank", rank);
+  if (config.find("q_lora_rank") != nullptr) keys.set("attention.q_lora_rank", config.count("q_lora_rank"));
+  keys.set("attention.layer_norm_rms_epsilon", config.real("rms_norm_eps", {0.0, 1.0}));
+  keys.set("rope.dimension_count", rope_dim);
+  if (config.count_or("num_key_value_heads", n_heads) != n_heads)
+    config.refuse("num_key_value_heads", "latent attention has keys and values for every head");
+  // Widths above say the same; whether the others are there, the tensors say.
+  for (const std::string_view key :
+       {"head_dim", "qk_head_dim", "attention_bias", "mlp_bias", "tie_word_embeddings"})
+    config.find(key);
+
+  HfConfig rope = rope_config(config, "full_attention");
+  keys.set("rope.freq_base", rope.real("rope_theta", kRopeBase));
+  const std::string type = rope_type(rope);
+  if (type == "yarn") {
+    write_latent_yarn(rope, keys);
+  } else if (type != "default") {
+    rope.refuse("rope_type", fmt::format("{} is not implemented for latent attention", printable(type)));
+  }
+  for (const std::string_view key : {"partial_rotary_factor", "original_max_position_embeddings"})
+    rope.find(key);
   rope.refuse_rest();
 }
 

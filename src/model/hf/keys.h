@@ -45,6 +45,10 @@ void write_decoder_keys(HfConfig& config, HfKeys& keys);
 
 // The base and the scaling of the rotation, in either spelling; `layer_type` picks one of several.
 void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type = "full_attention");
+// Widths and ranks of latent attention in place of write_decoder_keys' heads, and its rotation, which is
+// plain or yarn and grows scores in place of cos and sin. With feed_forward_length.
+void write_latent_keys(HfConfig& config, HfKeys& keys);
+
 // The base of a layer type that rotates without scaling; refused when it scales. `otherwise` where the config
 // has none.
 double read_plain_rope_base(HfConfig& config, std::string_view layer_type, double otherwise);

@@ -98,19 +98,19 @@ double read_factor(Hparams& hparams) {
 }
 
 // Scales the frequencies and returns the magnitude.
-double read_yarn(Hparams& hparams, std::vector<double>& frequencies, double base) {
+double read_yarn(Hparams& hparams, std::vector<double>& frequencies, const RopeKind& kind) {
   const Yarn yarn{.factor = read_factor(hparams),
                   .original_context = hparams.real("rope.scaling.original_context_length"),
                   .beta_fast = hparams.real_or("rope.scaling.yarn_beta_fast", 32.0),
                   .beta_slow = hparams.real_or("rope.scaling.yarn_beta_slow", 1.0)};
-  if (base <= 1.0) hparams.refuse("rope.freq_base", "yarn needs a base above 1");
+  if (kind.base <= 1.0) hparams.refuse("rope.freq_base", "yarn needs a base above 1");
   if (hparams.real_or("rope.scaling.yarn_ext_factor", 1.0) != 1.0) {
     hparams.refuse("rope.scaling.yarn_ext_factor", "only 1 is implemented");
   }
-  scale_yarn(frequencies, base, yarn);
+  scale_yarn(frequencies, kind.base, yarn);
   const double k_all = hparams.real_or("rope.scaling.yarn_log_multiplier", 0.0, {0.0, 1e3});
-  const double growth =
-      yarn_magnitude(yarn.factor, 1.0) / (k_all > 0.0 ? yarn_magnitude(yarn.factor, k_all) : 1.0);
+  double growth = yarn_magnitude(yarn.factor, 1.0);
+  if (k_all > 0.0) growth = kind.grows_scores ? 1.0 : growth / yarn_magnitude(yarn.factor, k_all);
   return growth * hparams.real_or("rope.scaling.attn_factor", 1.0) *
          hparams.real_or("rope.scaling.yarn_attn_factor", 1.0);
 }
@@ -123,7 +123,7 @@ RopeTable read_rope(Hparams& hparams, const RopeKind& kind, const Tensor& diviso
   const bool has_factor = hparams.has("rope.scaling.factor") || hparams.has("rope.scale_linear");
   const std::string scaling = hparams.text_or("rope.scaling.type", has_factor ? "linear" : "none");
   if (scaling == "yarn") {
-    magnitude = read_yarn(hparams, frequencies, kind.base);
+    magnitude = read_yarn(hparams, frequencies, kind);
   } else if (scaling == "linear") {
     const double factor = read_factor(hparams);
     for (double& frequency : frequencies) frequency /= factor;
@@ -132,6 +132,11 @@ RopeTable read_rope(Hparams& hparams, const RopeKind& kind, const Tensor& diviso
   }
   if (divisors) divide_frequencies(frequencies, divisors, "rope_freqs.weight");
   return RopeTable(frequencies, magnitude, kind.pairing);
+}
+
+double read_score_growth(Hparams& hparams) {
+  const double tenth = hparams.real_or("rope.scaling.yarn_log_multiplier", 0.0, {0.0, 1e3});
+  return yarn_magnitude(read_factor(hparams), 10.0 * tenth);
 }
 
 int64_t read_n_rotary(Hparams& hparams, int64_t head_dim) {

@@ -62,10 +62,17 @@ struct RopeKind {
   int64_t n_rotary;
   double base;
   RopePairing pairing;
+  // Latent attention: where the file has yarn_log_multiplier the scores grow (read_score_growth), and not
+  // cos and sin.
+  bool grows_scores = false;
 };
 // Reads rope.scaling.* of kind none, linear and yarn and applies it. `divisors` (rope_freqs.weight) may be
 // empty.
 RopeTable read_rope(Hparams& hparams, const RopeKind& kind, const Tensor& divisors);
+
+// What a query and a key of latent attention grow by: from yarn_log_multiplier, which its files hold a tenth
+// of; 1 where they have none.
+double read_score_growth(Hparams& hparams);
 
 // rope.dimension_count: even, from 2 to head_dim, which is also what a missing key means.
 int64_t read_n_rotary(Hparams& hparams, int64_t head_dim);
