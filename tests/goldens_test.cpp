@@ -54,6 +54,18 @@ constexpr const char* kFolders[] = {
     "phi4",
     "phi4_mini",
     "smollm3",
+    "deepseek_v2_lite",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v3_noqlora",
+    "deepseek_v3_realmla",
+    "kimi_k2",
+    "glm4_moe_lite",
+    "mistral4",
+    "kimi_k25",
+    "deepseek_v32",
+    "glm_moe_dsa",
+    "glm_moe_dsa_shared",
 };
 
 fs::path goldens() { return fs::path(MILLRACE_DATA_DIR) / "goldens"; }

@@ -10,10 +10,11 @@ namespace millrace {
 // One line a family.
 Family llama_family();
 Family gemma_family();
+Family deepseek_family();
 Family phi3_family();
 
 std::span<const Family> all_families() {
-  static const Family kFamilies[] = {llama_family(), gemma_family(), phi3_family()};
+  static const Family kFamilies[] = {llama_family(), gemma_family(), deepseek_family(), phi3_family()};
   return kFamilies;
 }
 

@@ -171,6 +171,42 @@ TEST(Families, BadHyperparametersAreRefused) {
   }
 }
 
+TEST(Families, LayersOfMultiTokenPredictionAreLeftOut) {
+  const auto checkpoint = testing::tiny_deepseek2();
+  const std::vector<int32_t> tokens = random_tokens(9, 1);
+  const auto backend = make_reference_backend();
+  const std::vector<float> without = run_alone(*load_model(*checkpoint), *backend, tokens, 0);
+  checkpoint->add_random("blk.3.nextn.eh_proj.weight", {testing::kTinyHidden, 2 * testing::kTinyHidden});
+  EXPECT_NE(error_of(*checkpoint).find("blk.3"), std::string::npos);
+  checkpoint->replace("deepseek2.block_count", testing::kTinyLayers + 1);
+  checkpoint->set("deepseek2.nextn_predict_layers", int64_t{1});
+  const auto model = load_model(*checkpoint);
+  EXPECT_EQ(model->shape().n_layers, testing::kTinyLayers);
+  EXPECT_EQ(run_alone(*model, *backend, tokens, 0), without);
+}
+
+TEST(Families, ContradictionsOfLatentAttentionAreRefused) {
+  struct Case {
+    std::string key;
+    MetaValue value;
+  };
+  const Case cases[] = {{"deepseek2.attention.key_length", int64_t{99}},
+                        {"deepseek2.attention.head_count_kv", testing::kTinyHeads},
+                        {"deepseek2.rope.dimension_count", int64_t{12}},
+                        {"deepseek2.rope.dimension_count", int64_t{3}},
+                        {"deepseek2.expert_group_count", int64_t{3}},
+                        {"deepseek2.expert_gating_func", int64_t{4}},
+                        {"deepseek2.attention.indexer.top_k", int64_t{4}}};
+  for (const Case& bad : cases) {
+    const auto checkpoint = testing::tiny_deepseek2();
+    checkpoint->replace(bad.key, bad.value);
+    EXPECT_NE(error_of(*checkpoint), "") << bad.key;
+  }
+  const auto checkpoint = testing::tiny_deepseek2();
+  checkpoint->remove("blk.2.attn_v_b.weight");
+  EXPECT_NE(error_of(*checkpoint).find("attn_kv_b"), std::string::npos) << error_of(*checkpoint);
+}
+
 TEST(Families, KeysThatAskForNothingAreFine) {
   const auto checkpoint = testing::tiny_llama();
   checkpoint->set("llama.vocab_size", int64_t{32});

@@ -23,6 +23,15 @@ class MemoryCheckpoint final : public Checkpoint {
   }
 
   void set(std::string_view key, MetaValue value) { metadata_.add(std::string(key), std::move(value)); }
+  // The same for a key that is there, or not.
+  void replace(std::string_view key, MetaValue value) {
+    Metadata others;
+    for (const auto& [each, its_value] : metadata_.entries()) {
+      if (each != key) others.add(each, its_value);
+    }
+    metadata_ = std::move(others);
+    set(key, std::move(value));
+  }
   void set_text(std::string_view key, std::string_view text) {
     set(key, std::string_view(texts_.emplace_back(text)));
   }

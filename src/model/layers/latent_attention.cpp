@@ -1,0 +1,181 @@
+#include "model/layers/latent_attention.h"
+
+#include <cstring>
+
+namespace millrace {
+namespace {
+
+// Of the norms inside of attention: a constant of these models, whatever epsilon the other norms have.
+constexpr float kLatentNormEps = 1e-6f;
+
+void need_equal(Hparams& hparams, std::string_view key, int64_t expected) {
+  if (const int64_t found = hparams.count_or(key, expected); found != expected)
+    hparams.refuse(key, fmt::format("the other widths make {}, found {}", expected, found));
+}
+
+// What queries are made of: x, or their latent (n_rows, q_rank).
+Tensor query_source(const Pass& pass, const LatentAttention& attention, const Tensor& x) {
+  if (attention.sizes.q_rank == 0) return x;
+  const Tensor latent = pass.arena.take(Dtype::f32, {x.dim(0), attention.sizes.q_rank});
+  pass.backend.run(Linear{.x = x, .products = {{.weight = attention.q_a, .out = latent}}});
+  pass.backend.run(Norm{.x = latent, .weight = attention.q_a_norm, .out = latent, .eps = kLatentNormEps});
+  return latent;
+}
+
+// The queries in the space of the latents: (n_rows, n_heads, key_dim).
+Tensor absorbed_queries(const Pass& pass, const LatentAttention& attention, const Tensor& source) {
+  const LatentSizes& sizes = attention.sizes;
+  const int64_t n_rows = source.dim(0);
+  const Tensor absorbed = pass.arena.take(Dtype::f32, {n_rows, sizes.n_heads, sizes.key_dim()});
+  const ArenaScope scope(pass.arena);
+  const Tensor q = pass.arena.take(Dtype::f32, {n_rows, sizes.q_width()});
+  const Tensor& weight = sizes.q_rank > 0 ? attention.q_b : attention.q;
+  pass.backend.run(Linear{.x = source, .products = {{.weight = weight, .out = q}}});
+  pass.backend.run(HeadLinear{
+      .x = q.reshaped({n_rows, sizes.n_heads, sizes.head_dim()}), .weight = attention.k_b, .out = absorbed});
+  return absorbed;
+}
+
+// The rows [begin, end) of each head's rows of kv_b.
+struct HeadRows {
+  const Tensor& kv_b;
+  int64_t n_heads;
+  int64_t begin, end;
+
+  const std::byte* at(int64_t head, int64_t row) const {
+    return kv_b.row(head * (kv_b.dim(0) / n_heads) + begin + row);
+  }
+  int64_t n() const { return end - begin; }
+};
+
+// Transposes each head: to (n_heads, kv_rank, n), in float32.
+void write_transposed(const HeadRows& rows, float* out) {
+  const int64_t rank = rows.kv_b.dim(1);
+  std::vector<float> row(static_cast<size_t>(rank));
+  for (int64_t h = 0; h < rows.n_heads; ++h) {
+    for (int64_t i = 0; i < rows.n(); ++i) {
+      format_of(rows.kv_b.dtype).decode(rows.at(h, i), row.data(), rank);
+      for (int64_t j = 0; j < rank; ++j) out[(h * rank + j) * rows.n() + i] = row[static_cast<size_t>(j)];
+    }
+  }
+}
+
+void write_rows(const HeadRows& rows, std::byte* out) {
+  const int64_t row_bytes = rows.kv_b.row_bytes();
+  for (int64_t h = 0; h < rows.n_heads; ++h, out += rows.n() * row_bytes)
+    std::memcpy(out, rows.at(h, 0), static_cast<size_t>(rows.n() * row_bytes));
+}
+
+}  // namespace
+
+LatentSizes read_latent_sizes(Hparams& hparams, int64_t hidden) {
+  LatentSizes sizes{.hidden = hidden,
+                    .n_heads = hparams.count("attention.head_count"),
+                    .q_rank = hparams.count_or("attention.q_lora_rank", 0),
+                    .kv_rank = hparams.count("attention.kv_lora_rank")};
+  // Files that keep latents call a latent a key; files before, with kv_b in one piece, speak of heads.
+  const bool keeps_latents = hparams.has("attention.key_length_mla");
+  const int64_t head_dim = hparams.count(keeps_latents ? "attention.key_length_mla" : "attention.key_length");
+  sizes.v_head_dim = hparams.count(keeps_latents ? "attention.value_length_mla" : "attention.value_length");
+  sizes.rope_dim = hparams.count("rope.dimension_count");
+  sizes.nope_dim = head_dim - sizes.rope_dim;
+  if (sizes.rope_dim % 2 != 0 || sizes.nope_dim < 1) {
+    hparams.refuse("rope.dimension_count",
+                   fmt::format("{} of the {} dimensions of a head cannot rotate", sizes.rope_dim, head_dim));
+  }
+  need_equal(hparams, "attention.head_count_kv", keeps_latents ? 1 : sizes.n_heads);
+  if (keeps_latents) {
+    need_equal(hparams, "attention.key_length", sizes.key_dim());
+    need_equal(hparams, "attention.value_length", sizes.kv_rank);
+  }
+  return sizes;
+}
+
+KvLayer LatentAttention::kv_layer() const {
+  KvLayer layer{.n_kv_heads = 1, .k_head_dim = sizes.key_dim(), .v_head_dim = 0};
+  if (indexer.n_heads > 0) layer.sides.push_back(indexer.kv_side());
+  return layer;
+}
+
+void list_latent_attention(WeightList& list, LatentAttention& attention) {
+  const LatentSizes& sizes = attention.sizes;
+  if (sizes.q_rank > 0) {
+    list.add(attention.q_a, "attn_q_a.weight", {sizes.q_rank, sizes.hidden});
+    list.add(attention.q_a_norm, "attn_q_a_norm.weight", {sizes.q_rank});
+    list.add(attention.q_b, "attn_q_b.weight", {sizes.q_width(), sizes.q_rank}, Shard::outputs);
+  } else {
+    list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden}, Shard::outputs);
+  }
+  list.add(attention.kv_a, "attn_kv_a_mqa.weight", {sizes.key_dim(), sizes.hidden});
+  list.add(attention.kv_a_norm, "attn_kv_a_norm.weight", {sizes.kv_rank});
+  list.add_optional(attention.k_b, "attn_k_b.weight", {sizes.n_heads, sizes.kv_rank, sizes.nope_dim},
+                    Shard::outputs);
+  list.add_optional(attention.v_b, "attn_v_b.weight", {sizes.n_heads, sizes.v_head_dim, sizes.kv_rank},
+                    Shard::outputs);
+  list.add_optional(attention.kv_b, "attn_kv_b.weight",
+                    {sizes.n_heads * (sizes.nope_dim + sizes.v_head_dim), sizes.kv_rank}, Shard::outputs);
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+  if (attention.indexer.n_heads > 0) list_indexer(list, attention.indexer);
+}
+
+Buffer split_kv_b(LatentAttention& attention, int64_t layer) {
+  const bool has_k = static_cast<bool>(attention.k_b), has_v = static_cast<bool>(attention.v_b);
+  if (has_k != has_v || has_k == static_cast<bool>(attention.kv_b)) {
+    fail(ErrorKind::bad_model, "block {} should have either attn_k_b and attn_v_b, or attn_kv_b", layer);
+  }
+  if (has_k) return {};
+  const LatentSizes& sizes = attention.sizes;
+  const Tensor& kv_b = attention.kv_b;
+  // Rows keep their format; what is transposed lies across its blocks, and becomes float32, which holds it
+  // exactly.
+  attention.k_b = Tensor(nullptr, Dtype::f32, {sizes.n_heads, sizes.kv_rank, sizes.nope_dim});
+  attention.v_b = Tensor(nullptr, kv_b.dtype, {sizes.n_heads, sizes.v_head_dim, sizes.kv_rank});
+  const int64_t k_bytes = (attention.k_b.n_bytes() + 63) / 64 * 64;
+  Buffer made(static_cast<size_t>(k_bytes + attention.v_b.n_bytes()));
+  attention.k_b.data = made.data();
+  attention.v_b.data = made.data() + k_bytes;
+  if (kv_b.data == nullptr) return made;  // only its layout is looked at
+  write_transposed({kv_b, sizes.n_heads, 0, sizes.nope_dim}, attention.k_b.f32());
+  write_rows({kv_b, sizes.n_heads, sizes.nope_dim, sizes.nope_dim + sizes.v_head_dim}, attention.v_b.data);
+  return made;
+}
+
+void run_latent_attention(const Pass& pass, const LatentAttention& attention, const LatentRun& run) {
+  const ArenaScope scope(pass.arena);
+  const LatentSizes& sizes = attention.sizes;
+  const int64_t n_rows = run.x.dim(0);
+  const Tensor source = query_source(pass, attention, run.x);
+  if (attention.indexer.n_heads > 0) {
+    run_indexer(pass, attention.indexer, run.layer, {.x = run.x, .q_latent = source}, run.selected);
+  }
+  const Tensor q = absorbed_queries(pass, attention, source);
+  const Tensor k = pass.arena.take(Dtype::f32, {n_rows, sizes.key_dim()});
+  pass.backend.run(Linear{.x = run.x, .products = {{.weight = attention.kv_a, .out = k}}});
+
+  const Tensor& pages = pass.kv.layer(run.layer).k;
+  pass.backend.run(RopeStoreKv{.batch = pass.batch,
+                               .q = q,
+                               .k = k.reshaped({n_rows, 1, sizes.key_dim()}),
+                               .k_norm = attention.kv_a_norm,
+                               .norm_eps = kLatentNormEps,
+                               .rope = attention.rope,
+                               .rope_begin = sizes.kv_rank,
+                               .q_scale_beta = attention.q_scale_beta,
+                               .q_scale_length = attention.q_scale_length,
+                               .k_pages = pages});
+
+  const Tensor mixed = pass.arena.take(Dtype::f32, {n_rows, sizes.n_heads, sizes.kv_rank});
+  pass.backend.run(PagedAttention{.batch = pass.batch,
+                                  .q = q,
+                                  .k_pages = pages,
+                                  .selected = run.selected,
+                                  .out = mixed,
+                                  .scale = attention.scale});
+  const Tensor values = pass.arena.take(Dtype::f32, {n_rows, sizes.out_width()});
+  pass.backend.run(HeadLinear{.x = mixed,
+                              .weight = attention.v_b,
+                              .out = values.reshaped({n_rows, sizes.n_heads, sizes.v_head_dim})});
+  pass.backend.run(Linear{.x = values, .products = {{.weight = attention.out, .out = run.out}}});
+}
+
+}  // namespace millrace
