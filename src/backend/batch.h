@@ -14,6 +14,8 @@ struct Batch {
   Tensor row_begin;    // (n_seqs + 1) rows of sequence s: [row_begin[s], row_begin[s + 1])
   Tensor page_tables;  // (n_seqs, max_pages) page of each run of page_size positions; -1 where there is none
   Tensor rope_tables;  // (n_seqs) which of a layer's frequency tables the sequence uses (longrope); else 0
+  Tensor state_from;   // (n_seqs) slot with the state before the rows (kv/state_cache.h); -1: the beginning
+  Tensor state_to;     // (n_seqs) slot that receives the state after them, perhaps the same one
   Tensor logit_rows;   // (n_logit_rows) rows whose logits are wanted, ascending
 
   int64_t n_rows() const { return tokens.dim(0); }

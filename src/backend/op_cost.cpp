@@ -92,6 +92,17 @@ int64_t touched_bytes(const SelectPositions& op, const Tensor& operand, Elements
   return &operand == &op.k_pages ? n_scored(op, elements) * operand.row_bytes() : operand.n_bytes();
 }
 
+// A state is read, and written again, once for each sequence.
+int64_t touched_bytes(const CausalConv& op, const Tensor& operand, Elements) {
+  if (&operand != &op.state) return operand.n_bytes();
+  return operand.n_bytes() / operand.dim(0) * op.batch.n_seqs();
+}
+
+int64_t touched_bytes(const GatedDeltaRule& op, const Tensor& operand, Elements) {
+  if (&operand != &op.state) return operand.n_bytes();
+  return operand.n_bytes() / operand.dim(0) * op.batch.n_seqs();
+}
+
 int64_t used_bytes(const Tensor& weight, const Tensor& experts, Elements elements) {
   const int64_t n_experts = weight.dim(0);
   return weight.n_bytes() / n_experts * n_experts_used(experts, n_experts, elements);
@@ -134,6 +145,10 @@ int64_t flops(const SelectPositions& op, Elements elements) {
 
 int64_t flops(const HyperCollapse& op, Elements) { return 2 * op.x.n_elems(); }
 int64_t flops(const HyperExpand& op, Elements) { return 2 * op.x.n_elems() * (op.x.dim(1) + 1); }
+int64_t flops(const CausalConv& op, Elements) { return 2 * op.out.n_elems() * op.weight.dim(1); }
+
+// Decay, S^T k, the update and S^T q touch each element of S: one, two, two and two.
+int64_t flops(const GatedDeltaRule& op, Elements) { return 7 * op.out.n_elems() * op.k.dim(2); }
 
 int64_t flops(const PagedAttention& op, Elements elements) {
   return 2 * visible(op, elements).n_pairs * op.q.dim(1) * (op.q.dim(2) + op.out.dim(2));

@@ -126,6 +126,26 @@ Operands list(HyperExpand& op) {
           {"comb", &op.comb, kRead, kRows}};
 }
 
+Operands list(Split& op) {
+  return {
+      {"x", &op.x, kRead, kRows}, {"first", &op.first, kWrite, kRows}, {"second", &op.second, kWrite, kRows}};
+}
+
+Operands list(CausalConv& op) {
+  return {{"x", &op.x, kRead, kRows},
+          {"weight", &op.weight, kRead, kWhole},
+          {"state", &op.state, kUpdate, kWhole},
+          {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(GatedDeltaRule& op) {
+  return {{"q", &op.q, kRead, kRows},         {"k", &op.k, kRead, kRows},
+          {"v", &op.v, kRead, kRows},         {"beta", &op.beta, kRead, kRows},
+          {"decay", &op.decay, kRead, kRows}, {"decay_bias", &op.decay_bias, kRead, kWhole},
+          {"rate", &op.rate, kRead, kWhole},  {"state", &op.state, kUpdate, kWhole},
+          {"out", &op.out, kWrite, kRows}};
+}
+
 Operands list(GatherRows& op) {
   return {{"x", &op.x, kRead, kWhole}, {"rows", &op.rows, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
 }
@@ -151,6 +171,8 @@ Batch* batch_of(Op& op) {
   if (auto* rope = std::get_if<RopeStoreKv>(&op)) return &rope->batch;
   if (auto* attention = std::get_if<PagedAttention>(&op)) return &attention->batch;
   if (auto* select = std::get_if<SelectPositions>(&op)) return &select->batch;
+  if (auto* conv = std::get_if<CausalConv>(&op)) return &conv->batch;
+  if (auto* rule = std::get_if<GatedDeltaRule>(&op)) return &rule->batch;
   return nullptr;
 }
 

@@ -273,6 +273,52 @@ void check_op(const HyperExpand& op, const Rules& rules) {
   rules.expect(op.comb, "comb", Kind::activation, {n_rows, n, n});
 }
 
+void check_op(const Split& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, op.first.dim(1) + op.second.dim(1)});
+  rules.expect(op.first, "first", Kind::activation, {n_rows, op.first.dim(1)});
+  rules.expect(op.second, "second", Kind::activation, {n_rows, op.second.dim(1)});
+}
+
+void check_slots(const Batch& batch, const Rules& rules) {
+  check_batch(batch, rules);
+  rules.expect(batch.state_from, "batch.state_from", Kind::integer, {batch.n_seqs()});
+  rules.expect(batch.state_to, "batch.state_to", Kind::integer, {batch.n_seqs()});
+}
+
+void check_op(const CausalConv& op, const Rules& rules) {
+  const int64_t n_rows = op.batch.n_rows();
+  const int64_t n_channels = op.x.dim(1);
+  const int64_t n_taps = op.weight.dim(1);
+  check_slots(op.batch, rules);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n_channels});
+  rules.expect(op.weight, "weight", Kind::vector, {n_channels, n_taps});
+  rules.expect(op.state, "state", Kind::vector, {op.state.dim(0), n_taps - 1, n_channels});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_channels});
+  rules.require(n_taps >= 2, "a convolution over time has at least two taps");
+}
+
+void check_op(const GatedDeltaRule& op, const Rules& rules) {
+  const int64_t n_rows = op.batch.n_rows();
+  const int64_t n_k_heads = op.k.dim(1);
+  const int64_t k_head_dim = op.k.dim(2);
+  const int64_t n_v_heads = op.v.dim(1);
+  const int64_t v_head_dim = op.v.dim(2);
+  const int64_t n_decays = op.decay.dim(2);
+  check_slots(op.batch, rules);
+  rules.expect(op.q, "q", Kind::activation, {n_rows, n_k_heads, k_head_dim});
+  rules.expect(op.k, "k", Kind::activation, {n_rows, n_k_heads, k_head_dim});
+  rules.expect(op.v, "v", Kind::activation, {n_rows, n_v_heads, v_head_dim});
+  rules.expect(op.beta, "beta", Kind::activation, {n_rows, n_v_heads});
+  rules.expect(op.decay, "decay", Kind::activation, {n_rows, n_v_heads, n_decays});
+  rules.expect(op.decay_bias, "decay_bias", Kind::vector, {n_v_heads, n_decays});
+  rules.expect(op.rate, "rate", Kind::vector, {n_v_heads});
+  rules.expect(op.state, "state", Kind::vector, {op.state.dim(0), n_v_heads, k_head_dim, v_head_dim});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_v_heads, v_head_dim});
+  rules.require(n_decays == 1 || n_decays == k_head_dim, "a decay is of a head or of each key dimension");
+  rules.require(n_v_heads % n_k_heads == 0, "every key head serves as many value heads");
+}
+
 void check_op(const GatherRows& op, const Rules& rules) {
   const int64_t n_cols = op.x.dim(1);
   rules.expect(op.x, "x", Kind::activation, {op.x.dim(0), n_cols});

@@ -259,6 +259,51 @@ struct HyperExpand {
   Tensor comb;    // (n_rows, n, n)
 };
 
+// Cuts each row in two: first = x[:, :n_first], second = x[:, n_first:].
+struct Split {
+  static constexpr std::string_view kName = "split";
+  Tensor x;       // (n_rows, n_first + n_second)
+  Tensor first;   // (n_rows, n_first)
+  Tensor second;  // (n_rows, n_second)
+};
+
+// A short convolution over the rows of a sequence, in each channel by itself, then SiLU:
+// out[r, c] = silu(sum over j, ascending, of weight[c, j] * x[r - (n_taps - 1) + j, c]).
+// Inputs of rows before the batch's come from the state, which is left with the newest n_taps - 1 of them.
+struct CausalConv {
+  static constexpr std::string_view kName = "causal_conv";
+  Batch batch;
+  Tensor x;       // (n_rows, n_channels)
+  Tensor weight;  // float32 (n_channels, n_taps)
+  Tensor state;   // float32 (n_slots, n_taps - 1, n_channels), oldest first
+  Tensor out;     // (n_rows, n_channels)
+};
+
+// Which key head value head h reads: h / (n_v_heads / n_k_heads), or h modulo n_k_heads.
+enum class KeyHeads { grouped, tiled };
+
+// The gated delta rule (Yang et al. 2024), and Kimi Delta Attention (Kimi Team 2025) where the decay is of
+// each key dimension. Row after row of a sequence, for each value head with its state S:
+//   S = diag(a) S;  S = S + k (beta (v - S^T k))^T;  out = S^T q
+// q and k are unit vectors, x / sqrt(sum(x^2) + 1e-6), and q is divided by sqrt(k_head_dim) besides;
+// beta = sigmoid(beta); a = exp(rate * softplus(decay + decay_bias)), or, where floor < 0,
+// a = exp(floor * sigmoid(-rate * (decay + decay_bias))). S is float32 after every row, whatever computes it.
+struct GatedDeltaRule {
+  static constexpr std::string_view kName = "gated_delta_rule";
+  Batch batch;
+  Tensor q;           // (n_rows, n_k_heads, k_head_dim)
+  Tensor k;           // (n_rows, n_k_heads, k_head_dim)
+  Tensor v;           // (n_rows, n_v_heads, v_head_dim)
+  Tensor beta;        // (n_rows, n_v_heads)
+  Tensor decay;       // (n_rows, n_v_heads, n_decays), n_decays being 1 or k_head_dim
+  Tensor decay_bias;  // float32 (n_v_heads, n_decays)
+  Tensor rate;        // float32 (n_v_heads), negative
+  Tensor state;       // float32 (n_slots, n_v_heads, k_head_dim, v_head_dim)
+  Tensor out;         // (n_rows, n_v_heads, v_head_dim)
+  float floor = 0.0f;
+  KeyHeads key_heads = KeyHeads::grouped;
+};
+
 // out[i] = x[rows[i]]
 struct GatherRows {
   static constexpr std::string_view kName = "gather_rows";
@@ -269,6 +314,7 @@ struct GatherRows {
 
 // One line an op. Whoever handles ops (backends, decorators) visits this.
 using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, RopeStoreKv, PagedAttention,
-                        SelectPositions, Route, MoeGated, MoeDown, GatherRows, HyperCollapse, HyperExpand>;
+                        SelectPositions, Route, MoeGated, MoeDown, Split, CausalConv, GatedDeltaRule,
+                        HyperCollapse, HyperExpand, GatherRows>;
 
 }  // namespace millrace

@@ -139,7 +139,15 @@ Batch CaseMaker::batch(std::span<const SeqRows> seqs, int64_t page_size, int32_t
               .row_begin = list(row_begin),
               .page_tables = output(Dtype::i32, {n_seqs, max_pages}),  // every bit set is -1
               .rope_tables = integers({n_seqs}, 1),
+              .state_from = output(Dtype::i32, {n_seqs}),
+              .state_to = output(Dtype::i32, {n_seqs}),
               .logit_rows = integers({0}, 1)};
+  const std::vector<int32_t> slots = shuffled(2 * n_seqs);
+  for (int64_t s = 0; s < n_seqs; ++s) {
+    const int32_t slot = slots[static_cast<size_t>(s)];
+    batch.state_from.i32()[s] = seqs[static_cast<size_t>(s)].n_past == 0 ? -1 : slot;
+    batch.state_to.i32()[s] = s % 2 == 0 ? slot : slots[static_cast<size_t>(n_seqs + s)];
+  }
   std::vector<int32_t> free_pages = shuffled(n_pages);
   for (int64_t s = 0; s < n_seqs; ++s) {
     const SeqRows& seq = seqs[static_cast<size_t>(s)];
@@ -184,6 +192,17 @@ Tensor CaseMaker::pages(const Batch& batch, std::span<const int32_t> n_stored, D
     }
   }
   return pages;
+}
+
+Tensor CaseMaker::states(const Batch& batch, std::initializer_list<int64_t> dims) {
+  const Tensor state = output(Dtype::f32, dims);
+  for (int64_t s = 0; s < batch.n_seqs(); ++s) {
+    const int32_t slot = batch.state_from.i32()[s];
+    if (slot < 0) continue;
+    const Tensor entry = state.at(slot);
+    std::generate_n(entry.f32(), entry.n_elems(), [&] { return next_float(); });
+  }
+  return state;
 }
 
 }  // namespace millrace

@@ -35,12 +35,15 @@ class CaseMaker {
   // Not yet computed: every bit set, which is NaN as a float of any size.
   Tensor output(Dtype dtype, std::initializer_list<int64_t> dims);
   // Rows of several sequences, whose pages lie shuffled among a few more than they need. Pages that lie
-  // before the window of every row are given back.
+  // before the window of every row are given back. Every second sequence leaves its state where it found it.
   Batch batch(std::span<const SeqRows> seqs, int64_t page_size, int32_t window);
   // Pages for that batch: (n_pages, n_kv_heads, page_size, head_dim). Elements at positions below n_stored[s]
   // of sequence s are random; all others are NaN.
   Tensor pages(const Batch& batch, std::span<const int32_t> n_stored, Dtype dtype,
                std::initializer_list<int64_t> heads_size_dim);
+
+  // The state of the sequences of that batch in its slots: random where a sequence comes from, NaN elsewhere.
+  Tensor states(const Batch& batch, std::initializer_list<int64_t> dims);
 
   CaseOp finish(const Op& op) { return {op, std::move(memory_)}; }
 

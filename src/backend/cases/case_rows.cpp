@@ -34,12 +34,15 @@ Tensor gathered(const Tensor& whole, std::span<const int64_t> rows, CaseMaker& m
 // The batch of those rows: it has the sequences of the rows and no others, in the order of the rows.
 Batch select_batch(const Batch& whole, std::span<const int64_t> rows, CaseMaker& maker) {
   std::vector<int64_t> seqs;
-  std::vector<int32_t> seq_of_row, row_begin;
+  std::vector<int32_t> seq_of_row, row_begin, state_from;
   for (const int64_t row : rows) {
     const int64_t seq = whole.seq_of_row.i32()[row];
     if (seqs.empty() || seqs.back() != seq) {
       seqs.push_back(seq);
       row_begin.push_back(static_cast<int32_t>(seq_of_row.size()));
+      // Its later rows go on from what its first ones have left.
+      const bool is_first = row == whole.row_begin.i32()[seq];
+      state_from.push_back((is_first ? whole.state_from : whole.state_to).i32()[seq]);
     }
     seq_of_row.push_back(static_cast<int32_t>(seqs.size()) - 1);
   }
@@ -50,6 +53,8 @@ Batch select_batch(const Batch& whole, std::span<const int64_t> rows, CaseMaker&
           .row_begin = maker.list(row_begin),
           .page_tables = gathered(whole.page_tables, seqs, maker),
           .rope_tables = gathered(whole.rope_tables, seqs, maker),
+          .state_from = maker.list(state_from),
+          .state_to = gathered(whole.state_to, seqs, maker),
           .logit_rows = maker.list({})};
 }
 

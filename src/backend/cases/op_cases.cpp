@@ -428,6 +428,80 @@ void add_kv_cases(Table& table) {
   }
 }
 
+// --- split, causal_conv, gated_delta_rule ---------------------------------------------------------------
+
+void add_split(Table& table, int64_t n_rows, int64_t n_first, int64_t n_second) {
+  table.add(fmt::format("split {}x{}+{}", n_rows, n_first, n_second), [=](CaseMaker& maker) -> Op {
+    return Split{.x = maker.floats({n_rows, n_first + n_second}),
+                 .first = maker.output(Dtype::f32, {n_rows, n_first}),
+                 .second = maker.output(Dtype::f32, {n_rows, n_second})};
+  });
+}
+
+void add_conv(Table& table, const std::vector<SeqRows>& seqs, int64_t n_channels, int64_t n_taps) {
+  table.add(fmt::format("causal_conv [{}] {} channels {} taps", text(seqs), n_channels, n_taps),
+            [=](CaseMaker& maker) -> Op {
+              const Batch batch = maker.batch(seqs, 16, 1);
+              return CausalConv{.batch = batch,
+                                .x = maker.floats({batch.n_rows(), n_channels}),
+                                .weight = maker.floats({n_channels, n_taps}),
+                                .state = maker.states(batch, {2 * batch.n_seqs(), n_taps - 1, n_channels}),
+                                .out = maker.output(Dtype::f32, {batch.n_rows(), n_channels})};
+            });
+}
+
+struct RuleCase {
+  std::vector<SeqRows> seqs;
+  int64_t n_k_heads = 2;
+  int64_t n_v_heads = 4;
+  int64_t k_head_dim = 16;
+  int64_t v_head_dim = 16;
+  bool has_decay_of_keys = false;
+  float floor = 0.0f;
+  KeyHeads key_heads = KeyHeads::grouped;
+};
+
+void add_rule(Table& table, const RuleCase& c) {
+  const std::string name =
+      fmt::format("gated_delta_rule [{}] heads {}/{} dim {}/{}{}{}{}", text(c.seqs), c.n_v_heads, c.n_k_heads,
+                  c.k_head_dim, c.v_head_dim, c.has_decay_of_keys ? " decay of keys" : "",
+                  c.floor < 0 ? " floor" : "", c.key_heads == KeyHeads::tiled ? " tiled" : "");
+  table.add(name, [c](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, 16, 1);
+    const int64_t n_rows = batch.n_rows(), n_decays = c.has_decay_of_keys ? c.k_head_dim : 1;
+    const Tensor rate = maker.floats({c.n_v_heads});
+    for (int64_t h = 0; h < c.n_v_heads; ++h) rate.f32()[h] = -std::exp(rate.f32()[h]);
+    return GatedDeltaRule{
+        .batch = batch,
+        .q = maker.floats({n_rows, c.n_k_heads, c.k_head_dim}),
+        .k = maker.floats({n_rows, c.n_k_heads, c.k_head_dim}),
+        .v = maker.floats({n_rows, c.n_v_heads, c.v_head_dim}),
+        .beta = maker.floats({n_rows, c.n_v_heads}),
+        .decay = maker.floats({n_rows, c.n_v_heads, n_decays}, 2.0f),
+        .decay_bias = maker.floats({c.n_v_heads, n_decays}),
+        .rate = rate,
+        .state = maker.states(batch, {2 * batch.n_seqs(), c.n_v_heads, c.k_head_dim, c.v_head_dim}),
+        .out = maker.output(Dtype::f32, {n_rows, c.n_v_heads, c.v_head_dim}),
+        .floor = c.floor,
+        .key_heads = c.key_heads};
+  });
+}
+
+void add_recurrent_cases(Table& table) {
+  for (const int64_t n_rows : kRowCounts) add_split(table, n_rows, 32, 13);
+  for (const std::vector<SeqRows>* seqs : {&kOneRow, &kPrompt, &kMixed}) {
+    add_conv(table, *seqs, 100, 4);
+    add_conv(table, *seqs, 1030, 2);
+    add_rule(table, {.seqs = *seqs});
+    add_rule(table, {.seqs = *seqs, .n_v_heads = 2, .k_head_dim = 128, .v_head_dim = 128});
+    add_rule(
+        table,
+        {.seqs = *seqs, .n_v_heads = 6, .k_head_dim = 24, .v_head_dim = 70, .key_heads = KeyHeads::tiled});
+    add_rule(table, {.seqs = *seqs, .n_v_heads = 2, .v_head_dim = 33, .has_decay_of_keys = true});
+    add_rule(table, {.seqs = *seqs, .n_v_heads = 2, .has_decay_of_keys = true, .floor = -5.0f});
+  }
+}
+
 // --- experts -------------------------------------------------------------------------------------------
 
 struct RouteCase {
@@ -727,6 +801,7 @@ std::vector<OpCase> op_cases() {
   add_linear_options(table);
   add_row_cases(table);
   add_kv_cases(table);
+  add_recurrent_cases(table);
   add_expert_cases(table);
   add_latent_cases(table);
   add_index_and_hyper_cases(table);
@@ -765,6 +840,13 @@ std::vector<OpCase> op_bench_cases() {
                             .n_out = 512,
                             .dtype = Dtype::q8_0,
                             .n_carried = 64});
+  }
+  // Qwen3-Next's layers.
+  for (const std::vector<SeqRows>& seqs :
+       {std::vector<SeqRows>{{4095, 1}}, std::vector<SeqRows>(8, {4095, 1}),
+        std::vector<SeqRows>{{0, 128}}}) {
+    add_conv(table, seqs, 8192, 4);
+    add_rule(table, {.seqs = seqs, .n_k_heads = 16, .n_v_heads = 32, .k_head_dim = 128, .v_head_dim = 128});
   }
   return table.take();
 }

@@ -35,6 +35,9 @@ void compute(Machine& machine, const MoeGated& op);
 void compute(Machine& machine, const MoeDown& op);
 void compute(Machine& machine, const HyperCollapse& op);
 void compute(Machine& machine, const HyperExpand& op);
+void compute(Machine& machine, const Split& op);
+void compute(Machine& machine, const CausalConv& op);
+void compute(Machine& machine, const GatedDeltaRule& op);
 void compute(Machine& machine, const GatherRows& op);
 
 // Calls body(r, thread) for each row, on all threads when the rows hold enough to be worth it.

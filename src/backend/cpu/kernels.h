@@ -122,6 +122,28 @@ struct IndexBlock {
   float* out;                   // (n_positions rounded up to whole vectors)
 };
 
+// One row of the short convolution: out = silu(sum over j of taps[j] * inputs[j]), element by element.
+struct ConvRow {
+  const float* const* taps;    // (n_taps) of n
+  const float* const* inputs;  // (n_taps) of n
+  int n_taps;
+  float* out;
+  int64_t n;
+};
+
+// One row of one head of the gated delta rule; see text/recurrent.inl.
+struct DeltaRuleRow {
+  float* state;        // (k_head_dim, v_head_dim), in place
+  const float* q;      // (k_head_dim), as k a unit vector
+  const float* k;      // (k_head_dim)
+  const float* decay;  // (k_head_dim) factors
+  const float* v;      // (v_head_dim)
+  float* out;          // (v_head_dim)
+  float beta;
+  int64_t k_head_dim;
+  int64_t v_head_dim;
+};
+
 inline constexpr int kNElementTypes = 3;  // f32, f16, bf16: the order of Dtype
 
 struct Kernels {
@@ -149,6 +171,9 @@ struct Kernels {
   void (*attend[kNElementTypes])(const AttentionBlock& block);  // by the type of the pages
   void (*join)(const AttentionJoin& join);
   void (*index_scores[kNElementTypes])(const IndexBlock& block);  // by the type of the pages
+
+  void (*convolve)(const ConvRow& row);
+  void (*delta_rule)(const DeltaRuleRow& row);
 };
 
 const Kernels& scalar_kernels();

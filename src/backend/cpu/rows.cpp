@@ -52,6 +52,15 @@ void compute(Machine& machine, const Add& op) {
   });
 }
 
+void compute(Machine& machine, const Split& op) {
+  const int64_t n_cols = op.x.n_cols(), n_first = op.first.n_cols(), n_second = op.second.n_cols();
+  for_each_row(machine, op.x.dim(0), n_cols, [&](int64_t r, int) {
+    const float* x = op.x.f32() + r * n_cols;
+    std::copy_n(x, n_first, op.first.f32() + r * n_first);
+    std::copy_n(x + n_first, n_second, op.second.f32() + r * n_second);
+  });
+}
+
 void compute(Machine& machine, const GatherRows& op) {
   for_each_row(machine, op.out.dim(0), op.out.n_cols(), [&](int64_t i, int) {
     const int32_t row = op.rows.i32()[i];

@@ -24,6 +24,9 @@ void compute(const MoeGated& op);
 void compute(const MoeDown& op);
 void compute(const HyperCollapse& op);
 void compute(const HyperExpand& op);
+void compute(const Split& op);
+void compute(const CausalConv& op);
+void compute(const GatedDeltaRule& op);
 void compute(const GatherRows& op);
 
 }  // namespace millrace::reference

@@ -53,6 +53,15 @@ void compute(const Norm& op) {
   for (int64_t r = 0; r < op.x.n_rows(); ++r) norm_vector(op, r, op.out.f32() + r * n_cols);
 }
 
+void compute(const Split& op) {
+  const int64_t n_first = op.first.n_cols(), n_second = op.second.n_cols();
+  for (int64_t r = 0; r < op.x.dim(0); ++r) {
+    const float* x = op.x.f32() + r * op.x.n_cols();
+    std::copy_n(x, n_first, op.first.f32() + r * n_first);
+    std::copy_n(x + n_first, n_second, op.second.f32() + r * n_second);
+  }
+}
+
 void compute(const GatherRows& op) {
   for (int64_t i = 0; i < op.out.dim(0); ++i) {
     const int32_t row = op.rows.i32()[i];

@@ -10,5 +10,6 @@
 #include "backend/cpu/text/rows.inl"
 #include "backend/cpu/text/quantize.inl"
 #include "backend/cpu/text/attention.inl"
+#include "backend/cpu/text/recurrent.inl"
 #include "backend/cpu/text/table.inl"
 // clang-format on

@@ -49,5 +49,7 @@ constexpr Kernels make_table(const char* name) {
   t.index_scores[0] = index_scores<F32>;
   t.index_scores[1] = index_scores<F16>;
   t.index_scores[2] = index_scores<BF16>;
+  t.convolve = convolve_row;
+  t.delta_rule = delta_rule_row;
   return t;
 }
