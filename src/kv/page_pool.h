@@ -1,4 +1,5 @@
-// Which pages are free, and how many hold each of the others. Integers only: the memory is KvCache's.
+// Which pages are free, and how many hold each of the others. Integers only: the memory is KvCache's. The
+// slots of recurrent states are counted in the same way, theirs is StateCache's.
 #pragma once
 
 #include <cstdint>
@@ -31,5 +32,8 @@ class PagePool {
   std::vector<Page> free_;
   int64_t n_held_once_ = 0;
 };
+
+using Slot = Page;
+using SlotPool = PagePool;
 
 }  // namespace millrace

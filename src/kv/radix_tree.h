@@ -9,6 +9,9 @@
 // tokens. A page that somebody else holds too is in use: it and the pages above it are not evicted (whoever
 // holds a page holds all above it). Salts keep apart what must not be shared, such as sequences with
 // different rope tables.
+//
+// Recurrent layers need more than pages: a node may hold a slot too, a snapshot of the state after its
+// tokens. A slot that nobody else holds is given back where slots are short, whatever becomes of the node.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +27,28 @@ namespace millrace {
 
 class RadixTree {
  public:
-  // `pool` must outlive the tree.
-  RadixTree(PagePool& pool, int64_t page_size);
+  // `pool` and `slots` must outlive the tree. `slots` is nullptr where no layer is recurrent.
+  RadixTree(PagePool& pool, int64_t page_size, SlotPool* slots = nullptr);
   ~RadixTree();
 
   // The pages of the longest known beginning of `tokens`, whole pages only. Each is held once more for the
   // caller.
   std::vector<Page> match(int32_t salt, std::span<const int32_t> tokens);
+
+  struct Prefix {
+    std::vector<Page> pages;
+    Slot snapshot = -1;  // -1: there is none, and no pages
+  };
+  // The longest known beginning of `tokens` whose last node has a snapshot; pages and snapshot are held once
+  // more for the caller.
+  Prefix match_snapshot(int32_t salt, std::span<const int32_t> tokens);
+
+  // Remembers that `slot`, which the caller holds, is the state after `tokens`: whole pages, all known. Where
+  // there is a snapshot already it stays, for it holds the same bits.
+  void add_snapshot(int32_t salt, std::span<const int32_t> tokens, Slot slot);
+
+  // Gives back the least recently used snapshot that nobody else holds; false when there is none.
+  bool evict_snapshot();
 
   // Remembers that pages[i], which the caller holds, is the i-th page of `tokens` (pages.size() * page_size
   // at least). Where those tokens are known already, pages[i] is exchanged for the known page, which holds
@@ -41,6 +59,7 @@ class RadixTree {
   bool evict_one();
 
   int64_t n_pages() const { return n_pages_; }
+  int64_t n_snapshots() const { return static_cast<int64_t>(snapshots_.size()); }
   // Aborts where an invariant does not hold. For tests.
   void check_integrity() const;
 
@@ -50,19 +69,27 @@ class RadixTree {
     const std::vector<int32_t>* edge = nullptr;  // the key of this node in parent->children
     Page page = -1;                              // -1: a root
     uint64_t last_used = 0;
+    Slot snapshot = -1;
+    uint64_t snapshot_used = 0;
     std::map<std::vector<int32_t>, std::unique_ptr<Node>> children{};
   };
 
   Node& root(int32_t salt);
+  // The child of `node` whose edge `tokens` begin with, or nullptr.
+  Node* child_of(Node& node, std::span<const int32_t> tokens) const;
   void touch(Node& node);
+  void touch_snapshot(Node& node);
+  void drop_snapshot(Node& node);
   int64_t check_subtree(const Node& node) const;
 
   PagePool& pool_;
   size_t page_size_;
+  SlotPool* slots_;
   int64_t n_pages_ = 0;
   uint64_t clock_ = 0;
   std::map<int32_t, Node> roots_;
-  std::set<std::pair<uint64_t, Node*>> leaves_;  // by last use
+  std::set<std::pair<uint64_t, Node*>> leaves_;     // by last use
+  std::set<std::pair<uint64_t, Node*>> snapshots_;  // the nodes that have one, by its last use
 };
 
 }  // namespace millrace

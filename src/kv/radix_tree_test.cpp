@@ -65,6 +65,66 @@ TEST(RadixTree, EvictsTheLeastRecentlyUsedLeafThatNobodyHolds) {
   EXPECT_EQ(pool.n_free(), 8);
 }
 
+class Snapshots : public testing::Test {
+ protected:
+  // Remembers `tokens`, one a page, and a snapshot after the first `n` for each n of `depths`.
+  void remember(const Tokens& tokens, std::initializer_list<size_t> depths) {
+    std::vector<Page> pages;
+    for (size_t i = 0; i < tokens.size(); ++i) pages.push_back(*pool_.take());
+    tree_.insert(0, tokens, pages);
+    for (const Page page : pages) pool_.release(page);
+    for (const size_t n : depths) {
+      const Slot slot = *slots_.take();
+      tree_.add_snapshot(0, std::span(tokens).first(n), slot);
+      slots_.release(slot);
+    }
+    tree_.check_integrity();
+  }
+  // Pages of the deepest snapshot that `tokens` begin with, given back at once.
+  size_t depth_of(const Tokens& tokens) {
+    const RadixTree::Prefix prefix = tree_.match_snapshot(0, tokens);
+    for (const Page page : prefix.pages) pool_.release(page);
+    if (prefix.snapshot >= 0) slots_.release(prefix.snapshot);
+    tree_.check_integrity();
+    return prefix.pages.size();
+  }
+
+  PagePool pool_{16};
+  SlotPool slots_{3};
+  RadixTree tree_{pool_, 1, &slots_};
+};
+
+TEST_F(Snapshots, TheDeepestOneThatIsShared) {
+  remember({1, 2, 3, 4}, {1, 3});
+  EXPECT_EQ(depth_of({1, 2, 3, 4}), 3u);
+  EXPECT_EQ(depth_of({1, 2, 5}), 1u);
+  EXPECT_EQ(depth_of({2, 2}), 0u);
+  EXPECT_EQ(tree_.n_snapshots(), 2);
+  remember({1, 2, 3}, {3});  // known: the first one stays
+  EXPECT_EQ(tree_.n_snapshots(), 2);
+  EXPECT_EQ(slots_.n_free(), 1);
+}
+
+TEST_F(Snapshots, TheLeastRecentlyUsedThatNobodyHoldsIsEvicted) {
+  remember({1, 2, 3}, {1, 2, 3});
+  EXPECT_EQ(depth_of({1, 9}), 1u);
+  const RadixTree::Prefix held = tree_.match_snapshot(0, Tokens{1, 2});
+  EXPECT_EQ(held.pages.size(), 2u);
+  ASSERT_TRUE(tree_.evict_snapshot());  // of 3: of the others it was used last of all
+  EXPECT_EQ(depth_of({1, 2, 3}), 2u);
+  ASSERT_TRUE(tree_.evict_snapshot());  // of 1: that of 2 is held
+  EXPECT_FALSE(tree_.evict_snapshot());
+  EXPECT_EQ(tree_.n_snapshots(), 1);
+  EXPECT_EQ(tree_.n_pages(), 3) << "pages stay where they are";
+}
+
+TEST_F(Snapshots, GoWithTheirPages) {
+  remember({1, 2}, {2});
+  ASSERT_TRUE(tree_.evict_one());
+  EXPECT_EQ(tree_.n_snapshots(), 0);
+  EXPECT_EQ(slots_.n_free(), 3);
+}
+
 // Sequences come, match, take the pages they lack, insert and leave; the naive model remembers which pages
 // were given for which beginning.
 class RandomUse {

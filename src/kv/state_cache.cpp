@@ -1,0 +1,39 @@
+#include "kv/state_cache.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kAlignment = 64;  // of each tensor: a cache line, and the widest vector load
+
+// The tensors of a layer one after the other; from nullptr it only measures.
+LayerState state_at(const StateLayer& layer, int64_t n_slots, std::byte*& at) {
+  const auto take = [&](std::initializer_list<int64_t> dims) {
+    const Tensor tensor(at, Dtype::f32, dims);
+    at += (tensor.n_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    return tensor;
+  };
+  LayerState state;
+  if (layer.n_v_heads == 0) return state;
+  state.matrix = take({n_slots, layer.n_v_heads, layer.k_head_dim, layer.v_head_dim});
+  state.conv_q = take({n_slots, layer.n_kept, layer.k_width});
+  state.conv_k = take({n_slots, layer.n_kept, layer.k_width});
+  state.conv_v = take({n_slots, layer.n_kept, layer.v_width});
+  return state;
+}
+
+}  // namespace
+
+int64_t StateCache::n_bytes(const Shape& shape) {
+  std::byte* at = nullptr;
+  for (const StateLayer& layer : shape.layers) state_at(layer, shape.n_slots, at);
+  return reinterpret_cast<intptr_t>(at);
+}
+
+StateCache::StateCache(Shape shape)
+    : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_))) {
+  std::byte* at = buffer_.data();
+  for (const StateLayer& layer : shape_.layers) layers_.push_back(state_at(layer, shape_.n_slots, at));
+  check(at == buffer_.data() + buffer_.n_bytes(), "the cache is not as large as its plan");
+}
+
+}  // namespace millrace
