@@ -85,6 +85,7 @@ class Bench final : public Command {
     for (size_t s = 0; s < out.size(); ++s) {
       for (int64_t i = 0; i < n_tokens; ++i)
         out[s].tokens.push_back(static_cast<int32_t>((i * 7919 + static_cast<int64_t>(s)) % n_vocab));
+      out[s].slot = static_cast<Slot>(s);
       out[s].pages.resize(static_cast<size_t>(n_pages));
       std::iota(out[s].pages.begin(), out[s].pages.end(),
                 static_cast<Page>(static_cast<int64_t>(s) * n_pages));
@@ -92,11 +93,15 @@ class Bench final : public Command {
     return out;
   }
 
+  static PlannedRows planned(Sequence& sequence, int64_t begin, int64_t end) {
+    return {&sequence, begin, end, begin == 0 ? -1 : sequence.slot, sequence.slot};
+  }
+
   // Positions [begin, end) of every sequence, in steps of up to kMaxRows rows, one sequence after the other.
   static void prefill(Runner& runner, std::vector<Sequence>& sequences, int64_t begin, int64_t end) {
     for (Sequence& sequence : sequences) {
       for (int64_t at = begin; at < end; at += kMaxRows) {
-        const PlannedRows rows{&sequence, at, std::min(end, at + kMaxRows)};
+        const PlannedRows rows = planned(sequence, at, std::min(end, at + kMaxRows));
         runner.run({&rows, 1});
       }
     }
@@ -107,7 +112,7 @@ class Bench final : public Command {
       std::vector<PlannedRows> rows;
       for (Sequence& sequence : sequences) {
         sequence.tokens.resize(static_cast<size_t>(at + 1));  // so that its logits are wanted
-        rows.push_back({&sequence, at, at + 1});
+        rows.push_back(planned(sequence, at, at + 1));
       }
       runner.run(rows);
     }
@@ -116,11 +121,12 @@ class Bench final : public Command {
   void measure(const LoadedModel& loaded) {
     const ModelShape& shape = loaded.model->shape();
     const int64_t n_tokens = depth_ + std::max<int64_t>({n_prompt_, n_generated_, 1});
-    const KvCache kv({.layers = shape.kv_layers,
-                      .n_pages = n_sequences_ * ((n_tokens + kPageSize - 1) / kPageSize),
-                      .page_size = kPageSize,
-                      .dtype = compute_.kv_type()});
-    Runner runner(*loaded.model, *loaded.backend, kv,
+    const SequenceMemory memory({.kv = {.layers = shape.kv_layers,
+                                        .n_pages = n_sequences_ * ((n_tokens + kPageSize - 1) / kPageSize),
+                                        .page_size = kPageSize,
+                                        .dtype = compute_.kv_type()},
+                                 .states = {.layers = shape.state_layers, .n_slots = n_sequences_}});
+    Runner runner(*loaded.model, *loaded.backend, memory,
                   {.max_rows = kMaxRows,
                    .max_sequences = n_sequences_,
                    .max_logit_rows = n_sequences_,

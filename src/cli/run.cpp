@@ -164,6 +164,7 @@ class Run final : public Command {
     out["timings"]["total_s"] = answer.total_s;
     out["timings"]["decode_tokens_per_s"] = n_decoded > 0 && decode_s > 0 ? n_decoded / decode_s : 0.0;
     out["memory"]["kv_bytes"] = engine.memory().kv_bytes;
+    out["memory"]["state_bytes"] = engine.memory().state_bytes;
     out["memory"]["arena_bytes"] = engine.memory().arena_bytes;
     // Beyond 2^53 a number would lose bits in most readers.
     out["seed"] = std::to_string(request_.sampling.seed);

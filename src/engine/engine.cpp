@@ -20,15 +20,25 @@ int64_t n_pages_for(int64_t n_positions, int64_t page_size) {
   return (n_positions + page_size - 1) / page_size;
 }
 
-KvCache::Shape kv_shape(const Model& model, const Engine::Options& options) {
-  return {.layers = model.shape().kv_layers,
-          .n_pages = n_pages_for(options.n_kv_positions, options.page_size),
-          .page_size = options.page_size,
-          .dtype = options.kv_dtype};
+int64_t n_running_of(const Engine::Options& options) {
+  return std::min(options.max_sequences, options.max_rows);
+}
+
+int64_t n_slots_for(const Model& model, const Engine::Options& options) {
+  if (model.shape().state_layers.empty()) return 0;
+  return n_running_of(options) + (options.has_prefix_cache ? options.n_snapshots : 0);
+}
+
+SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options) {
+  return {.kv = {.layers = model.shape().kv_layers,
+                 .n_pages = n_pages_for(options.n_kv_positions, options.page_size),
+                 .page_size = options.page_size,
+                 .dtype = options.kv_dtype},
+          .states = {.layers = model.shape().state_layers, .n_slots = n_slots_for(model, options)}};
 }
 
 BatchLimits batch_limits(const Engine::Options& options) {
-  const int64_t n_seqs = std::min(options.max_sequences, options.max_rows);
+  const int64_t n_seqs = n_running_of(options);
   return {.max_rows = options.max_rows,
           .max_sequences = n_seqs,
           .max_logit_rows = n_seqs,
@@ -49,21 +59,28 @@ Engine::Options filled_in(const Model& model, Engine::Options options) {
   need("the rows of a step", options.max_rows, 1);
   need("the number of running sequences", options.max_sequences, 1);
   need("the length of the queue", options.max_waiting, 1);
+  need("the number of snapshots", options.n_snapshots, 1);
+  need("the distance of snapshots", options.snapshot_distance, 1);
+  options.snapshot_distance = n_pages_for(options.snapshot_distance, options.page_size) * options.page_size;
   return options;
 }
 
 MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
-  return {.kv_bytes = KvCache::n_bytes(kv_shape(model, options)),
-          .arena_bytes = Runner::arena_bytes(model, kv_shape(model, options), batch_limits(options))};
+  const SequenceMemory::Shape shape = memory_shape(model, options);
+  return {.kv_bytes = shape.kv_bytes(),
+          .state_bytes = shape.state_bytes(),
+          .arena_bytes = Runner::arena_bytes(model, shape, batch_limits(options))};
 }
 
 MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
   const MemoryPlan plan = plan_for(model, options);
   need_memory({.weights_bytes = options.weights_bytes,
                .kv_bytes = plan.kv_bytes,
+               .state_bytes = plan.state_bytes,
                .arena_bytes = plan.arena_bytes,
                .n_positions = options.n_kv_positions,
-               .page_size = options.page_size});
+               .page_size = options.page_size,
+               .n_slots = n_slots_for(model, options)});
   return plan;
 }
 
@@ -74,15 +91,17 @@ class Engine::Loop {
  public:
   Loop(const Model& model, Backend& backend, const Options& options)
       : options_(filled_in(model, options)),
-        memory_(fitting_plan(model, options_)),
+        plan_(fitting_plan(model, options_)),
         model_(model),
-        kv_(kv_shape(model, options_)),
-        runner_(model, backend, kv_, batch_limits(options_)),
-        scheduler_({.n_pages = kv_.shape().n_pages,
+        memory_(memory_shape(model, options_)),
+        runner_(model, backend, memory_, batch_limits(options_)),
+        scheduler_({.n_pages = memory_.kv.shape().n_pages,
                     .page_size = options_.page_size,
                     .max_rows = options_.max_rows,
                     .max_sequences = batch_limits(options_).max_sequences,
-                    .has_prefix_cache = options_.has_prefix_cache}),
+                    .has_prefix_cache = options_.has_prefix_cache,
+                    .n_slots = memory_.states.shape().n_slots,
+                    .snapshot_distance = options_.snapshot_distance}),
         thread_([this] { run(); }) {}
 
   ~Loop() {
@@ -96,7 +115,7 @@ class Engine::Loop {
 
   Submitted submit(Request request);
   void cancel(uint64_t id);
-  const MemoryPlan& memory() const { return memory_; }
+  const MemoryPlan& memory() const { return plan_; }
   const Options& options() const { return options_; }
 
  private:
@@ -121,9 +140,9 @@ class Engine::Loop {
   int64_t max_tokens_of(const Job& job) const;
 
   const Options options_;
-  const MemoryPlan memory_;
+  const MemoryPlan plan_;
   const Model& model_;
-  KvCache kv_;
+  SequenceMemory memory_;
   Runner runner_;
   Scheduler scheduler_;
   std::map<uint64_t, std::unique_ptr<Job>> jobs_;  // by id; engine thread only

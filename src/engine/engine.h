@@ -16,6 +16,7 @@ namespace millrace {
 // The memory that serving a model takes besides its weights, computed before anything is allocated.
 struct MemoryPlan {
   int64_t kv_bytes = 0;
+  int64_t state_bytes = 0;  // of recurrent layers: one state a running sequence, and the snapshots
   int64_t arena_bytes = 0;  // activations of the widest step
 };
 
@@ -30,6 +31,8 @@ class Engine {
     int64_t max_waiting = 1024;  // beyond that submit() refuses
     Dtype kv_dtype = Dtype::f16;
     bool has_prefix_cache = true;
+    int64_t n_snapshots = 8;          // states of recurrent layers that the prefix cache keeps, at least 1
+    int64_t snapshot_distance = 512;  // positions between them; rounded up to pages
     int64_t weights_bytes = 0;  // of the mapped checkpoint, counted when the engine asks whether it fits
   };
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -65,6 +66,32 @@ class HashModel : public Model {
   }
 };
 
+// Folds the tokens of a sequence into its state besides, and turns the logits by it.
+class StateModel final : public HashModel {
+ public:
+  StateModel() { shape_.state_layers = {{.n_v_heads = 1, .k_head_dim = 1, .v_head_dim = 1}}; }
+
+  Tensor forward(const Pass& pass) const override {
+    const Tensor logits = HashModel::forward(pass);
+    if (pass.arena.is_measuring()) return logits;
+    const Batch& batch = pass.batch;
+    float* slots = pass.states.layer(0).matrix.f32();  // (n_slots, 1, 1, 1)
+    int64_t n_turned = 0;
+    for (int64_t s = 0; s < batch.n_seqs(); ++s) {
+      const int32_t from = batch.state_from.i32()[s];
+      int32_t state = from < 0 ? 0 : static_cast<int32_t>(slots[from]);
+      for (int32_t row = batch.row_begin.i32()[s]; row < batch.row_begin.i32()[s + 1]; ++row) {
+        state = (state * 31 + batch.tokens.i32()[row] + 1) % 65521;
+        if (n_turned == logits.dim(0) || batch.logit_rows.i32()[n_turned] != row) continue;
+        float* turned = logits.f32() + kVocab * n_turned++;
+        std::rotate(turned, turned + state % kVocab, turned + kVocab);
+      }
+      slots[batch.state_to.i32()[s]] = static_cast<float>(state);
+    }
+    return logits;
+  }
+};
+
 class NoBackend final : public Backend {
  public:
   std::string_view name() const override { return "none"; }
@@ -114,11 +141,12 @@ Engine::Options options_of(int64_t n_kv_positions, int64_t max_rows, bool has_pr
           .max_rows = max_rows,
           .max_sequences = 8,
           .kv_dtype = Dtype::f32,
-          .has_prefix_cache = has_prefix_cache};
+          .has_prefix_cache = has_prefix_cache,
+          .n_snapshots = 3,
+          .snapshot_distance = 7};  // 8: whole pages
 }
 
-TEST(Engine, ColdEqualsWarm) {
-  const HashModel model;
+void expect_cold_equals_warm(const Model& model) {
   NoBackend backend;
   const std::vector<Request> requests = mixed_requests();
   std::vector<Answer> alone;
@@ -144,13 +172,23 @@ TEST(Engine, ColdEqualsWarm) {
   }
 }
 
-TEST(Engine, TheSecondTurnIsCached) {
-  const HashModel model;
+TEST(Engine, ColdEqualsWarm) { expect_cold_equals_warm(HashModel()); }
+TEST(Engine, ColdEqualsWarmWithStates) { expect_cold_equals_warm(StateModel()); }
+
+void expect_cached(const Model& model) {
   NoBackend backend;
   Engine engine(model, backend, options_of(160, 64, true));
   Request request{.prompt = std::vector<int32_t>(30, 2), .max_tokens = 1, .ignore_end = true};
   EXPECT_EQ(answer_of(*engine.submit(request).ticket).usage.n_cached, 0);
   EXPECT_EQ(answer_of(*engine.submit(request).ticket).usage.n_cached, 28);
+  request.prompt.resize(19);
+  const int64_t n_cached = answer_of(*engine.submit(request).ticket).usage.n_cached;
+  EXPECT_EQ(n_cached, 16);  // a page, and a distance of snapshots
+}
+
+TEST(Engine, TheSecondTurnIsCached) {
+  expect_cached(HashModel());
+  expect_cached(StateModel());
 }
 
 TEST(Engine, CancelledRequestsEndAndFreeTheirPages) {
@@ -265,6 +303,17 @@ TEST(Engine, ThePlanIsWhatIsAllocated) {
   EXPECT_EQ(Engine::plan(model, options).kv_bytes, engine.memory().kv_bytes);
   EXPECT_EQ(engine.memory().kv_bytes, 160 * 2 * 4);
   EXPECT_EQ(engine.memory().arena_bytes, 8 * kVocab * 4 / 64 * 64);
+}
+
+TEST(Engine, StatesAreCountedForSequencesAndSnapshots) {
+  const StateModel model;
+  EXPECT_EQ(Engine::plan(model, options_of(160, 64, true)).state_bytes, 64);  // (8 + 3) floats
+  Engine::Options options = options_of(160, 64, true);
+  options.n_snapshots = 30;
+  EXPECT_EQ(Engine::plan(model, options).state_bytes, 192);
+  options.has_prefix_cache = false;
+  EXPECT_EQ(Engine::plan(model, options).state_bytes, 64);
+  EXPECT_EQ(Engine::plan(HashModel(), options).state_bytes, 0);
 }
 
 class HugeModel final : public HashModel {

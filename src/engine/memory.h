@@ -15,9 +15,11 @@ int64_t available_memory_bytes(const std::filesystem::path& root = "/");
 struct MemoryNeed {
   int64_t weights_bytes = 0;  // mapped; to be fast they must stay in memory
   int64_t kv_bytes = 0;       // of n_positions
+  int64_t state_bytes = 0;    // of n_slots
   int64_t arena_bytes = 0;
   int64_t n_positions = 1;
   int64_t page_size = 1;
+  int64_t n_slots = 0;
 };
 
 // Throws Error(does_not_fit) with the numbers, and the most positions that would fit, where `need` exceeds

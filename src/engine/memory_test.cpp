@@ -98,5 +98,16 @@ TEST(NeedMemory, NamesTheMostThatFits) {
   EXPECT_NE(refusal(1, 1279).find("not even one page"), std::string::npos);
 }
 
+TEST(NeedMemory, NamesTheStates) {
+  try {
+    need_memory({.kv_bytes = 100, .state_bytes = 3 << 20, .n_positions = 8, .n_slots = 3}, 200);
+    FAIL() << "more than there is";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("3.0 MiB for 3 recurrent states (1.0 MiB each)"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 }  // namespace
 }  // namespace millrace

@@ -19,35 +19,40 @@ Tensor view(std::span<const int32_t> numbers) {
   return Tensor(const_cast<int32_t*>(numbers.data()), Dtype::i32, {static_cast<int64_t>(numbers.size())});
 }
 
-// A cache without memory, for shapes only.
-KvCache::Shape without_pages(KvCache::Shape shape) {
-  shape.n_pages = 0;
+// Caches without memory, for shapes only.
+SequenceMemory::Shape without_memory(SequenceMemory::Shape shape) {
+  shape.kv.n_pages = 0;
+  shape.states.n_slots = 0;
   return shape;
 }
 
 // Memory is only taken when it is touched: without this, too much would be noticed when it is too late.
-size_t fitting_arena_bytes(const Model& model, const KvCache::Shape& kv, const BatchLimits& limits) {
-  const int64_t arena_bytes = Runner::arena_bytes(model, kv, limits);
-  need_memory({.kv_bytes = KvCache::n_bytes(kv),
+size_t fitting_arena_bytes(const Model& model, const SequenceMemory& memory, const BatchLimits& limits) {
+  const SequenceMemory::Shape shape{memory.kv.shape(), memory.states.shape()};
+  const int64_t arena_bytes = Runner::arena_bytes(model, shape, limits);
+  need_memory({.kv_bytes = shape.kv_bytes(),
+               .state_bytes = shape.state_bytes(),
                .arena_bytes = arena_bytes,
-               .n_positions = kv.n_pages * kv.page_size,
-               .page_size = kv.page_size});
+               .n_positions = shape.kv.n_pages * shape.kv.page_size,
+               .page_size = shape.kv.page_size,
+               .n_slots = shape.states.n_slots});
   return static_cast<size_t>(arena_bytes);
 }
 
 }  // namespace
 
-Runner::Runner(const Model& model, Backend& backend, const KvCache& kv, const BatchLimits& limits)
+Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits)
     : model_(model),
       backend_(backend),
-      kv_(kv),
+      memory_(memory),
       limits_(limits),
-      arena_memory_(fitting_arena_bytes(model, kv.shape(), limits)) {}
+      arena_memory_(fitting_arena_bytes(model, memory, limits)) {}
 
-int64_t Runner::arena_bytes(const Model& model, const KvCache::Shape& kv, const BatchLimits& limits) {
+int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
+                            const BatchLimits& limits) {
   NullBackend backend;
   Arena arena;
-  const KvCache no_memory(without_pages(kv));
+  const SequenceMemory none(without_memory(memory));
   const auto numbers = [](int64_t n) { return Tensor(nullptr, Dtype::i32, {n}); };
   const Batch batch{.tokens = numbers(limits.max_rows),
                     .positions = numbers(limits.max_rows),
@@ -55,8 +60,10 @@ int64_t Runner::arena_bytes(const Model& model, const KvCache::Shape& kv, const 
                     .row_begin = numbers(limits.max_sequences + 1),
                     .page_tables = Tensor(nullptr, Dtype::i32, {limits.max_sequences, limits.max_pages}),
                     .rope_tables = numbers(limits.max_sequences),
+                    .state_from = numbers(limits.max_sequences),
+                    .state_to = numbers(limits.max_sequences),
                     .logit_rows = numbers(limits.max_logit_rows)};
-  model.forward({.backend = backend, .arena = arena, .batch = batch, .kv = no_memory});
+  model.forward({.backend = backend, .arena = arena, .batch = batch, .kv = none.kv, .states = none.states});
   return static_cast<int64_t>(arena.peak_bytes());
 }
 
@@ -87,9 +94,12 @@ Tensor Runner::forward(std::span<const PlannedRows> rows, std::span<const int32_
                     .row_begin = view(row_begin_),
                     .page_tables = view(page_tables_).reshaped({n_seqs, max_pages}),
                     .rope_tables = view(rope_tables_),
+                    .state_from = view(state_from_),
+                    .state_to = view(state_to_),
                     .logit_rows = view(logit_rows)};
   Arena arena(arena_memory_.data(), arena_memory_.n_bytes());
-  return model_.forward({.backend = backend_, .arena = arena, .batch = batch, .kv = kv_});
+  return model_.forward(
+      {.backend = backend_, .arena = arena, .batch = batch, .kv = memory_.kv, .states = memory_.states});
 }
 
 void Runner::fill(std::span<const PlannedRows> rows) {
@@ -97,6 +107,8 @@ void Runner::fill(std::span<const PlannedRows> rows) {
   positions_.clear();
   seq_of_row_.clear();
   rope_tables_.clear();
+  state_from_.clear();
+  state_to_.clear();
   row_begin_.assign(1, 0);
   size_t max_pages = 1;
   for (const PlannedRows& planned : rows) max_pages = std::max(max_pages, planned.sequence->pages.size());
@@ -110,6 +122,8 @@ void Runner::fill(std::span<const PlannedRows> rows) {
     }
     row_begin_.push_back(static_cast<int32_t>(tokens_.size()));
     rope_tables_.push_back(sequence.rope_table);
+    state_from_.push_back(rows[s].state_from);
+    state_to_.push_back(rows[s].state_to);
     std::ranges::copy(sequence.pages, page_tables_.begin() + static_cast<ptrdiff_t>(s * max_pages));
   }
 }

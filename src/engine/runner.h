@@ -17,11 +17,27 @@ struct BatchLimits {
   int64_t max_pages;  // of one sequence
 };
 
+// What sequences leave behind in a model's layers: pages for each position, a slot for the whole.
+struct SequenceMemory {
+  struct Shape {
+    KvCache::Shape kv;
+    StateCache::Shape states;
+
+    int64_t kv_bytes() const { return KvCache::n_bytes(kv); }
+    int64_t state_bytes() const { return StateCache::n_bytes(states); }
+  };
+
+  explicit SequenceMemory(const Shape& shape) : kv(shape.kv), states(shape.states) {}
+
+  KvCache kv;
+  StateCache states;
+};
+
 class Runner {
  public:
-  // Everything is allocated here; `model`, `backend` and `kv` must outlive the runner. Throws
-  // Error(does_not_fit) with the numbers where the arena and the pages of `kv` exceed the memory there is.
-  Runner(const Model& model, Backend& backend, const KvCache& kv, const BatchLimits& limits);
+  // Everything is allocated here; `model`, `backend` and `memory` must outlive the runner. Throws
+  // Error(does_not_fit) with the numbers where the arena and `memory` exceed the memory there is.
+  Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits);
 
   // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: one row for each
   // planned sequence that wants logits, in the order of the plan.
@@ -30,7 +46,8 @@ class Runner {
   Tensor run_all_logits(const PlannedRows& rows);
 
   // Bytes of activations that the widest step takes, exactly. Allocates next to nothing.
-  static int64_t arena_bytes(const Model& model, const KvCache::Shape& kv, const BatchLimits& limits);
+  static int64_t arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
+                             const BatchLimits& limits);
 
  private:
   Tensor forward(std::span<const PlannedRows> rows, std::span<const int32_t> logit_rows);
@@ -38,10 +55,11 @@ class Runner {
 
   const Model& model_;
   Backend& backend_;
-  const KvCache& kv_;
+  const SequenceMemory& memory_;
   BatchLimits limits_;
   Buffer arena_memory_;
-  std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, rope_tables_;
+  std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, rope_tables_, state_from_,
+      state_to_;
 };
 
 }  // namespace millrace

@@ -6,6 +6,10 @@
 //
 // plan() decides and takes pages; commit() is told what was computed. A sequence's tokens never depend on its
 // neighbours: they decide only when its rows are computed.
+//
+// Where layers are recurrent a sequence also owns a slot (kv/state_cache.h), which its rows go on from and
+// are left in. At the end of a prompt's full pages, and in regular distances, rows stop and the prefix cache
+// shares the slot: from then on it is a snapshot, and the next rows of the sequence go to a fresh one.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +31,9 @@ struct Sequence {
   int64_t n_cached = 0;      // of the prompt, found in the prefix cache when it was admitted first
   std::vector<Page> pages;   // pages[i] holds positions [i * page_size, (i + 1) * page_size)
   int64_t n_remembered = 0;  // of its pages, from the first one: those that the prefix cache holds too
-  int32_t rope_table = 0;    // also keeps its prefixes apart from those of other tables
+  Slot slot = -1;       // holds the state after n_computed positions; -1: none yet, or nothing is recurrent
+  Slot next_slot = -1;  // receives the state of planned rows; may be slot itself
+  int32_t rope_table = 0;  // also keeps its prefixes apart from those of other tables
   bool was_admitted = false;
 };
 
@@ -36,6 +42,7 @@ struct Sequence {
 struct PlannedRows {
   Sequence* sequence;
   int64_t begin, end;
+  Slot state_from = -1, state_to = -1;  // as in Batch
 
   bool wants_logits() const { return end == static_cast<int64_t>(sequence->tokens.size()); }
 };
@@ -48,6 +55,9 @@ class Scheduler {
     int64_t max_rows;       // a step
     int64_t max_sequences;  // running at once
     bool has_prefix_cache;
+    int64_t n_slots =
+        0;  // for states: one for each sequence, and what snapshots may take; 0: nothing is recurrent
+    int64_t snapshot_distance = 0;  // positions between snapshots; whole pages
   };
 
   explicit Scheduler(const Limits& limits);
@@ -84,12 +94,23 @@ class Scheduler {
   // gets none.
   int64_t reserve(Sequence& sequence, int64_t end);
   bool take_page(Sequence& sequence);
+  // Takes a slot for the state of the next rows, evicting snapshots; false when others hold all of them.
+  bool take_slot(Sequence& sequence);
+  // Where the rows of a sequence stop, because a snapshot is wanted there.
+  int64_t next_stop(const Sequence& sequence) const;
+  int64_t prompt_stop(const Sequence& sequence) const;
   void preempt(Sequence& sequence);
-  void release_pages(Sequence& sequence);
+  // Gives back pages and slots: nothing of the sequence is computed any more.
+  void release(Sequence& sequence);
   void remember(Sequence& sequence);
+  void remember_state(const Sequence& sequence);
+
+  bool is_recurrent() const { return limits_.n_slots > 0; }
+  bool has_snapshots() const { return is_recurrent() && limits_.has_prefix_cache; }
 
   Limits limits_;
   PagePool pool_;
+  SlotPool slots_;
   RadixTree tree_;
   std::deque<Sequence*> waiting_;   // in the order of arrival; preempted ones in front
   std::vector<Sequence*> running_;  // oldest first

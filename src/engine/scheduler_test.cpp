@@ -14,6 +14,13 @@ namespace {
 constexpr Scheduler::Limits kLimits{
     .n_pages = 16, .page_size = 4, .max_rows = 12, .max_sequences = 5, .has_prefix_cache = true};
 
+// The same for a recurrent model.
+constexpr Scheduler::Limits with_slots(Scheduler::Limits limits) {
+  limits.n_slots = limits.max_sequences + 2;
+  limits.snapshot_distance = 2 * limits.page_size;
+  return limits;
+}
+
 Sequence prompt_of(uint64_t id, int64_t n, int32_t token) {
   Sequence sequence;
   sequence.id = id;
@@ -73,6 +80,49 @@ TEST(Scheduler, ASecondRequestFindsThePrefix) {
   EXPECT_EQ(other_table.n_cached, 0);
 }
 
+TEST(Scheduler, StopsWhereASnapshotIsWanted) {
+  Scheduler scheduler(with_slots(kLimits));
+  Sequence a = prompt_of(1, 30, 7);  // distance 8, full pages of the prompt up to 28
+  scheduler.add(a);
+  std::vector<int64_t> ends;
+  while (a.n_computed < 30) {
+    const auto rows = scheduler.plan();
+    ends.push_back(rows.at(0).end);
+    scheduler.commit(rows);
+  }
+  EXPECT_EQ(ends, (std::vector<int64_t>{8, 16, 24, 28, 30}));
+  EXPECT_EQ(a.n_cached, 0);
+  scheduler.remove(a);
+  // With the first 18 tokens of it: the deepest snapshot that it shares is at 16.
+  Sequence b = prompt_of(2, 18, 7);
+  b.tokens.resize(40, 8);
+  b.n_prompt = 40;
+  scheduler.add(b);
+  const auto rows = scheduler.plan();
+  EXPECT_EQ(b.n_cached, 16);
+  EXPECT_EQ(rows.at(0).begin, 16);
+  EXPECT_NE(rows.at(0).state_from, rows.at(0).state_to) << "a snapshot was overwritten";
+  scheduler.commit(rows);
+  const auto next = scheduler.plan();
+  EXPECT_EQ(next.at(0).state_from, rows.at(0).state_to);
+}
+
+TEST(Scheduler, WithoutThePrefixCacheAStateStaysInItsSlot) {
+  Scheduler::Limits limits = with_slots(kLimits);
+  limits.has_prefix_cache = false;
+  limits.n_slots = limits.max_sequences;
+  Scheduler scheduler(limits);
+  Sequence a = prompt_of(1, 30, 7);
+  scheduler.add(a);
+  const auto first = scheduler.plan();
+  EXPECT_EQ(first.at(0).state_from, -1);
+  EXPECT_EQ(first.at(0).end, kLimits.max_rows);
+  scheduler.commit(first);
+  const auto second = scheduler.plan();
+  EXPECT_EQ(second.at(0).state_from, first[0].state_to);
+  EXPECT_EQ(second.at(0).state_to, first[0].state_to);
+}
+
 // Without a promise of pages, prompts would be admitted as long as one page is free, and most of what is
 // computed of them given up again.
 TEST(Scheduler, ComputesLittleTwice) {
@@ -115,7 +165,9 @@ TEST(Scheduler, ComputesLittleTwice) {
 // cancelled.
 class Workload {
  public:
-  explicit Workload(uint32_t seed) : random_(seed) {}
+  Workload(uint32_t seed, const Scheduler::Limits& limits) : random_(seed), scheduler_(limits) {
+    states_.resize(static_cast<size_t>(limits.n_slots));
+  }
 
   void run(int n_requests) {
     int n_steps = 0;
@@ -156,6 +208,7 @@ class Workload {
       ASSERT_LE(planned.end, static_cast<int64_t>(planned.sequence->pages.size()) * kLimits.page_size);
     }
     ASSERT_LE(n_rows, kLimits.max_rows);
+    if (!states_.empty()) compute_states(rows);
     ASSERT_LE(scheduler_.n_running(), kLimits.max_sequences);
     scheduler_.commit(rows);
     scheduler_.check_integrity();
@@ -168,6 +221,25 @@ class Workload {
     }
   }
 
+  // Slots hold the tokens that their states are of. Nobody writes what another reads or writes in this step.
+  void compute_states(const std::vector<PlannedRows>& rows) {
+    for (const PlannedRows& planned : rows) {
+      const std::vector<int32_t>& tokens = planned.sequence->tokens;
+      std::vector<int32_t> state;
+      if (planned.state_from >= 0) state = states_[static_cast<size_t>(planned.state_from)];
+      ASSERT_EQ(state, std::vector<int32_t>(tokens.begin(), tokens.begin() + planned.begin));
+      for (const PlannedRows& other : rows) {
+        if (&other == &planned) continue;
+        ASSERT_NE(planned.state_to, other.state_from);
+        ASSERT_NE(planned.state_to, other.state_to);
+      }
+    }
+    for (const PlannedRows& planned : rows) {
+      const std::vector<int32_t>& tokens = planned.sequence->tokens;
+      states_.at(static_cast<size_t>(planned.state_to)).assign(tokens.begin(), tokens.begin() + planned.end);
+    }
+  }
+
   void end(uint64_t id) {
     scheduler_.remove(live_.at(id).sequence);
     live_.erase(id);
@@ -175,13 +247,24 @@ class Workload {
   }
 
   std::mt19937 random_;
-  Scheduler scheduler_{kLimits};
+  Scheduler scheduler_;
+  std::vector<std::vector<int32_t>> states_;
   std::map<uint64_t, Live> live_;
   uint64_t last_id_ = 0;
 };
 
 TEST(Scheduler, RandomWorkloadsFinish) {
-  for (uint32_t seed = 0; seed < 20; ++seed) Workload(seed).run(200);
+  for (uint32_t seed = 0; seed < 20; ++seed) Workload(seed, kLimits).run(200);
+}
+
+TEST(Scheduler, RandomWorkloadsFinishWithStates) {
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    Scheduler::Limits limits = with_slots(kLimits);
+    limits.n_slots = limits.max_sequences + 1 + seed % 4;
+    Workload(seed, limits).run(200);
+    limits.has_prefix_cache = false;
+    Workload(seed, limits).run(200);
+  }
 }
 
 }  // namespace

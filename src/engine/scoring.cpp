@@ -16,11 +16,12 @@ Scorer::Scorer(const Model& model, Backend& backend, int64_t max_tokens, int64_t
     : model_(model),
       max_tokens_(max_tokens),
       chunk_(std::min(chunk, max_tokens)),
-      kv_({.layers = model.shape().kv_layers,
-           .n_pages = n_pages_for(max_tokens),
-           .page_size = kPageSize,
-           .dtype = kv_dtype}),
-      runner_(model, backend, kv_,
+      memory_({.kv = {.layers = model.shape().kv_layers,
+                      .n_pages = n_pages_for(max_tokens),
+                      .page_size = kPageSize,
+                      .dtype = kv_dtype},
+               .states = {.layers = model.shape().state_layers, .n_slots = 1}}),
+      runner_(model, backend, memory_,
               {.max_rows = chunk_,
                .max_sequences = 1,
                .max_logit_rows = chunk_,
@@ -40,7 +41,9 @@ void Scorer::score(std::span<const int32_t> tokens, const OnLogits& on_logits) {
   sequence.pages.resize(static_cast<size_t>(n_pages_for(n_tokens)));
   std::iota(sequence.pages.begin(), sequence.pages.end(), 0);
   for (int64_t begin = 0; begin < n_tokens; begin += chunk_) {
-    on_logits(begin, runner_.run_all_logits({&sequence, begin, std::min(n_tokens, begin + chunk_)}));
+    const Slot state_from = begin == 0 ? -1 : 0;
+    on_logits(begin,
+              runner_.run_all_logits({&sequence, begin, std::min(n_tokens, begin + chunk_), state_from, 0}));
   }
 }
 

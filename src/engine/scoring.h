@@ -22,7 +22,7 @@ class Scorer {
  private:
   const Model& model_;
   int64_t max_tokens_, chunk_;
-  KvCache kv_;
+  SequenceMemory memory_;
   Runner runner_;
 };
 

@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "checkpoint/checkpoint.h"
 #include "kv/kv_cache.h"
+#include "kv/state_cache.h"
 #include "tensor/arena.h"
 
 namespace millrace {
@@ -18,6 +19,7 @@ struct Pass {
   Arena& arena;  // activations; the caller releases them
   const Batch& batch;
   const KvCache& kv;
+  const StateCache& states;
 };
 
 // What the rest of the house must know of any model.
@@ -27,8 +29,9 @@ struct ModelShape {
   int64_t n_draft_layers = 0;  // behind them in the file: of multi-token prediction, which nothing runs
   int64_t hidden = 0;
   int64_t n_vocab = 0;
-  int64_t n_ctx_train = 0;  // positions the model was trained for
-  std::vector<KvLayer> kv_layers;
+  int64_t n_ctx_train = 0;               // positions the model was trained for
+  std::vector<KvLayer> kv_layers;        // what each layer keeps of a position; no heads: nothing
+  std::vector<StateLayer> state_layers;  // what each keeps of a sequence; empty where no layer is recurrent
   // longrope: a sequence whose prompt has more positions than this uses rope table 1, the others table 0. 0:
   // one table.
   int64_t long_rope_from = 0;

@@ -30,11 +30,13 @@ class Driver {
         n_pages_each_((max_positions + kPageSize - 1) / kPageSize),
         lengths_(n_sequences, 0),
         is_long_(n_sequences, 0),
+        n_steps_(n_sequences, 0),
         pages_(n_sequences * static_cast<size_t>(n_pages_each_)),
         kv_({.layers = model.shape().kv_layers,
              .n_pages = static_cast<int64_t>(n_sequences) * n_pages_each_,
              .page_size = kPageSize,
-             .dtype = Dtype::f32}) {
+             .dtype = Dtype::f32}),
+        states_({.layers = model.shape().state_layers, .n_slots = 2 * static_cast<int64_t>(n_sequences)}) {
     std::iota(pages_.begin(), pages_.end(), 0);
     std::shuffle(pages_.begin(), pages_.end(), std::mt19937(seed));
   }
@@ -58,13 +60,16 @@ class Driver {
         .row_begin = view(ints.row_begin),
         .page_tables = Tensor(ints.page_tables.data(), Dtype::i32, {std::ssize(step), n_pages_each_}),
         .rope_tables = view(ints.rope_tables),
+        .state_from = view(ints.state_from),
+        .state_to = view(ints.state_to),
         .logit_rows = view(ints.logit_rows)};
     Arena measuring;
     Measure nothing;
-    model_.forward({.backend = nothing, .arena = measuring, .batch = batch, .kv = kv_});
+    model_.forward({.backend = nothing, .arena = measuring, .batch = batch, .kv = kv_, .states = states_});
     const Buffer memory(measuring.peak_bytes());
     Arena arena(memory.data(), memory.n_bytes());
-    const Tensor logits = model_.forward({.backend = backend_, .arena = arena, .batch = batch, .kv = kv_});
+    const Tensor logits =
+        model_.forward({.backend = backend_, .arena = arena, .batch = batch, .kv = kv_, .states = states_});
     check(arena.peak_bytes() == measuring.peak_bytes(), "a forward takes the memory that it measured");
     peak_bytes_ = std::max(peak_bytes_, arena.peak_bytes());
     return {logits.f32(), logits.f32() + logits.n_elems()};
@@ -94,12 +99,18 @@ class Driver {
   };
 
   struct Ints {
-    std::vector<int32_t> tokens, positions, seq_of_row, row_begin{0}, page_tables, rope_tables, logit_rows;
+    std::vector<int32_t> tokens, positions, seq_of_row, row_begin{0}, page_tables, rope_tables, state_from,
+        state_to, logit_rows;
   };
 
   Ints ints_of(std::span<const Rows> step) {
     Ints ints;
     for (const Rows& rows : step) {
+      // Its two slots take turns, as when snapshots are taken.
+      const auto slot = static_cast<int32_t>(2 * rows.sequence);
+      const int32_t turn = n_steps_[rows.sequence]++ % 2;
+      ints.state_from.push_back(lengths_[rows.sequence] == 0 ? -1 : slot + 1 - turn);
+      ints.state_to.push_back(slot + turn);
       for (const int32_t token : rows.tokens) {
         ints.logit_rows.push_back(static_cast<int32_t>(ints.tokens.size()));
         ints.tokens.push_back(token);
@@ -121,8 +132,10 @@ class Driver {
   int64_t n_pages_each_;
   std::vector<int32_t> lengths_;  // positions of each sequence so far
   std::vector<int32_t> is_long_;
-  std::vector<int32_t> pages_;  // those of sequence s: [s * n_pages_each_, (s + 1) * n_pages_each_)
+  std::vector<int32_t> n_steps_;  // that computed rows of the sequence
+  std::vector<int32_t> pages_;    // those of sequence s: [s * n_pages_each_, (s + 1) * n_pages_each_)
   KvCache kv_;
+  StateCache states_;
   size_t peak_bytes_ = 0;
 };
 
