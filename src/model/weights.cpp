@@ -10,8 +10,21 @@
 namespace millrace {
 namespace {
 
+// Dimensions of 1, which converters add and take away, do not count.
 bool has_shape(const Tensor& tensor, const std::vector<int64_t>& shape) {
-  return tensor.n_dims == std::ssize(shape) && std::equal(shape.begin(), shape.end(), tensor.shape.begin());
+  const auto dims = [](auto begin, auto end) {
+    std::vector<int64_t> kept;
+    std::copy_if(begin, end, std::back_inserter(kept), [](int64_t dim) { return dim != 1; });
+    return kept;
+  };
+  return dims(tensor.shape.begin(), tensor.shape.end()) == dims(shape.begin(), shape.end());
+}
+
+Tensor in_shape(Tensor tensor, const std::vector<int64_t>& shape) {
+  tensor.n_dims = static_cast<int>(shape.size());
+  tensor.shape.fill(1);
+  std::ranges::copy(shape, tensor.shape.begin());
+  return tensor;
 }
 
 std::string text_of(const std::vector<int64_t>& shape) { return fmt::format("({})", fmt::join(shape, ", ")); }
@@ -21,10 +34,9 @@ void check_entry(const Weight& weight, const Tensor& tensor) {
     fail(ErrorKind::bad_model, "tensor {} should have the shape {}, found {}", weight.name,
          text_of(weight.shape), shape_text(tensor));
   }
-  const bool is_vector = weight.shape.size() == 1;
-  if (is_vector ? tensor.dtype != Dtype::f32 : tensor.dtype == Dtype::i32) {
+  if (weight.is_f32 ? tensor.dtype != Dtype::f32 : tensor.dtype == Dtype::i32) {
     fail(ErrorKind::bad_model, "tensor {} should be {}, found {}", weight.name,
-         is_vector ? "F32" : "a format of weights", format_of(tensor.dtype).name);
+         weight.is_f32 ? "F32" : "a format of weights", format_of(tensor.dtype).name);
   }
 }
 
@@ -38,11 +50,18 @@ bool is_leftover(std::string_view name) {
 void WeightList::begin_layer(int64_t layer) { prefix_ = fmt::format("blk.{}.", layer); }
 
 void WeightList::add(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard) {
+  const bool is_vector = shape.size() == 1;
   entries_.push_back({.name = prefix_ + std::string(name),
                       .shape = std::move(shape),
                       .shard = shard,
                       .is_optional = false,
+                      .is_f32 = is_vector,
                       .place = &place});
+}
+
+void WeightList::add_f32(Tensor& place, std::string_view name, std::vector<int64_t> shape) {
+  add(place, name, std::move(shape));
+  entries_.back().is_f32 = true;
 }
 
 void WeightList::add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard) {
@@ -63,7 +82,7 @@ void WeightList::bind(const Checkpoint& checkpoint) const {
       fail(ErrorKind::bad_model, "the model has no tensor {} {}", weight.name, text_of(weight.shape));
     }
     if (tensor != nullptr) check_entry(weight, *tensor);
-    *weight.place = tensor == nullptr ? Tensor() : *tensor;
+    *weight.place = tensor == nullptr ? Tensor() : in_shape(*tensor, weight.shape);
   }
   int64_t n_left_out = 0;
   const auto is_left_out = [&](std::string_view name) {

@@ -19,6 +19,7 @@ struct Weight {
   std::vector<int64_t> shape;  // outermost first
   Shard shard = Shard::none;
   bool is_optional = false;
+  bool is_f32 = false;      // vectors, and what is used as several of them
   Tensor* place = nullptr;  // where the model keeps its view
 };
 
@@ -29,6 +30,8 @@ class WeightList {
   void end_layers() { prefix_.clear(); }
 
   void add(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard = Shard::none);
+  // Of float32 and nothing else, as vectors are.
+  void add_f32(Tensor& place, std::string_view name, std::vector<int64_t> shape);
   // Left an empty tensor where the checkpoint has none.
   void add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape,
                     Shard shard = Shard::none);
@@ -39,7 +42,7 @@ class WeightList {
 
   const std::vector<Weight>& entries() const { return entries_; }
 
-  // Points every place at its tensor. Throws Error(bad_model) when a tensor is missing, has another shape or
+  // Points every place at its tensor; dimensions of 1 do not count. Throws Error(bad_model) when a tensor is missing, has another shape or
   // a format that cannot be used there (vectors are float32), and when `checkpoint` holds a tensor that no
   // entry names: a model that needs it would run wrongly.
   void bind(const Checkpoint& checkpoint) const;
