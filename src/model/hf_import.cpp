@@ -106,7 +106,7 @@ class HfFolderCheckpoint final : public HfFolder {
                    .n_kv_heads = metadata().need<int64_t>(arch + ".attention.head_count_kv"),
                    .nope_dim = optional(".attention.key_length_mla") - optional(".rope.dimension_count"),
                    .v_head_dim = optional(".attention.value_length_mla")};
-    mapped_ = map_tensors(named, class_, scope);
+    mapped_ = map_tensors(named, class_, metadata(), scope);
     std::vector<NamedTensor> tensors;
     for (const HfTensor& each : mapped_) tensors.push_back({each.name(), usable(each.layout())});
     for (const HfKeys::Vector& vector : keys_.vectors()) {

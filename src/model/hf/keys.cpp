@@ -135,7 +135,7 @@ void write_decoder_keys(HfConfig& config, HfKeys& keys) {
   keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
   keys.set("context_length", config.count("max_position_embeddings"));
   keys.set("embedding_length", config.count("hidden_size"));
-  keys.set("feed_forward_length", config.count("intermediate_size"));
+  if (config.has("intermediate_size")) keys.set("feed_forward_length", config.count("intermediate_size"));
   keys.set("attention.head_count", n_heads);
   keys.set("attention.head_count_kv", config.count_or("num_key_value_heads", n_heads));
   keys.set("attention.key_length", head_dim);
@@ -153,6 +153,8 @@ void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type
                       .base = rope.real("rope_theta", kRopeBase),
                       .pairing = RopePairing::half_split};
   keys.set("rope.freq_base", kind.base);
+  rope.find("mrope_interleaved");
+  rope.find("mrope_section");
   const std::string type = rope_type(rope);
   if (type == "linear") {
     keys.set_text("rope.scaling.type", "linear");

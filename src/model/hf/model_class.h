@@ -2,13 +2,19 @@
 // defaults.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace millrace {
 
 class HfConfig;
 class HfKeys;
+class Metadata;
+
+// Where the rows (or columns) of a tensor stand in the file, each once or not at all. Empty: as they are.
+using HfOrder = std::vector<int64_t>;
 
 // What happens to a tensor on its way. Vectors become float32 besides, whatever they were.
 enum class HfChange {
@@ -21,6 +27,10 @@ enum class HfChange {
   as_f32,         // a router: small, and it decides
   first_half,     // of each expert's rows: gate of a fused gate_up_proj
   second_half,    // up of it
+  rows,           // in the order of the rule
+  columns,        // in the order of the rule
+  taps,          // of convolutions in time: (channels, 1, taps) to (channels, taps), rows in the rule's order
+  negative_exp,  // -exp(x), rows in the rule's order: the logarithm of a rate to what multiplies
 };
 
 // `{}` in `hf` stands for the layer; `{e}` for the expert: those tensors are stacked. The names have no
@@ -29,6 +39,7 @@ struct HfTensorRule {
   std::string_view hf;    // "model.layers.{}.self_attn.q_proj.weight"
   std::string_view gguf;  // "blk.{}.attn_q.weight"
   HfChange change = HfChange::none;
+  HfOrder (*order)(const Metadata& metadata) = nullptr;  // of the keys that the class has written
 };
 
 struct HfModelClass {

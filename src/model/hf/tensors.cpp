@@ -1,6 +1,7 @@
 #include "model/hf/tensors.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -77,7 +78,7 @@ std::string text_name(std::string_view name) {
 bool is_of_vision(std::string_view name) {
   if (name.starts_with("model.")) name.remove_prefix(std::string_view("model.").size());
   return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.") ||
-         name.starts_with("mm_projector.");
+         name.starts_with("mm_projector.") || name.starts_with("visual.");
 }
 
 std::vector<const HfTensorRule*> rules_for(std::string_view pattern, const HfModelClass& model_class) {
@@ -149,8 +150,14 @@ void HfTensor::finish(const HeadCounts& heads) {
   }
   const bool is_latent = change_ == HfChange::latent_keys || change_ == HfChange::latent_values;
   if (is_latent) settle_latent();
-  const bool becomes_f32 = layout_.n_dims == 1 || change_ == HfChange::as_f32 || change_ == HfChange::add_one;
-  const bool is_as_stored = !is_stacked_ && (change_ == HfChange::none || change_ == HfChange::as_f32);
+  settle_order();
+  const bool becomes_f32 = layout_.n_dims == 1 || change_ == HfChange::as_f32 ||
+                           change_ == HfChange::add_one || change_ == HfChange::taps ||
+                           change_ == HfChange::negative_exp;
+  const bool keeps_elements = change_ == HfChange::none || change_ == HfChange::as_f32 ||
+                              change_ == HfChange::rows || change_ == HfChange::columns ||
+                              change_ == HfChange::taps;
+  const bool is_as_stored = !is_stacked_ && keeps_elements && order_.empty();
   if (!is_as_stored || (becomes_f32 && layout_.dtype != Dtype::f32)) layout_.data = nullptr;
   if (becomes_f32) layout_.dtype = Dtype::f32;
 }
@@ -190,6 +197,43 @@ void HfTensor::write_latent(std::byte* out) const {
   }
 }
 
+void HfTensor::settle_order() {
+  if (change_ == HfChange::taps) {
+    if (layout_.n_dims != 3 || layout_.dim(1) != 1) {
+      fail(ErrorKind::bad_model, "the convolution of {} is {}, expected (channels, 1, taps)", name_,
+           shape_text(layout_));
+    }
+    layout_ = layout_.reshaped({layout_.dim(0), layout_.dim(2)});
+  }
+  if (order_.empty()) return;
+  const bool is_of_columns = change_ == HfChange::columns;
+  const int64_t n = is_of_columns ? layout_.n_cols() : layout_.dim(0);
+  if (std::ranges::any_of(order_, [n](int64_t from) { return from >= n; }) || is_stacked_) {
+    fail(ErrorKind::bad_model, "the tensor of {} is {}, which does not divide into the heads of the config",
+         name_, shape_text(layout_));
+  }
+  layout_.shape[is_of_columns ? layout_.n_dims - 1 : 0] = std::ssize(order_);
+}
+
+// Columns in their new order, block by block.
+void HfTensor::write_columns(const Tensor& part, std::byte* out) const {
+  const Format& format = format_of(part.dtype);
+  const auto n_blocks = static_cast<size_t>(layout_.n_cols() / format.block_elems);
+  for (size_t j = 0; j < n_blocks; ++j) {
+    const int64_t* from = order_.data() + static_cast<int64_t>(j) * format.block_elems;
+    bool is_block = *from % format.block_elems == 0;
+    for (int64_t i = 0; i < format.block_elems; ++i) is_block = is_block && from[i] == *from + i;
+    if (!is_block)
+      fail(ErrorKind::bad_model, "heads of {} begin inside of a block of {}", name_, format.name);
+  }
+  for (int64_t row = 0; row < part.n_rows(); ++row) {
+    for (size_t j = 0; j < n_blocks; ++j, out += format.block_bytes) {
+      const int64_t block = order_[j * static_cast<size_t>(format.block_elems)] / format.block_elems;
+      std::memcpy(out, part.row(row) + block * format.block_bytes, static_cast<size_t>(format.block_bytes));
+    }
+  }
+}
+
 void HfTensor::write(std::byte* out) const {
   if (layout_.dtype == parts_[0].dtype) {
     write_rows(out);
@@ -200,6 +244,10 @@ void HfTensor::write(std::byte* out) const {
   }
   if (change_ == HfChange::add_one) {
     for (int64_t i = 0; i < layout_.n_elems(); ++i) reinterpret_cast<float*>(out)[i] += 1.0f;
+  }
+  if (change_ == HfChange::negative_exp) {
+    auto* elements = reinterpret_cast<float*>(out);
+    std::transform(elements, elements + layout_.n_elems(), elements, [](float x) { return -std::exp(x); });
   }
 }
 
@@ -216,6 +264,15 @@ void HfTensor::write_rows(std::byte* out) const {
     }
   } else if (change_ == HfChange::latent_keys || change_ == HfChange::latent_values) {
     write_latent(out);
+  } else if (!order_.empty() && change_ == HfChange::columns) {
+    write_columns(parts_[0], out);
+  } else if (!order_.empty()) {
+    const Tensor& part = parts_[0];
+    const int64_t row_bytes = part.n_bytes() / part.dim(0);  // of a vector: one element
+    for (const int64_t from : order_) {
+      std::memcpy(out, part.data + from * row_bytes, static_cast<size_t>(row_bytes));
+      out += row_bytes;
+    }
   } else if (change_ == HfChange::first_half || change_ == HfChange::second_half) {
     const auto half_bytes = parts_[0].n_bytes() / parts_[0].dim(0) / 2;
     const std::byte* from = parts_[0].data + (change_ == HfChange::second_half ? half_bytes : 0);
@@ -231,7 +288,7 @@ void HfTensor::write_rows(std::byte* out) const {
 }
 
 std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfModelClass& model_class,
-                                  const HfScope& scope) {
+                                  const Metadata& metadata, const HfScope& scope) {
   std::vector<HfTensor> tensors;
   std::map<std::string, size_t, std::less<>> index;
   bool has_vision = false;
@@ -242,7 +299,8 @@ std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfMo
       continue;
     }
     const Pattern pattern = pattern_of(text_name(named.name));
-    if (!pattern.layer.empty() && std::stoll(pattern.layer) >= scope.n_layers && scope.n_draft_layers > 0) {
+    const bool is_behind = !pattern.layer.empty() && std::stoll(pattern.layer) >= scope.n_layers;
+    if (named.name.starts_with("mtp.") || (is_behind && scope.n_draft_layers > 0)) {
       n_left_out += 1;
       continue;
     }
@@ -256,7 +314,10 @@ std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfMo
     for (const HfTensorRule* rule : rules) {
       std::string name = gguf_name(*rule, pattern);
       const auto [entry, is_new] = index.emplace(name, tensors.size());
-      if (is_new) tensors.emplace_back(std::move(name), rule->change);
+      if (is_new) {
+        tensors.emplace_back(std::move(name), rule->change,
+                             rule->order == nullptr ? HfOrder() : rule->order(metadata));
+      }
       tensors[entry->second].add_part(pattern.expert, named.tensor);
     }
   }

@@ -21,7 +21,8 @@ struct HeadCounts {
 // One tensor of the model: its name and shape, and the parts it is made of.
 class HfTensor {
  public:
-  HfTensor(std::string name, HfChange change) : name_(std::move(name)), change_(change) {}
+  HfTensor(std::string name, HfChange change, HfOrder order)
+      : name_(std::move(name)), change_(change), order_(std::move(order)) {}
 
   // Adds the part of expert `expert`, or the only one (-1). Throws Error(bad_model) when it is there already.
   void add_part(int64_t expert, const Tensor& part);
@@ -39,9 +40,12 @@ class HfTensor {
   void settle_latent();
   void write_latent(std::byte* out) const;
   void write_rows(std::byte* out) const;
+  void settle_order();
+  void write_columns(const Tensor& part, std::byte* out) const;
 
   std::string name_;
   HfChange change_;
+  HfOrder order_;
   bool is_stacked_ = false;
   int64_t n_paired_heads_ = 0;
   HeadCounts heads_;
@@ -59,6 +63,6 @@ struct HfScope {
 
 // The tensors of the model, blocks in their order. Throws Error(bad_model) for a tensor that no rule knows.
 std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfModelClass& model_class,
-                                  const HfScope& scope);
+                                  const Metadata& metadata, const HfScope& scope);
 
 }  // namespace millrace
