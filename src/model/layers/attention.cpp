@@ -22,7 +22,8 @@ AttentionSizes read_attention_sizes(Hparams& hparams, int64_t hidden) {
 
 void list_projections(WeightList& list, Attention& attention) {
   const AttentionSizes& sizes = attention.sizes;
-  list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden}, Shard::outputs);
+  const int64_t n_queries = attention.has_gate ? 2 * sizes.q_width() : sizes.q_width();
+  list.add(attention.q, "attn_q.weight", {n_queries, sizes.hidden}, Shard::outputs);
   list.add(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden}, Shard::outputs);
   list.add(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden}, Shard::outputs);
   list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
@@ -55,13 +56,24 @@ void run_attention(const Pass& pass, const Attention& attention, int64_t layer, 
   const AttentionSizes& sizes = attention.sizes;
   const int64_t n_rows = x.dim(0);
   const Tensor q = pass.arena.take(Dtype::f32, {n_rows, sizes.q_width()});
+  Tensor gate, q_and_gate = q;
+  if (attention.has_gate) {
+    gate = pass.arena.take(Dtype::f32, {n_rows, sizes.q_width()});
+    q_and_gate = pass.arena.take(Dtype::f32, {n_rows, 2 * sizes.q_width()});
+  }
   const Tensor k = pass.arena.take(Dtype::f32, {n_rows, sizes.k_width()});
   const Tensor v = pass.arena.take(Dtype::f32, {n_rows, sizes.v_width()});
   pass.backend.run(Linear{.x = x,
-                          .products = {{.weight = attention.q, .bias = attention.q_bias, .out = q},
+                          .products = {{.weight = attention.q, .bias = attention.q_bias, .out = q_and_gate},
                                        {.weight = attention.k, .bias = attention.k_bias, .out = k},
                                        {.weight = attention.v, .bias = attention.v_bias, .out = v}},
                           .n_products = 3});
+  if (gate) {
+    const int64_t n_heads = n_rows * sizes.n_heads;
+    pass.backend.run(Split{.x = q_and_gate.reshaped({n_heads, 2 * sizes.head_dim}),
+                           .first = q.reshaped({n_heads, sizes.head_dim}),
+                           .second = gate.reshaped({n_heads, sizes.head_dim})});
+  }
 
   const KvPages& pages = pass.kv.layer(layer);
   const Tensor q_heads = q.reshaped({n_rows, sizes.n_heads, sizes.head_dim});
@@ -87,6 +99,9 @@ void run_attention(const Pass& pass, const Attention& attention, int64_t layer, 
                                   .scale = attention.scale,
                                   .softcap = attention.softcap,
                                   .window = static_cast<int32_t>(attention.window)});
+  if (gate) {
+    pass.backend.run(Gate{.gate = gate, .x = mixed, .out = mixed, .activation = Activation::sigmoid});
+  }
   pass.backend.run(
       Linear{.x = mixed, .products = {{.weight = attention.out, .bias = attention.out_bias, .out = out}}});
 }

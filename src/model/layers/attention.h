@@ -33,6 +33,9 @@ struct Attention {
   Tensor q, k,
       v;  // (n_heads * head_dim, hidden), (n_kv_heads * head_dim, hidden), (n_kv_heads * v_head_dim, hidden)
   Tensor out;  // (hidden, n_heads * v_head_dim)
+  // Of each head first the query, then a gate: q is (2 * n_heads * head_dim, hidden), and what attention gives
+  // is multiplied by sigmoid(gate).
+  bool has_gate = false;
   Tensor q_bias, k_bias, v_bias, out_bias;
   Tensor q_norm, k_norm;  // (head_dim)
   Rope rope;              // empty: no rotation
