@@ -66,6 +66,7 @@ constexpr const char* kFolders[] = {
     "deepseek_v32",
     "glm_moe_dsa",
     "glm_moe_dsa_shared",
+    "qwen3_5",
 };
 
 fs::path goldens() { return fs::path(MILLRACE_DATA_DIR) / "goldens"; }

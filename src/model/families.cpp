@@ -12,9 +12,12 @@ Family llama_family();
 Family gemma_family();
 Family deepseek_family();
 Family phi3_family();
+Family qwen3next_family();
 
 std::span<const Family> all_families() {
-  static const Family kFamilies[] = {llama_family(), gemma_family(), deepseek_family(), phi3_family()};
+  static const Family kFamilies[] = {
+      llama_family(), gemma_family(), deepseek_family(), phi3_family(), qwen3next_family(),
+  };
   return kFamilies;
 }
 

@@ -178,7 +178,7 @@ TEST(Families, LayersOfMultiTokenPredictionAreLeftOut) {
   const std::vector<float> without = run_alone(*load_model(*checkpoint), *backend, tokens, 0);
   checkpoint->add_random("blk.3.nextn.eh_proj.weight", {testing::kTinyHidden, 2 * testing::kTinyHidden});
   EXPECT_NE(error_of(*checkpoint).find("blk.3"), std::string::npos);
-  checkpoint->replace("deepseek2.block_count", testing::kTinyLayers + 1);
+  checkpoint->set("deepseek2.block_count", testing::kTinyLayers + 1);
   checkpoint->set("deepseek2.nextn_predict_layers", int64_t{1});
   const auto model = load_model(*checkpoint);
   EXPECT_EQ(model->shape().n_layers, testing::kTinyLayers);
@@ -199,12 +199,42 @@ TEST(Families, ContradictionsOfLatentAttentionAreRefused) {
                         {"deepseek2.attention.indexer.top_k", int64_t{4}}};
   for (const Case& bad : cases) {
     const auto checkpoint = testing::tiny_deepseek2();
-    checkpoint->replace(bad.key, bad.value);
+    checkpoint->set(bad.key, bad.value);
     EXPECT_NE(error_of(*checkpoint), "") << bad.key;
   }
   const auto checkpoint = testing::tiny_deepseek2();
   checkpoint->remove("blk.2.attn_v_b.weight");
   EXPECT_NE(error_of(*checkpoint).find("attn_kv_b"), std::string::npos) << error_of(*checkpoint);
+}
+
+TEST(Families, BadDeltaNetsAreRefused) {
+  const struct {
+    const char* architecture;
+    const char* key;
+    MetaValue value;
+  } cases[] = {
+      {"qwen35", "ssm.inner_size", int64_t{23}},
+      {"qwen35", "ssm.group_count", int64_t{3}},
+      {"qwen35", "ssm.conv_kernel", int64_t{1}},
+      {"qwen35", "full_attention_interval", int64_t{0}},
+      {"qwen35", "attention.recurrent_layers", std::vector<bool>{true}},
+      {"qwen3next", "ssm.v_head_reordered", true},
+  };
+  for (const auto& [architecture, key, value] : cases) {
+    const auto checkpoint = testing::tiny_qwen35(architecture);
+    checkpoint->set(std::string(architecture) + "." + key, value);
+    EXPECT_NE(error_of(*checkpoint), "") << key;
+  }
+}
+
+// The order of value heads changes what a file means.
+TEST(Families, ValueHeadsAreGroupedOrTiled) {
+  const auto backend = make_reference_backend();
+  const std::vector<int32_t> tokens = random_tokens(9, 1);
+  const auto tiled = testing::tiny_qwen35("qwen35"), grouped = testing::tiny_qwen35("qwen35");
+  grouped->set("qwen35.ssm.v_head_reordered", false);
+  EXPECT_NE(run_alone(*load_model(*tiled), *backend, tokens, 0),
+            run_alone(*load_model(*grouped), *backend, tokens, 0));
 }
 
 TEST(Families, KeysThatAskForNothingAreFine) {

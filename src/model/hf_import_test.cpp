@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -180,6 +181,63 @@ TEST_F(HfImport, GemmaNormsGetTheirOne) {
   EXPECT_EQ(checkpoint->find("blk.0.post_attention_norm.weight")->f32()[0], 1.0f);
   EXPECT_EQ(checkpoint->metadata().need<double>("gemma2.attn_logit_softcapping"), 50.0);  // of the class
   EXPECT_NO_THROW(load_model(*checkpoint));
+}
+
+// Two key heads of one dimension and four value heads of two.
+Json delta_net_config(const char* model_type) {
+  Json config = base_config(model_type);
+  config["linear_num_key_heads"] = 2;
+  config["linear_num_value_heads"] = 4;
+  config["linear_key_head_dim"] = 1;
+  config["linear_value_head_dim"] = 2;
+  config["num_experts"] = kExperts;
+  config["num_experts_per_tok"] = 1;
+  return config;
+}
+
+// The rows of the file that the rows of a tensor with `width` columns are.
+std::vector<float> rows_of(const Checkpoint& checkpoint, std::string_view name, int64_t width) {
+  std::vector<float> rows;
+  for (int64_t i = 0; i < checkpoint.find(name)->n_rows(); ++i)
+    rows.push_back(first_of_row(checkpoint, name, i) / static_cast<float>(width));
+  return rows;
+}
+
+TEST_F(HfImport, FusedDeltaNetsAreSplit) {
+  Weights weights = base_weights();
+  weights.add("model.layers.0.linear_attn.in_proj_qkvz.weight", {20, kHidden});
+  weights.add("model.layers.0.linear_attn.conv1d.weight", {12, 1, 4});
+  weights.add("model.layers.0.linear_attn.A_log", {4});
+  weights.add("mtp.fc.weight", {kHidden, 2 * kHidden});
+  const auto checkpoint = open(delta_net_config("qwen3_next"), weights);
+  // For each key head q, k, four of v and four of z.
+  EXPECT_EQ(rows_of(*checkpoint, "blk.0.attn_qkv.weight", kHidden),
+            (std::vector<float>{0, 10, 1, 11, 2, 3, 4, 5, 12, 13, 14, 15}));
+  EXPECT_EQ(rows_of(*checkpoint, "blk.0.attn_gate.weight", kHidden),
+            (std::vector<float>{6, 7, 8, 9, 16, 17, 18, 19}));
+  EXPECT_EQ(shape_text(*checkpoint->find("blk.0.ssm_conv1d.weight")), "(12, 4) F32");
+  EXPECT_FLOAT_EQ(checkpoint->find("blk.0.ssm_a")->f32()[1], -std::exp(1.0f));
+}
+
+TEST_F(HfImport, ValueHeadsAreTiled) {
+  Weights weights = base_weights();
+  weights.add("model.layers.0.linear_attn.in_proj_qkv.weight", {12, kHidden});
+  weights.add("model.layers.0.linear_attn.in_proj_b.weight", {4, kHidden});
+  weights.add("model.layers.0.linear_attn.conv1d.weight", {12, 1, 4});
+  weights.add("model.layers.0.linear_attn.A_log", {4});
+  weights.add("model.layers.0.linear_attn.dt_bias", {4});
+  weights.add("model.layers.0.linear_attn.out_proj.weight", {1, 8});
+  const auto checkpoint = open(delta_net_config("qwen3_5_text"), weights);
+  const std::vector<float> channels{0, 1, 2, 3, 4, 5, 8, 9, 6, 7, 10, 11};
+  EXPECT_EQ(rows_of(*checkpoint, "blk.0.attn_qkv.weight", kHidden), channels);
+  EXPECT_EQ(rows_of(*checkpoint, "blk.0.ssm_conv1d.weight", 4), channels);
+  EXPECT_EQ(rows_of(*checkpoint, "blk.0.ssm_beta.weight", kHidden), (std::vector<float>{0, 2, 1, 3}));
+  EXPECT_EQ(checkpoint->find("blk.0.ssm_dt.bias")->f32()[1], 2.0f);
+  EXPECT_FLOAT_EQ(checkpoint->find("blk.0.ssm_a")->f32()[2], -std::exp(1.0f));
+  const float* out = checkpoint->find("blk.0.ssm_out.weight")->f32();
+  EXPECT_EQ(std::vector<float>(out, out + 8), (std::vector<float>{0, 1, 4, 5, 2, 3, 6, 7}));
+  weights.add("model.layers.0.linear_attn.in_proj_z.weight", {7, kHidden});
+  EXPECT_NE(error_of(delta_net_config("qwen3_5_text"), weights).find("attn_gate"), std::string::npos);
 }
 
 TEST_F(HfImport, TheTextHalfOfALargerModel) {

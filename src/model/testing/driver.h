@@ -88,7 +88,10 @@ class Driver {
   }
 
   // Of the pages, and of the activations of the largest step so far.
-  int64_t n_bytes() const { return KvCache::n_bytes(kv_.shape()) + static_cast<int64_t>(peak_bytes_); }
+  int64_t n_bytes() const {
+    return KvCache::n_bytes(kv_.shape()) + StateCache::n_bytes(states_.shape()) +
+           static_cast<int64_t>(peak_bytes_);
+  }
 
  private:
   // Computes nothing: the arena alone sees the pass.

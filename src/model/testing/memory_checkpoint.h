@@ -22,28 +22,27 @@ class MemoryCheckpoint final : public Checkpoint {
     return nullptr;
   }
 
-  void set(std::string_view key, MetaValue value) { metadata_.add(std::string(key), std::move(value)); }
-  // The same for a key that is there, or not.
-  void replace(std::string_view key, MetaValue value) {
-    Metadata others;
-    for (const auto& [each, its_value] : metadata_.entries()) {
-      if (each != key) others.add(each, its_value);
+  // Also where the key has a value already.
+  void set(std::string_view key, MetaValue value) {
+    Metadata changed;
+    for (const auto& [known, old] : metadata_.entries()) {
+      if (known != key) changed.add(known, old);
     }
-    metadata_ = std::move(others);
-    set(key, std::move(value));
+    changed.add(std::string(key), std::move(value));
+    metadata_ = std::move(changed);
   }
   void set_text(std::string_view key, std::string_view text) {
     set(key, std::string_view(texts_.emplace_back(text)));
   }
 
-  // float32 elements, normal with the deviation 1 / sqrt(n_cols); vectors lie around 1.
-  void add_random(std::string name, std::vector<int64_t> shape) {
+  // float32 elements, normal with the deviation 1 / sqrt(n_cols); vectors lie around `mean`.
+  void add_random(std::string name, std::vector<int64_t> shape, float mean = 1.0f) {
     int64_t n = 1;
     for (const int64_t dim : shape) n *= dim;
     std::vector<float>& values = values_.emplace_back(static_cast<size_t>(n));
     const bool is_vector = shape.size() == 1;
     std::normal_distribution<float> normal(
-        is_vector ? 1.0f : 0.0f, is_vector ? 0.2f : 1.0f / std::sqrt(static_cast<float>(shape.back())));
+        is_vector ? mean : 0.0f, is_vector ? 0.2f : 1.0f / std::sqrt(static_cast<float>(shape.back())));
     for (float& value : values) value = normal(random_);
     add(std::move(name), std::move(shape), values.data());
   }
