@@ -10,7 +10,9 @@ constexpr int64_t kStepBytes = 8 << 20;
 // The first row of [begin, end) that is not sound, or `end`.
 int64_t find_unsound_row(const Tensor& tensor, int64_t begin, int64_t end) {
   const auto is_sound = format_of(tensor.dtype).is_sound;
-  if (is_sound == nullptr || is_sound(tensor.row(begin), (end - begin) * tensor.n_cols())) return end;
+  if (is_sound == nullptr) return end;
+  const bool are_whole_blocks = tensor.n_cols() % format_of(tensor.dtype).block_elems == 0;
+  if (are_whole_blocks && is_sound(tensor.row(begin), (end - begin) * tensor.n_cols())) return end;
   while (begin < end && is_sound(tensor.row(begin), tensor.n_cols())) ++begin;
   return begin;
 }

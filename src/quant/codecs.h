@@ -35,6 +35,10 @@ MILLRACE_CODEC(q6_k)
 MILLRACE_CODEC(iq4_nl)
 MILLRACE_CODEC(iq4_xs)
 MILLRACE_CODEC(mxfp4)
+MILLRACE_CODEC(f8_e4m3)
+MILLRACE_CODEC(nvfp4)
+MILLRACE_CODEC(q4_z)
+MILLRACE_CODEC(q8_z)
 #undef MILLRACE_CODEC
 
 // is_sound for a block type with the float16 scales that `scales_ok` looks at.

@@ -28,6 +28,11 @@ constexpr Format kFormats[] = {
     {Dtype::iq4_nl, "IQ4_NL", 20, 32, 18, decode_iq4_nl, encode_iq4_nl, is_sound_iq4_nl},
     {Dtype::iq4_xs, "IQ4_XS", 23, 256, 136, decode_iq4_xs, encode_iq4_xs, is_sound_iq4_xs},
     {Dtype::mxfp4, "MXFP4", 39, 32, 17, decode_mxfp4, encode_mxfp4, is_sound_mxfp4},
+    {Dtype::f8_e4m3, "F8_E4M3", kNoGgmlType, 128, 132, decode_f8_e4m3, encode_f8_e4m3, is_sound_f8_e4m3,
+     true},
+    {Dtype::nvfp4, "NVFP4", kNoGgmlType, 64, 40, decode_nvfp4, encode_nvfp4, is_sound_nvfp4, true},
+    {Dtype::q4_z, "Q4_Z", kNoGgmlType, 32, 19, decode_q4_z, encode_q4_z, is_sound_q4_z},
+    {Dtype::q8_z, "Q8_Z", kNoGgmlType, 32, 38, decode_q8_z, encode_q8_z, is_sound_q8_z},
 };
 
 constexpr bool is_in_order() {
@@ -60,7 +65,14 @@ std::optional<Dtype> dtype_of_name(std::string_view name) {
 }
 
 std::optional<Dtype> dtype_of_ggml_type(uint32_t ggml_type) {
+  if (ggml_type == kNoGgmlType) return std::nullopt;
   return first([&](const Format& format) { return format.ggml_type == ggml_type; });
+}
+
+// Small floats fit bfloat16 best, which has their range; products of a float16 and a small integer float16.
+Dtype gguf_dtype_of(Dtype dtype) {
+  if (format_of(dtype).ggml_type != kNoGgmlType) return dtype;
+  return dtype == Dtype::q4_z || dtype == Dtype::q8_z ? Dtype::f16 : Dtype::bf16;
 }
 
 }  // namespace millrace

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quant/format.h"
+#include "quant/fp8/layout.h"
 #include "quant/half.h"
 
 namespace millrace {
@@ -100,10 +101,11 @@ TEST(Quant, ErrorStaysWithinTheFormat) {
   const struct {
     Dtype dtype;
     double bound;
-  } kBounds[] = {{Dtype::f32, 0.0},      {Dtype::f16, 3e-4},   {Dtype::bf16, 2e-3},  {Dtype::q8_0, 0.006},
-                 {Dtype::q6_k, 0.02},    {Dtype::q5_k, 0.04},  {Dtype::q5_1, 0.045}, {Dtype::q5_0, 0.045},
-                 {Dtype::q4_k, 0.08},    {Dtype::q4_1, 0.09},  {Dtype::q4_0, 0.1},   {Dtype::iq4_nl, 0.08},
-                 {Dtype::iq4_xs, 0.085}, {Dtype::mxfp4, 0.13}, {Dtype::q3_k, 0.17},  {Dtype::q2_k, 0.32}};
+  } kBounds[] = {{Dtype::f32, 0.0},      {Dtype::f16, 3e-4},   {Dtype::bf16, 2e-3},    {Dtype::q8_0, 0.006},
+                 {Dtype::q6_k, 0.02},    {Dtype::q5_k, 0.04},  {Dtype::q5_1, 0.045},   {Dtype::q5_0, 0.045},
+                 {Dtype::q4_k, 0.08},    {Dtype::q4_1, 0.09},  {Dtype::q4_0, 0.1},     {Dtype::iq4_nl, 0.08},
+                 {Dtype::iq4_xs, 0.085}, {Dtype::mxfp4, 0.13}, {Dtype::f8_e4m3, 0.03}, {Dtype::nvfp4, 0.11},
+                 {Dtype::q4_z, 0.1},     {Dtype::q8_z, 0.006}, {Dtype::q3_k, 0.17},    {Dtype::q2_k, 0.32}};
   const std::vector<float> x = input();
   for (const auto& [dtype, bound] : kBounds) {
     const std::vector<float> y = decoded(format_of(dtype), encoded(format_of(dtype), x, {}));
@@ -173,11 +175,54 @@ TEST(Quant, SoundnessSeesBadScales) {
 TEST(Quant, FormatsAreFoundByNameAndId) {
   for (const Format& format : all_formats()) {
     EXPECT_EQ(dtype_of_name(format.name), format.dtype);
+    if (format.ggml_type == kNoGgmlType) continue;
     EXPECT_EQ(dtype_of_ggml_type(format.ggml_type), format.dtype);
   }
   EXPECT_EQ(dtype_of_name("q4_k"), Dtype::q4_k);
   EXPECT_FALSE(dtype_of_name("Q4"));
   EXPECT_FALSE(dtype_of_ggml_type(4));
+  EXPECT_FALSE(dtype_of_ggml_type(kNoGgmlType));
+}
+
+// By the definition of the type: sign, 4 bits of exponent with a bias of 7, 3 bits of mantissa.
+TEST(Quant, EveryE4m3IsItsValueAndSurvives) {
+  for (int bits = 0; bits < 256; ++bits) {
+    const auto byte = static_cast<uint8_t>(bits);
+    if ((bits & 0x7f) == 0x7f) {
+      EXPECT_TRUE(std::isnan(float_of_e4m3(byte)));
+      continue;
+    }
+    const int exponent = bits >> 3 & 15, mantissa = bits & 7;
+    const double magnitude =
+        exponent == 0 ? mantissa * 0x1p-9 : std::ldexp(1.0 + mantissa / 8.0, exponent - 7);
+    EXPECT_EQ(float_of_e4m3(byte), static_cast<float>(bits < 128 ? magnitude : -magnitude)) << bits;
+    EXPECT_EQ(e4m3_of_float(float_of_e4m3(byte)), byte);
+  }
+  for (uint8_t low = 0; low < 0x7e; ++low) {
+    const float middle = 0.5f * (float_of_e4m3(low) + float_of_e4m3(static_cast<uint8_t>(low + 1)));
+    EXPECT_EQ(e4m3_of_float(middle), low % 2 == 0 ? low : low + 1);
+    EXPECT_EQ(e4m3_of_float(std::nextafter(middle, 1e9f)), low + 1);
+    EXPECT_EQ(e4m3_of_float(std::nextafter(middle, 0.0f)), low);
+  }
+  EXPECT_EQ(e4m3_of_float(1e30f), 0x7e);
+  EXPECT_EQ(e4m3_of_float(-460.0f), 0xfe);
+}
+
+// A row of 144 in blocks of 128 and of 64 takes whole blocks, and decodes to as many elements.
+TEST(Quant, ARowMayEndInAPartOfABlock) {
+  const std::vector<float> x = input();
+  for (const Format& format : all_formats()) {
+    if (!format.has_partial_blocks) continue;
+    const int64_t n_blocks = (144 + format.block_elems - 1) / format.block_elems;
+    ASSERT_EQ(n_bytes_of(format.dtype, 144), n_blocks * format.block_bytes);
+    std::vector<std::byte> row(static_cast<size_t>(n_bytes_of(format.dtype, 144)), std::byte{0xff});
+    format.encode(x.data(), row.data(), 144, {});
+    std::vector<float> whole(static_cast<size_t>(n_blocks * format.block_elems)), part(144);
+    format.decode(row.data(), part.data(), 144);
+    format.decode(row.data(), whole.data(), std::ssize(whole));
+    for (size_t i = 0; i < whole.size(); ++i) EXPECT_EQ(whole[i], i < 144 ? part[i] : 0.0f) << i;
+    EXPECT_NEAR(part[143], x[143], 0.3f * std::fabs(x[143]));
+  }
 }
 
 TEST(Half, EveryPatternSurvives) {

@@ -144,11 +144,12 @@ void add_exact(Table& table, Dtype dtype, int64_t n_rows, int64_t n_in) {
       true);
 }
 
-// Every format with every number of rows; formats with short blocks also with n_in that is no multiple of 64.
+// Every format with every number of rows; formats with short or partial blocks also with n_in that is no
+// multiple of 64.
 void add_weight_cases(Table& table) {
   for (const Dtype dtype : weight_types()) {
     const int64_t block = format_of(dtype).block_elems;
-    const int64_t short_in = block == 1 ? 44 : block;
+    const int64_t short_in = block == 1 ? 44 : format_of(dtype).has_partial_blocks ? 48 : block;
     for (const int64_t n_rows : kRowCounts) {
       add_linear(table, {.n_rows = n_rows, .n_in = 256, .products = {{dtype, 48}}});
       add_linear(table, {.n_rows = n_rows, .n_in = 3 * short_in, .products = {{dtype, 37}}});

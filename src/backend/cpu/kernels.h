@@ -150,7 +150,7 @@ struct Kernels {
   const char* name;
   int n_lanes;  // rows of a group
 
-  Matmul matmul[17];  // by Dtype; `multiply` is nullptr for int32
+  Matmul matmul[21];  // by Dtype; `multiply` is nullptr for int32
 
   void (*quantize32)(const float* x, int64_t n, int8_t* q, InputScale32* scales);
   void (*quantize256)(const float* x, int64_t n, int8_t* q, InputScale256* scales);

@@ -82,6 +82,9 @@ inline void store_bf16(uint8_t* p, Floats x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
 }
 
+inline Ints widen_bytes(const uint8_t* p) {  // kLanes of them, unsigned
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 inline Ints splat(int32_t x) { return _mm512_set1_epi32(x); }
 inline Ints load(const int32_t* p) { return _mm512_loadu_si512(p); }
 inline void store(int32_t* p, Ints x) { _mm512_storeu_si512(p, x); }

@@ -118,6 +118,9 @@ inline void store_bf16(uint8_t* p, const Floats& x) {
   std::memcpy(p, bits.at, sizeof bits.at);
 }
 
+inline Ints widen_bytes(const uint8_t* p) {
+  return each<int32_t>([&](int i) { return int32_t{p[i]}; });
+}
 inline Ints splat(int32_t x) {
   return each<int32_t>([&](int) { return x; });
 }

@@ -137,6 +137,7 @@ std::string head_of(const GgufToWrite& model, uint64_t alignment) {
     head.put(std::string_view(name));
     head.put(static_cast<uint32_t>(tensor.n_dims));
     for (int i = tensor.n_dims - 1; i >= 0; --i) head.put<uint64_t>(tensor.shape[i]);
+    check(format_of(tensor.dtype).ggml_type != kNoGgmlType, "a tensor in a format that GGUF has not");
     head.put(format_of(tensor.dtype).ggml_type);
     head.put(offset);
     offset += padded(tensor.n_bytes(), alignment);

@@ -65,6 +65,27 @@ struct Iq4Nl {
   static Scales32 scales(Rows rows) { return {gather_f16(rows, 0), zeros()}; }
 };
 
+struct Q4Z {
+  static constexpr int kBytes = 19, kOffset = 0;
+  static constexpr bool kHasMin = true, kIsWide = false;
+  static Bytes expand(Rows rows, int v) { return nibbles(load16_twice(rows, v, 3)); }
+  static Scales32 scales(Rows rows) {
+    const Floats d = gather_f16(rows, 0);
+    return {d, fnma(d, to_float(gather<uint8_t>(rows, 2)), zeros())};
+  }
+};
+
+struct Q8Z {
+  static constexpr int kBytes = 38, kOffset = kWideOffset;
+  static constexpr bool kHasMin = true, kIsWide = true;
+  static Bytes expand(Rows rows, int v) { return widen_signed(load32(rows, v, 6)); }
+  static Scales32 scales(Rows rows) {
+    const Floats d = bits_to_float(gather<uint32_t>(rows, 0));
+    const Ints zero = shift_right_signed(shift_left(gather<uint16_t>(rows, 4), 16), 16);
+    return {d, fnma(d, to_float(zero), zeros())};
+  }
+};
+
 struct Mxfp4 {
   static constexpr int kBytes = 17, kOffset = kWideOffset;
   static constexpr bool kHasMin = false, kIsWide = true;

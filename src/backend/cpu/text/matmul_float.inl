@@ -1,5 +1,6 @@
-// Products of float weights with float32 activations. Lanes lie along the row: lane i adds up the elements
-// i, i + kLanes, ... in order, and sum_of() joins the lanes at the end, whatever the size of the tile.
+// Products of float weights, plain or small ones under scales, with float32 activations. Lanes lie along the
+// row: lane i adds up the elements i, i + kLanes, ... in order, and sum_of() joins the lanes at the end,
+// whatever the size of the tile.
 
 struct F32 {
   static constexpr int kBytes = 4;
@@ -27,6 +28,50 @@ inline Floats load_upto(const uint8_t* p, int64_t n) {
   return n >= kLanes ? F::load_lanes(p) : load_some<F>(p, n);
 }
 
+// Elements [k, k + n) of a row, n at most kLanes, zeros after them.
+template <class F>
+inline Floats load_weights(const uint8_t* row, int64_t k, int64_t n) {
+  if constexpr (requires { F::kBytes; }) {
+    return load_upto<F>(row + k * F::kBytes, n);
+  } else {
+    return F::load_lanes(row, k);  // blocks are stored whole
+  }
+}
+
+// E4M3 and E2M1 become float16 by moving their bits; the exponent, too small by 8 and by 14, is made up for
+// in the scale. Layouts: quant/*/layout.h.
+inline Floats widen_e4m3(Ints q) {
+  const Ints magnitude = shift_left(bit_and(q, splat(0x7f)), 7);
+  return f16_to_float(bit_or(magnitude, shift_left(bit_and(q, splat(0x80)), 8)));
+}
+inline Floats widen_e2m1(Ints q) {
+  const Ints magnitude = shift_left(bit_and(q, splat(7)), 9);
+  return f16_to_float(bit_or(magnitude, shift_left(bit_and(q, splat(8)), 12)));
+}
+inline float float_at(const uint8_t* p) {
+  float value;
+  __builtin_memcpy(&value, p, sizeof value);
+  return value;
+}
+
+struct F8E4M3 {
+  static Floats load_lanes(const uint8_t* row, int64_t k) {
+    const uint8_t* block = row + k / 128 * 132;
+    return mul(widen_e4m3(widen_bytes(block + 4 + k % 128)), splat(0x1p8f * float_at(block)));
+  }
+};
+
+struct Nvfp4 {
+  static Floats load_lanes(const uint8_t* row, int64_t k) {
+    const uint8_t* block = row + k / 64 * 40;
+    const int64_t at = k % 64;
+    const Floats scale =
+        mul(splat(0x1p22f * float_at(block)), widen_e4m3(splat(int32_t{block[4 + at / 16]})));
+    const Ints pairs = widen_bytes(block + 8 + at / 32 * 16 + at % 16);
+    return mul(widen_e2m1(shift_right(pairs, static_cast<int>(at / 16 % 2 * 4))), scale);
+  }
+};
+
 inline const uint8_t* bytes_of(const float* p) { return reinterpret_cast<const uint8_t*>(p); }
 
 template <class F, int kRows, int kColumns>
@@ -37,7 +82,7 @@ inline void dot_step(Floats (&acc)[kRows][kColumns], const uint8_t* const (&w)[k
   for (int c = 0; c < kColumns; ++c) columns[c] = load_upto<F32>(bytes_of(x[c] + k), n);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    const Floats weights = load_upto<F>(w[r] + k * F::kBytes, n);
+    const Floats weights = load_weights<F>(w[r], k, n);
 #pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) acc[r][c] = fma(weights, columns[c], acc[r][c]);
   }

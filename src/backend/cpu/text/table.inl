@@ -28,6 +28,10 @@ constexpr Kernels make_table(const char* name) {
   *matmul++ = quant_matmul<Iq4Nl>();
   *matmul++ = quant_matmul<Iq4Xs>();
   *matmul++ = quant_matmul<Mxfp4>();
+  *matmul++ = float_matmul<F8E4M3>();
+  *matmul++ = float_matmul<Nvfp4>();
+  *matmul++ = quant_matmul<Q4Z>();
+  *matmul++ = quant_matmul<Q8Z>();
   t.quantize32 = quantize32_row;
   t.quantize256 = quantize256_row;
   t.rms_norm = rms_norm_row;
