@@ -34,6 +34,8 @@ class SafetensorsModel {
   explicit SafetensorsModel(const std::filesystem::path& path);
 
   std::span<const SafetensorsTensor> tensors() const { return tensors_.all(); }
+  const NamedList<SafetensorsTensor>& list() const { return tensors_; }
+  int64_t n_files() const { return static_cast<int64_t>(files_.size()); }
   // The tensor of that name, or nullptr.
   const SafetensorsTensor* find(std::string_view name) const { return tensors_.find(name); }
 
