@@ -52,7 +52,7 @@ class Run final : public Command {
     request_.sampling = sampling_.sampling(loaded.checkpoint->metadata());
     request_.max_tokens = max_tokens_;
     request_.ignore_end = ignores_end_;
-    request_.end_tokens = end_tokens(loaded);
+    request_.end_tokens = loaded.end_tokens;
     const bool is_chat = prompt_.empty() && !tokens_ && !is_json_ && is_terminal(STDIN_FILENO);
     if (is_chat && !is_raw_) {
       chat(engine, loaded);
@@ -90,13 +90,6 @@ class Run final : public Command {
     for (const auto& [is_conflict, given, with] : conflicts) {
       if (is_conflict) fail(ErrorKind::usage, "run: {} cannot be used with {}", given, with);
     }
-  }
-
-  static std::vector<int32_t> end_tokens(const LoadedModel& loaded) {
-    if (loaded.tokenizer != nullptr)
-      return {loaded.tokenizer->end_tokens().begin(), loaded.tokenizer->end_tokens().end()};
-    const auto eos = loaded.checkpoint->metadata().get<int64_t>("tokenizer.ggml.eos_token_id");
-    return eos ? std::vector<int32_t>{static_cast<int32_t>(*eos)} : std::vector<int32_t>{};
   }
 
   std::optional<bool> thinking() const {

@@ -5,13 +5,32 @@
 namespace millrace {
 namespace {
 
-constexpr float kTemperature = 0.7f;
-constexpr float kTopP = 0.95f;
+// An option that a file may set, under general.sampling.KEY.
+struct Recommended {
+  const char *option, *help;
+  std::string_view key;  // without general.sampling.
+  float Sampling::*value;
+  float otherwise;  // where neither says anything
+};
+constexpr Recommended kRecommended[] = {
+    {"--temperature", "Divides the logits; 0: always the likeliest token", "temp", &Sampling::temperature,
+     0.7f},
+    {"--top-p", "Draw among the likeliest tokens that sum to p", "top_p", &Sampling::top_p, 0.95f},
+    {"--min-p", "Draw among tokens at least so likely, as a share of the likeliest", "min_p",
+     &Sampling::min_p, 0.0f},
+    {"--repetition-penalty", "Divides the logits of tokens seen; 1: off", "penalty_repeat",
+     &Sampling::repetition_penalty, 1.0f},
+    {"--presence-penalty", "Subtracted from the logits of tokens seen", "millrace.presence_penalty",
+     &Sampling::presence_penalty, 0.0f},
+    {"--xtc-probability", "How often the likeliest tokens are left out", "xtc_probability",
+     &Sampling::xtc_probability, 0.0f},
+    {"--xtc-threshold", "How likely a token is that XTC leaves out", "xtc_threshold",
+     &Sampling::xtc_threshold, 0.1f},
+    {"--mirostat-tau", "The surprise to hold, in bits", "mirostat_tau", &Sampling::mirostat_tau, 5.0f},
+    {"--mirostat-eta", "How fast it is approached", "mirostat_eta", &Sampling::mirostat_eta, 0.1f},
+};
 
-float real_of(const std::optional<float>& given, const Metadata& metadata, std::string_view key,
-              float otherwise) {
-  return given ? *given : static_cast<float>(metadata.get_or<double>(key, otherwise));
-}
+std::string full_key(std::string_view key) { return "general.sampling." + std::string(key); }
 
 uint64_t random_seed() {
   std::random_device device;
@@ -21,35 +40,37 @@ uint64_t random_seed() {
 }  // namespace
 
 void SamplingOptions::declare(Args& args) {
-  args.option("--temperature", "Divides the logits; 0: always the likeliest token", temperature);
-  args.option("--top-k", "Draw among the k likeliest tokens; 0: all", top_k);
-  args.option("--top-p", "Draw among the likeliest tokens that sum to p", top_p);
-  args.option("--min-p", "Draw among tokens at least so likely, as a share of the likeliest", min_p);
-  args.option("--typical-p", "Draw among tokens of typical surprise that sum to p", rest.typical_p);
+  static_assert(std::size(kRecommended) == kNRecommended);
+  for (size_t i = 0; i < kNRecommended; ++i)
+    args.option(kRecommended[i].option, kRecommended[i].help, given_[i]);
+  args.option("--top-k", "Draw among the k likeliest tokens; 0: all", top_k_);
+  args.option("--mirostat", "0 off, 1 or 2: hold the surprise instead of truncating", mirostat_);
+  args.option("--typical-p", "Draw among tokens of typical surprise that sum to p", rest_.typical_p);
   args.option("--top-n-sigma", "Draw among logits within n standard deviations of the best; 0: off",
-              rest.top_n_sigma);
-  args.option("--xtc-probability", "How often the likeliest tokens are left out", rest.xtc_probability);
-  args.option("--xtc-threshold", "How likely a token is that XTC leaves out", rest.xtc_threshold);
+              rest_.top_n_sigma);
   args.option("--dry-multiplier", "Strength of the penalty on repeated sequences; 0: off",
-              rest.dry_multiplier);
-  args.option("--dry-base", "Its growth with the length of the sequence", rest.dry_base);
-  args.option("--dry-allowed-length", "Sequences shorter than this are free", rest.dry_allowed_length);
-  args.option("--mirostat", "0 off, 1 or 2: hold the surprise instead of truncating", rest.mirostat);
-  args.option("--mirostat-tau", "The surprise to hold, in bits", rest.mirostat_tau);
-  args.option("--mirostat-eta", "How fast it is approached", rest.mirostat_eta);
-  args.option("--repetition-penalty", "Divides the logits of tokens seen; 1: off", rest.repetition_penalty);
-  args.option("--presence-penalty", "Subtracted from the logits of tokens seen", rest.presence_penalty);
-  args.option("--frequency-penalty", "Subtracted for each time a token was seen", rest.frequency_penalty);
-  args.option("--seed", "Same seed, same answer; random where not given", seed);
+              rest_.dry_multiplier);
+  args.option("--dry-base", "Its growth with the length of the sequence", rest_.dry_base);
+  args.option("--dry-allowed-length", "Sequences shorter than this are free", rest_.dry_allowed_length);
+  args.option("--frequency-penalty", "Subtracted for each time a token was seen", rest_.frequency_penalty);
+  args.option("--seed", "Same seed, same answer; random where not given", seed_);
 }
 
 Sampling SamplingOptions::sampling(const Metadata& metadata) const {
-  Sampling out = rest;
-  out.temperature = real_of(temperature, metadata, "general.sampling.temp", kTemperature);
-  out.top_p = real_of(top_p, metadata, "general.sampling.top_p", kTopP);
-  out.min_p = real_of(min_p, metadata, "general.sampling.min_p", 0.0f);
-  out.top_k = top_k ? *top_k : static_cast<int32_t>(metadata.get_or<int64_t>("general.sampling.top_k", 0));
-  out.seed = seed ? *seed : random_seed();
+  Sampling out = rest_;
+  for (size_t i = 0; i < kNRecommended; ++i) {
+    const Recommended& each = kRecommended[i];
+    const auto recommended = static_cast<float>(metadata.get_or<double>(full_key(each.key), each.otherwise));
+    out.*each.value = given_[i].value_or(recommended);
+  }
+  const auto integer = [&](std::string_view key) {
+    return static_cast<int32_t>(metadata.get_or<int64_t>(full_key(key), 0));
+  };
+  out.top_k = top_k_.value_or(integer("top_k"));
+  out.mirostat = mirostat_.value_or(integer("mirostat"));
+  out.penalty_last_n =
+      static_cast<int32_t>(metadata.get_or<int64_t>(full_key("penalty_last_n"), out.penalty_last_n));
+  out.seed = seed_ ? *seed_ : random_seed();
   return out;
 }
 

@@ -1,6 +1,7 @@
-// The sampling options of a verb, over what the model's file recommends, over our defaults.
+// The sampling options of a verb, over what the model's publisher recommends, over our defaults.
 #pragma once
 
+#include <array>
 #include <optional>
 
 #include "base/args.h"
@@ -9,16 +10,20 @@
 
 namespace millrace {
 
-struct SamplingOptions {
+class SamplingOptions {
+ public:
   void declare(Args& args);
-  // general.sampling.* of the file where an option was not given; else temperature 0.7 and top-p 0.95.
+  // general.sampling.* of the metadata where an option was not given; else temperature 0.7 and top-p 0.95.
   // Without --seed a random one is drawn.
   Sampling sampling(const Metadata& metadata) const;
 
-  std::optional<float> temperature, top_p, min_p;
-  std::optional<int32_t> top_k;
-  std::optional<uint64_t> seed;
-  Sampling rest;  // options that no file recommends
+ private:
+  static constexpr size_t kNRecommended = 9;
+
+  std::array<std::optional<float>, kNRecommended> given_;  // options that a publisher may recommend
+  std::optional<int32_t> top_k_, mirostat_;
+  std::optional<uint64_t> seed_;
+  Sampling rest_;
 };
 
 }  // namespace millrace
