@@ -38,6 +38,24 @@ std::optional<std::string> chat_template_of(const fs::path& folder) {
   return template_in(config_of(folder));
 }
 
+std::unique_ptr<TokenizerKeys> tokenizer_keys_of(const fs::path& folder, int64_t n_vocab) {
+  if (fs::exists(folder / "tekken.json")) return tekken_keys(read_json_file(folder / "tekken.json"), n_vocab);
+  if (fs::exists(folder / "tokenizer.model"))
+    return sentence_piece_keys(read_file(folder / "tokenizer.model", kMaxBytes), config_of(folder), n_vocab);
+  return nullptr;
+}
+
+FolderTokenizer load_folder_tokenizer(const fs::path& folder, int64_t n_vocab) {
+  FolderTokenizer loaded;
+  if (const fs::path path = folder / "tokenizer.json"; fs::exists(path)) {
+    loaded.tokenizer = load_tokenizer_json(read_json_file(path), config_of(folder));
+  } else if ((loaded.keys = tokenizer_keys_of(folder, n_vocab)) != nullptr) {
+    loaded.metadata = std::make_unique<Metadata>(loaded.keys->metadata());
+    loaded.tokenizer = load_tokenizer(*loaded.metadata);
+  }
+  return loaded;
+}
+
 Json::Object special_tokens_of(const fs::path& folder) {
   const Json config = config_of(folder);
   Json::Object tokens;

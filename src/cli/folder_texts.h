@@ -2,10 +2,13 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "base/json.h"
+#include "text/tokenizer.h"
+#include "text/tokenizer_keys.h"
 
 namespace millrace {
 
@@ -15,6 +18,17 @@ Json read_json_file(const std::filesystem::path& path);
 // chat_template.jinja, else chat_template.json, else what tokenizer_config.json holds (of several, the one
 // named "default"); nothing where there is none.
 std::optional<std::string> chat_template_of(const std::filesystem::path& folder);
+
+// The tokenizer of a folder: of its tokenizer.json, else tekken.json, else tokenizer.model; nullptr where it
+// has none. The last two are kept as keys of GGUF, padded to n_vocab tokens (0: as many as they are).
+struct FolderTokenizer {
+  std::unique_ptr<TokenizerKeys> keys;  // what the tokenizer's strings lie in; nullptr for tokenizer.json
+  std::unique_ptr<Metadata> metadata;
+  std::unique_ptr<Tokenizer> tokenizer;
+};
+FolderTokenizer load_folder_tokenizer(const std::filesystem::path& folder, int64_t n_vocab = 0);
+// The keys of tekken.json, else of tokenizer.model; nullptr where there is neither.
+std::unique_ptr<TokenizerKeys> tokenizer_keys_of(const std::filesystem::path& folder, int64_t n_vocab);
 
 // The texts of the special tokens by their names for a template: {"bos_token": "<s>", ...}.
 Json::Object special_tokens_of(const std::filesystem::path& folder);
