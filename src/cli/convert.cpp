@@ -1,12 +1,14 @@
 // convert: a Hugging Face folder to one GGUF file, with its tokenizer and chat template.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/log.h"
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
 #include "cli/progress.h"
 #include "cli/verb.h"
+#include "model/hf/generation_config.h"
 #include "model/hf_import.h"
 #include "model/model.h"
 #include "text/gguf_tokenizer_keys.h"
@@ -26,11 +28,21 @@ class Conversion {
       tensors_.back().tensor.data = nullptr;
       // Vectors and routers are small, and decide much.
       const bool is_kept = named.tensor.n_dims == 1 || named.name.ends_with(".ffn_gate_inp.weight");
-      if (format && !is_kept) tensors_.back().tensor.dtype = *format;
+      Dtype& dtype = tensors_.back().tensor.dtype;
+      dtype = format && !is_kept ? *format : gguf_dtype_of(named.tensor.dtype);
+      if (dtype != named.tensor.dtype && !format) ++n_widened_[named.tensor.dtype];
     }
   }
 
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
+
+  // Tells of the tensors whose format GGUF has not.
+  void report() const {
+    for (const auto& [dtype, n] : n_widened_) {
+      log_warning("{} tensors are {}, which GGUF files cannot hold: they are written as {}, rounded to it", n,
+                  format_of(dtype).name, format_of(gguf_dtype_of(dtype)).name);
+    }
+  }
 
   // Valid until the next call.
   std::span<const std::byte> bytes_of(size_t i) {
@@ -66,6 +78,7 @@ class Conversion {
   const HfFolder& folder_;
   std::vector<NamedTensor> tensors_;
   std::vector<std::byte> stored_, encoded_;
+  std::map<Dtype, int64_t> n_widened_;
 };
 
 class Convert final : public Command {
@@ -84,6 +97,7 @@ class Convert final : public Command {
     const std::unique_ptr<HfFolder> folder = read_hf_folder(source_, config_);
     const int64_t n_vocab = load_model(*folder)->shape().n_vocab;  // what could not be run is not written
     Conversion conversion(*folder, format);
+    conversion.report();
     Metadata metadata = metadata_of(*folder, conversion);
     if (!has_no_tokenizer_) add_texts(metadata, n_vocab);
     ProgressBar progress("converting", folder->n_bytes());
@@ -118,7 +132,20 @@ class Convert final : public Command {
       n_elems[static_cast<size_t>(named.tensor.dtype)] += named.tensor.n_elems();
     }
     const auto most = static_cast<Dtype>(std::max_element(n_elems, n_elems + kNDtypes) - n_elems);
-    return most == Dtype::f32 ? 0 : most == Dtype::f16 ? 1 : 32;
+    switch (most) {
+      case Dtype::f32:
+        return 0;
+      case Dtype::f16:
+        return 1;
+      case Dtype::q4_0:
+        return 2;
+      case Dtype::q8_0:
+        return 7;
+      case Dtype::mxfp4:
+        return 38;
+      default:
+        return 32;  // BF16
+    }
   }
 
   void add_texts(Metadata& metadata, int64_t n_vocab) {
@@ -129,8 +156,12 @@ class Convert final : public Command {
           read_json_file(path), fs::exists(config) ? read_json_file(config) : Json(), n_vocab);
       for (const auto& [key, value] : tokenizer_->entries()) metadata.add(key, value);
       add_end_tokens(metadata);
+    } else if ((tokenizer_keys_ = tokenizer_keys_of(folder, n_vocab)) != nullptr) {
+      for (const auto& [key, value] : tokenizer_keys_->entries()) metadata.add(key, value);
+      add_end_tokens(metadata);
     } else {
-      log_warning("{} has no tokenizer.json: the file gets no tokenizer", printable(source_, 400));
+      log_warning("{} has no tokenizer.json, tekken.json or tokenizer.model: the file gets no tokenizer",
+                  printable(source_, 400));
     }
     if (const auto source = chat_template_of(folder)) {
       template_ = *source;
@@ -140,20 +171,16 @@ class Convert final : public Command {
 
   // generation_config.json may name more tokens that end an answer.
   void add_end_tokens(Metadata& metadata) const {
-    const fs::path path = fs::path(source_) / "generation_config.json";
-    if (!fs::exists(path)) return;
-    const Json config = read_json_file(path);
-    const Json* ends = config.find("eos_token_id");
-    if (ends == nullptr || !ends->is_array()) return;
-    std::vector<int64_t> ids;
-    for (const Json& id : ends->as_array()) ids.push_back(id.as_int());
-    metadata.add("tokenizer.ggml.eos_token_ids", std::move(ids));
+    const std::vector<int32_t> ends = generation_end_tokens(source_);
+    if (ends.size() > 1)
+      metadata.add("tokenizer.ggml.eos_token_ids", std::vector<int64_t>(ends.begin(), ends.end()));
   }
 
   std::string source_, destination_, outtype_ = "auto", config_ = "config.json";
   bool has_no_tokenizer_ = false;
   std::string name_, template_;  // the metadata points at them
   std::unique_ptr<GgufTokenizerKeys> tokenizer_;
+  std::unique_ptr<TokenizerKeys> tokenizer_keys_;
 };
 
 }  // namespace

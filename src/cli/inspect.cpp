@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "cli/standard_input.h"
 #include "cli/verb.h"
+#include "model/hf/generation_config.h"
 
 namespace millrace {
 namespace {
@@ -170,10 +171,41 @@ Json json_of(const Weights& weights) {
   return out;
 }
 
+Json json_of(const HfContents& contents) {
+  Json out;
+  out["quantisation"] = contents.quantisation;
+  out["n_files"] = contents.n_files;
+  out["tower"]["n_tensors"] = contents.n_tower_tensors;
+  out["tower"]["n_bytes"] = contents.tower_bytes;
+  return out;
+}
+
+void print_contents(const HfContents& contents) {
+  print_entry("quantised by", contents.quantisation.empty() ? "nothing" : printable(contents.quantisation));
+  print_entry("files of weights", fmt::format("{}", contents.n_files));
+  if (contents.n_tower_tensors == 0) return;
+  print_entry("towers, left out",
+              fmt::format("{} bytes in {} tensors", contents.tower_bytes, contents.n_tower_tensors));
+}
+
+// The texts of a folder, as running the model would read them.
+void check_texts(const std::filesystem::path& folder, const Model& model) {
+  const FolderTokenizer texts = load_folder_tokenizer(folder, model.shape().n_vocab);
+  if (texts.tokenizer != nullptr && texts.tokenizer->n_vocab() > model.shape().n_vocab) {
+    fail(ErrorKind::bad_model, "the tokenizer has {} tokens, the model {}", texts.tokenizer->n_vocab(),
+         model.shape().n_vocab);
+  }
+  if (const auto source = chat_template_of(folder)) ChatTemplate{*source};
+  generation_end_tokens(folder);
+}
+
 // All that loading looks at, and every block of the weights.
-void check(const Checkpoint& checkpoint) {
+void check(const Checkpoint& checkpoint, const std::filesystem::path& path) {
   const Metadata& metadata = checkpoint.metadata();
-  if (checkpoint.n_bytes() > 0) load_model(checkpoint);
+  if (checkpoint.n_bytes() > 0) {
+    const std::unique_ptr<Model> model = load_model(checkpoint);
+    if (std::filesystem::is_directory(path)) check_texts(path, *model);
+  }
   if (metadata.find("tokenizer.ggml.model") != nullptr) load_tokenizer(metadata);
   if (const auto source = metadata.get<std::string_view>("tokenizer.chat_template")) ChatTemplate{*source};
   ProgressBar progress("checking", checkpoint.n_bytes());
@@ -190,8 +222,8 @@ class Inspect final : public Command {
   }
 
   void run() override {
-    const std::unique_ptr<Checkpoint> checkpoint = open_checkpoint(file_);
-    if (checks_) check(*checkpoint);
+    const std::unique_ptr<Checkpoint> checkpoint = open();
+    if (checks_) check(*checkpoint, file_);
     if (is_json_) {
       print_json(*checkpoint);
     } else {
@@ -200,6 +232,15 @@ class Inspect final : public Command {
   }
 
  private:
+  // Of a folder only what its header says, unless its weights are to be checked.
+  std::unique_ptr<Checkpoint> open() {
+    if (!std::filesystem::is_directory(file_)) return open_checkpoint(file_);
+    std::unique_ptr<HfFolder> folder = read_hf_folder(file_);
+    contents_ = folder->contents();
+    if (checks_) lay_out(*folder);
+    return folder;
+  }
+
   void print_json(const Checkpoint& checkpoint) const {
     const Weights weights = weights_of(checkpoint);
     fmt::print("{{\n  \"metadata\": {{");
@@ -209,11 +250,13 @@ class Inspect final : public Command {
     fmt::print("\n  ],\n  \"n_parameters\": {},\n  \"n_bytes\": {},\n", weights.n_elems,
                checkpoint.n_bytes());
     if (checks_) fmt::print("  \"is_sound\": true,\n");
+    if (contents_) fmt::print("  \"folder\": {},\n", json_of(*contents_).dump());
     fmt::print("  \"formats\": {}\n}}\n", json_of(weights).dump());
   }
 
   void print_text(const Checkpoint& checkpoint) const {
     print_summary(checkpoint);
+    if (contents_) print_contents(*contents_);
     fmt::print("\n");
     print_metadata(checkpoint.metadata());
     fmt::print("\n");
@@ -223,6 +266,7 @@ class Inspect final : public Command {
   }
 
   std::string file_;
+  std::optional<HfContents> contents_;  // of a folder
   bool checks_ = false, is_json_ = false;
 };
 

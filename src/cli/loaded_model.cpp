@@ -1,8 +1,12 @@
 #include "cli/loaded_model.h"
 
+#include <algorithm>
+
 #include "base/thread_pool.h"
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
+#include "cli/progress.h"
+#include "model/hf/generation_config.h"
 #include "model/hf_import.h"
 
 namespace millrace {
@@ -15,10 +19,24 @@ std::unique_ptr<Tokenizer> tokenizer_of_json(const fs::path& path) {
   return load_tokenizer_json(read_json_file(path), fs::exists(config) ? read_json_file(config) : Json());
 }
 
-// Tokenizer and chat template of a Hugging Face folder, as far as it has them.
+// Tokenizer, chat template and ends of answers of a Hugging Face folder, as far as it has them.
 void load_text_files(const fs::path& folder, LoadedModel& loaded) {
-  if (fs::exists(folder / "tokenizer.json")) loaded.tokenizer = tokenizer_of_json(folder / "tokenizer.json");
+  loaded.of_folder = load_folder_tokenizer(folder, loaded.model->shape().n_vocab);
+  loaded.tokenizer = std::move(loaded.of_folder.tokenizer);
   loaded.template_source = chat_template_of(folder);
+  loaded.end_tokens = generation_end_tokens(folder);
+}
+
+// What the tokenizer names besides; without one, what the file names.
+void add_end_tokens(LoadedModel& loaded) {
+  std::vector<int32_t>& ends = loaded.end_tokens;
+  if (loaded.tokenizer != nullptr) {
+    ends.insert(ends.end(), loaded.tokenizer->end_tokens().begin(), loaded.tokenizer->end_tokens().end());
+  } else if (const auto eos = loaded.checkpoint->metadata().get<int64_t>("tokenizer.ggml.eos_token_id")) {
+    ends.push_back(static_cast<int32_t>(*eos));
+  }
+  std::ranges::sort(ends);
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
 
 bool has_tokenizer(const Metadata& metadata) {
@@ -30,13 +48,34 @@ bool has_tokenizer(const Metadata& metadata) {
 }  // namespace
 
 std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
-  return fs::is_directory(path) ? open_hf_directory(path) : open_gguf(path);
+  if (!fs::is_directory(path)) return open_gguf(path);
+  std::unique_ptr<HfFolder> folder = read_hf_folder(path);
+  lay_out(*folder);
+  return folder;
+}
+
+void lay_out(HfFolder& folder) {
+  ProgressBar progress("laying out weights", folder.n_bytes());
+  folder.make_all([&progress](int64_t n_done, int64_t n_total) {
+    progress.set_total(n_total);
+    progress.advance(n_done);
+  });
 }
 
 LoadedTokenizer load_tokenizer_of(const fs::path& path) {
-  if (fs::is_directory(path)) return {nullptr, tokenizer_of_json(path / "tokenizer.json")};
-  if (path.extension() == ".json") return {nullptr, tokenizer_of_json(path)};
   LoadedTokenizer loaded;
+  if (fs::is_directory(path)) {
+    loaded.of_folder = load_folder_tokenizer(path);
+    loaded.tokenizer = std::move(loaded.of_folder.tokenizer);
+    if (loaded.tokenizer == nullptr)
+      fail(ErrorKind::bad_model, "{} has no tokenizer.json, tekken.json or tokenizer.model",
+           printable(path.string(), 400));
+    return loaded;
+  }
+  if (path.extension() == ".json") {
+    loaded.tokenizer = tokenizer_of_json(path);
+    return loaded;
+  }
   loaded.checkpoint = open_gguf(path);
   if (!has_tokenizer(loaded.checkpoint->metadata())) {
     fail(ErrorKind::bad_model, "{} has no tokenizer", printable(path.string(), 400));
@@ -92,6 +131,7 @@ LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokeni
   }
   if (const auto source = metadata.get<std::string_view>("tokenizer.chat_template"))
     loaded.template_source = *source;
+  add_end_tokens(loaded);
   return loaded;
 }
 

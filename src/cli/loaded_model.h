@@ -8,7 +8,9 @@
 
 #include "base/args.h"
 #include "checkpoint/checkpoint.h"
+#include "cli/folder_texts.h"
 #include "engine/engine.h"
+#include "model/hf_import.h"
 #include "model/model.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -17,12 +19,15 @@ namespace millrace {
 
 // The tokenizer of MODEL: a .gguf file (with or without weights), a tokenizer.json, or a Hugging Face folder.
 struct LoadedTokenizer {
-  std::unique_ptr<Checkpoint> checkpoint;  // what the tokenizer's strings lie in; nullptr for JSON
+  std::unique_ptr<Checkpoint> checkpoint;  // what the tokenizer's strings lie in, of a .gguf file
+  FolderTokenizer of_folder;               // the same of a folder
   std::unique_ptr<Tokenizer> tokenizer;
 };
 LoadedTokenizer load_tokenizer_of(const std::filesystem::path& path);
 
 std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
+// Makes the weights of a folder that are not used as they lie, with a progress bar.
+void lay_out(HfFolder& folder);
 
 // Where to compute and with what memory: the options that every computing verb has.
 struct ComputeOptions {
@@ -39,8 +44,10 @@ struct ComputeOptions {
 
 struct LoadedModel {
   std::unique_ptr<Checkpoint> checkpoint;
+  FolderTokenizer of_folder;                   // what the strings of the tokenizer of a folder lie in
   std::unique_ptr<Tokenizer> tokenizer;        // nullptr where the checkpoint has none
   std::optional<std::string> template_source;  // of the chat template
+  std::vector<int32_t> end_tokens;             // that end an answer, ascending
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
 

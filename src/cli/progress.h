@@ -14,6 +14,7 @@ class ProgressBar {
   ProgressBar& operator=(const ProgressBar&) = delete;
   ~ProgressBar() { finish(); }
 
+  void set_total(int64_t n_total) { n_total_ = n_total; }
   void advance(int64_t n_done);
   // Takes the bar away.
   void finish();

@@ -1,15 +1,22 @@
 #include "model/hf_import.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <exception>
+#include <mutex>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/nearest.h"
+#include "base/thread_pool.h"
 #include "checkpoint/named_list.h"
 #include "checkpoint/safetensors.h"
 #include "model/families.h"
+#include "model/hf/generation_config.h"
 #include "model/hf/keys.h"
+#include "model/hf/quantisation.h"
 #include "model/hf/tensors.h"
 #include "tensor/buffer.h"
 
@@ -17,6 +24,7 @@ namespace millrace {
 namespace {
 
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+constexpr int64_t kBytesWorthThreads = 16 << 20;
 
 const HfModelClass& class_of(std::string_view model_type) {
   std::vector<std::string_view> known;
@@ -30,25 +38,6 @@ const HfModelClass& class_of(std::string_view model_type) {
        printable(model_type), nearest_name(model_type, known));
 }
 
-// Weights as they lie in the files, of the types that can be used as they are.
-Tensor tensor_of(const SafetensorsTensor& from) {
-  const auto dtype = dtype_of_name(from.dtype);
-  if (!dtype || format_of(*dtype).block_elems != 1 || *dtype == Dtype::i32) {
-    fail(ErrorKind::bad_model, "tensor {} has the type {}, expected F32, F16 or BF16", printable(from.name),
-         from.dtype);
-  }
-  if (from.shape.size() > 4) {
-    fail(ErrorKind::bad_model, "tensor {} has {} dimensions, expected at most 4", printable(from.name),
-         from.shape.size());
-  }
-  Tensor tensor;
-  tensor.data = const_cast<std::byte*>(from.bytes.data());  // weights are only read
-  tensor.dtype = *dtype;
-  tensor.n_dims = static_cast<int>(from.shape.size());
-  std::ranges::copy(from.shape, tensor.shape.begin());
-  return tensor;
-}
-
 class HfFolderCheckpoint final : public HfFolder {
  public:
   HfFolderCheckpoint(const std::filesystem::path& folder, std::string_view config_name)
@@ -58,15 +47,14 @@ class HfFolderCheckpoint final : public HfFolder {
         files_(folder),
         keys_(class_.architecture) {
     HfConfig config(std::string(config_name), {&text_config(), &config_, &defaults_});
-    if (config.has("quantization_config")) {
-      config.refuse("quantization_config", "quantised checkpoints of this kind are not implemented");
-    }
+    if (const Json* quantised = quantisation_config(config)) quantisation_ = HfQuantisation(*quantised);
     class_.write_keys(config, keys_);
-    HfScope scope{.is_tied = config.flag_or("tie_word_embeddings", false),
+    add_generation_config(folder, keys_.metadata());
+    HfScope scope{.is_tied = has_tied_ends(config),
                   .n_draft_layers = config.count_or("num_nextn_predict_layers", 0, kCountOrNone)};
     config.refuse_rest();
     map(scope);
-    make([](const Tensor& tensor) { return tensor.n_dims == 1; });
+    make([](const Tensor& tensor) { return tensor.n_dims == 1; }, {});
   }
 
   const Metadata& metadata() const override { return keys_.metadata(); }
@@ -84,9 +72,10 @@ class HfFolderCheckpoint final : public HfFolder {
       mapped_[i].write(out);
     }
   }
-  void make_all() override {
-    make([](const Tensor&) { return true; });
+  void make_all(const Progress& progress) override {
+    make([](const Tensor&) { return true; }, progress);
   }
+  const HfContents& contents() const override { return contents_; }
 
  private:
   // The part of the config that speaks of the text model.
@@ -95,10 +84,38 @@ class HfFolderCheckpoint final : public HfFolder {
     return text != nullptr && text->is_object() ? *text : config_;
   }
 
+  // Of a model with a tower its own config decides, where that says anything.
+  bool has_tied_ends(HfConfig& config) const {
+    const bool is_of_text = config.flag_or("tie_word_embeddings", false);
+    return &text_config() == &config_
+               ? is_of_text
+               : HfConfig("the config", {&config_}).flag_or("tie_word_embeddings", is_of_text);
+  }
+
+  // It may stand beside the text model's config or in it.
+  const Json* quantisation_config(HfConfig& config) const {
+    const Json* found = config.find("quantization_config");
+    return found != nullptr ? found : config.find("compression_config");
+  }
+
+  void count_contents() {
+    contents_.quantisation = quantisation_.method();
+    contents_.n_files = files_.n_files();
+    for (const SafetensorsTensor& tensor : files_.tensors()) {
+      if (!is_of_tower(tensor.name)) continue;
+      ++contents_.n_tower_tensors;
+      contents_.tower_bytes += static_cast<int64_t>(tensor.bytes.size());
+    }
+    if (contents_.n_tower_tensors == 0) return;
+    log_warning("{} tensors ({} MB) read images or sound and are left out: the model reads text only",
+                contents_.n_tower_tensors, contents_.tower_bytes / 1000000);
+  }
+
   // Settles the tensors: those of the files, then those that the config holds.
   void map(HfScope scope) {
-    std::vector<NamedTensor> named;
-    for (const SafetensorsTensor& each : files_.tensors()) named.push_back({each.name, tensor_of(each)});
+    count_contents();
+    const std::vector<HfPart> parts =
+        quantisation_.parts(files_, [](std::string_view name) { return !is_of_tower(name); });
     const std::string arch(class_.architecture);
     const auto optional = [&](const char* key) { return metadata().get_or<int64_t>(arch + key, 0); };
     scope.n_layers = metadata().need<int64_t>(arch + ".block_count");
@@ -106,7 +123,7 @@ class HfFolderCheckpoint final : public HfFolder {
                    .n_kv_heads = metadata().need<int64_t>(arch + ".attention.head_count_kv"),
                    .nope_dim = optional(".attention.key_length_mla") - optional(".rope.dimension_count"),
                    .v_head_dim = optional(".attention.value_length_mla")};
-    mapped_ = map_tensors(named, class_, metadata(), scope);
+    mapped_ = map_tensors(parts, class_, metadata(), scope);
     std::vector<NamedTensor> tensors;
     for (const HfTensor& each : mapped_) tensors.push_back({each.name(), usable(each.layout())});
     for (const HfKeys::Vector& vector : keys_.vectors()) {
@@ -125,22 +142,48 @@ class HfFolderCheckpoint final : public HfFolder {
 
   // Makes the tensors without elements that `is_wanted`.
   template <class Predicate>
-  void make(Predicate is_wanted) {
+  void make(Predicate is_wanted, const Progress& progress) {
     std::vector<NamedTensor> tensors(tensors_.all().begin(), tensors_.all().end());
-    const auto is_due = [&](const Tensor& tensor) { return tensor.data == nullptr && is_wanted(tensor); };
     const auto aligned = [](int64_t n) { return (n + 63) / 64 * 64; };
+    std::vector<size_t> due;
     int64_t n_bytes = 0;
-    for (const NamedTensor& each : tensors)
-      n_bytes += is_due(each.tensor) ? aligned(each.tensor.n_bytes()) : 0;
-    std::byte* at = made_.emplace_back(static_cast<size_t>(n_bytes)).data();
     for (size_t i = 0; i < tensors.size(); ++i) {
-      Tensor& tensor = tensors[i].tensor;
-      if (!is_due(tensor)) continue;
-      mapped_[i].write(at);
-      tensor.data = at;
-      at += aligned(tensor.n_bytes());
+      const Tensor& tensor = tensors[i].tensor;
+      if (tensor.data != nullptr || !is_wanted(tensor)) continue;
+      due.push_back(i);
+      n_bytes += aligned(tensor.n_bytes());
     }
+    std::byte* at = made_.emplace_back(static_cast<size_t>(n_bytes)).data();
+    for (const size_t i : due) {
+      tensors[i].tensor.data = at;
+      at += aligned(tensors[i].tensor.n_bytes());
+    }
+    write_all(tensors, due, progress);
     tensors_ = NamedList<NamedTensor>(std::move(tensors));
+  }
+
+  // On all cores: laying out quantised weights takes longer than reading them.
+  void write_all(std::span<const NamedTensor> tensors, std::span<const size_t> due,
+                 const Progress& progress) {
+    int64_t n_total = 0;
+    for (const size_t i : due) n_total += tensors[i].tensor.n_bytes();
+    const bool is_worth_it = n_total > kBytesWorthThreads;
+    ThreadPool pool(is_worth_it ? n_physical_cores() : 1);
+    std::atomic<int64_t> n_done = 0;
+    std::exception_ptr error;
+    std::mutex error_mutex;
+    pool.run(static_cast<int>(due.size()), [&](int task, int thread) {
+      const Tensor& tensor = tensors[due[static_cast<size_t>(task)]].tensor;
+      try {
+        mapped_[due[static_cast<size_t>(task)]].write(tensor.data);
+      } catch (...) {
+        const std::scoped_lock lock(error_mutex);
+        error = std::current_exception();
+      }
+      n_done += tensor.n_bytes();
+      if (thread == 0 && progress) progress(n_done, n_total);
+    });
+    if (error) std::rethrow_exception(error);
   }
 
   Json config_;
@@ -148,6 +191,8 @@ class HfFolderCheckpoint final : public HfFolder {
   Json defaults_;
   SafetensorsModel files_;
   HfKeys keys_;
+  HfQuantisation quantisation_;
+  HfContents contents_;
   std::vector<HfTensor> mapped_;  // tensors()[i] is made from mapped_[i]
   NamedList<NamedTensor> tensors_;
   std::vector<Buffer> made_;
@@ -159,9 +204,10 @@ std::unique_ptr<HfFolder> read_hf_folder(const std::filesystem::path& folder, st
   return std::make_unique<HfFolderCheckpoint>(folder, config);
 }
 
-std::unique_ptr<Checkpoint> open_hf_directory(const std::filesystem::path& folder, std::string_view config) {
+std::unique_ptr<HfFolder> open_hf_directory(const std::filesystem::path& folder, std::string_view config,
+                                            const Progress& progress) {
   std::unique_ptr<HfFolder> opened = read_hf_folder(folder, config);
-  opened->make_all();
+  opened->make_all(progress);
   return opened;
 }
 

@@ -259,7 +259,9 @@ TEST_F(HfImport, WhatIsNotUnderstoodIsRefused) {
       {"some_new_feature", true},
       {"hidden_act", "relu2"},
       {"sliding_window", 16},  // LlamaConfig has none
-      {"quantization_config", Json::Object{{"quant_method", "fp8"}}},
+      {"quantization_config", Json::Object{{"quant_method", "quip"}}},
+      {"quantization_config", Json::Object{{"quant_method", "fp8"}, {"fmt", "e5m2"}}},
+      {"quantization_config", Json::Object{{"quant_method", "awq"}, {"novelty", 1}}},
       {"rope_scaling", Json::Object{{"type", "dynamic"}, {"factor", 2.0}}},
       {"rope_scaling", Json::Object{{"type", "linear"}, {"factor", 2.0}, {"novelty", 1}}},
       {"rope_scaling", Json::Object{{"type", "linear"}, {"factor", -2.0}}},

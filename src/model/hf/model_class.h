@@ -31,6 +31,9 @@ enum class HfChange {
   columns,        // in the order of the rule
   taps,          // of convolutions in time: (channels, 1, taps) to (channels, taps), rows in the rule's order
   negative_exp,  // -exp(x), rows in the rule's order: the logarithm of a rate to what multiplies
+  transposed,    // each expert, stored (inputs, outputs)
+  first_half_transposed,
+  second_half_transposed,
 };
 
 // `{}` in `hf` stands for the layer; `{e}` for the expert: those tensors are stacked. The names have no

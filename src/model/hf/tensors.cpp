@@ -75,10 +75,36 @@ std::string text_name(std::string_view name) {
   return std::string(name);
 }
 
-bool is_of_vision(std::string_view name) {
-  if (name.starts_with("model.")) name.remove_prefix(std::string_view("model.").size());
-  return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.") ||
-         name.starts_with("mm_projector.") || name.starts_with("visual.");
+// Formats of integers, whose values Q8_Z holds.
+bool is_of_integers(const HfPart& part) {
+  const Dtype dtype = part.tensor.dtype;
+  return part.packed != nullptr &&
+         (dtype == Dtype::q4_0 || dtype == Dtype::q8_0 || dtype == Dtype::q4_z || dtype == Dtype::q8_z);
+}
+
+// The elements of a part, where they lie or laid out in `memory`.
+const std::byte* elements_of(const HfPart& part, Dtype dtype, std::vector<std::byte>& memory) {
+  if (part.packed == nullptr) return part.tensor.data;
+  Tensor layout = part.tensor;
+  layout.dtype = dtype;
+  memory.resize(static_cast<size_t>(layout.n_bytes()));
+  part.packed->write(dtype, memory.data());
+  return memory.data();
+}
+
+// The rows of a tensor as numbers, one after the other.
+void decode_rows(const Tensor& tensor, float* out) {
+  for (int64_t row = 0; row < tensor.n_rows(); ++row)
+    format_of(tensor.dtype).decode(tensor.row(row), out + row * tensor.n_cols(), tensor.n_cols());
+}
+
+// The tensor in float32, which lies in `memory`.
+Tensor decoded(Tensor tensor, std::vector<std::byte>& memory) {
+  memory.resize(static_cast<size_t>(tensor.n_elems()) * sizeof(float));
+  decode_rows(tensor, reinterpret_cast<float*>(memory.data()));
+  tensor.dtype = Dtype::f32;
+  tensor.data = memory.data();
+  return tensor;
 }
 
 std::vector<const HfTensorRule*> rules_for(std::string_view pattern, const HfModelClass& model_class) {
@@ -107,24 +133,26 @@ int64_t layer_of(std::string_view name) {
 
 }  // namespace
 
-void HfTensor::add_part(int64_t expert, const Tensor& part) {
+bool is_of_tower(std::string_view name) {
+  constexpr std::string_view kTowers[] = {"vision_tower.", "vision_model.",         "visual.",
+                                          "audio_tower.",  "embed_vision.",         "embed_audio.",
+                                          "mm_projector.", "multi_modal_projector."};
+  if (name.starts_with("model.")) name.remove_prefix(std::string_view("model.").size());
+  return std::ranges::any_of(kTowers, [name](std::string_view tower) { return name.starts_with(tower); });
+}
+
+void HfTensor::add_part(int64_t expert, const HfPart& part) {
   is_stacked_ = expert >= 0;
   const auto index = static_cast<size_t>(std::max<int64_t>(expert, 0));
   if (expert >= kMaxExperts) fail(ErrorKind::bad_model, "{} has an expert {}", name_, expert);
   if (parts_.size() <= index) parts_.resize(index + 1);
-  if (parts_[index]) fail(ErrorKind::bad_model, "two tensors of the checkpoint make {}", name_);
+  if (parts_[index].tensor) fail(ErrorKind::bad_model, "two tensors of the checkpoint make {}", name_);
   parts_[index] = part;
 }
 
 void HfTensor::finish(const HeadCounts& heads) {
   heads_ = heads;
-  for (const Tensor& part : parts_) {
-    if (part.n_dims != parts_[0].n_dims || part.shape != parts_[0].shape || part.dtype != parts_[0].dtype) {
-      fail(ErrorKind::bad_model, "the parts of {} differ: {} and {}", name_, shape_text(parts_[0]),
-           shape_text(part));
-    }
-  }
-  layout_ = parts_[0];
+  settle_format();
   if (layout_.n_dims == 0 || layout_.n_elems() == 0) {
     fail(ErrorKind::bad_model, "{} is {}, expected a vector or matrix with elements", name_,
          shape_text(layout_));
@@ -132,7 +160,8 @@ void HfTensor::finish(const HeadCounts& heads) {
   if (is_stacked_) {
     if (layout_.n_dims != 2) fail(ErrorKind::bad_model, "the experts of {} should be matrices", name_);
     layout_.n_dims = 3;
-    layout_.shape = {std::ssize(parts_), parts_[0].dim(0), parts_[0].dim(1), 1};
+    const Tensor& matrix = parts_[0].tensor;
+    layout_.shape = {std::ssize(parts_), matrix.dim(0), matrix.dim(1), 1};
   }
   if (change_ == HfChange::pair_q_heads || change_ == HfChange::pair_k_heads) {
     n_paired_heads_ = change_ == HfChange::pair_q_heads ? heads.n_heads : heads.n_kv_heads;
@@ -141,15 +170,9 @@ void HfTensor::finish(const HeadCounts& heads) {
            shape_text(layout_), n_paired_heads_);
     }
   }
-  if (change_ == HfChange::first_half || change_ == HfChange::second_half) {
-    if (layout_.n_dims != 3 || layout_.dim(1) % 2 != 0) {
-      fail(ErrorKind::bad_model, "the fused tensor of {} is {}, expected (experts, 2 * width, hidden)", name_,
-           shape_text(layout_));
-    }
-    layout_.shape[1] /= 2;
-  }
-  const bool is_latent = change_ == HfChange::latent_keys || change_ == HfChange::latent_values;
-  if (is_latent) settle_latent();
+  if (change_ == HfChange::first_half || change_ == HfChange::second_half) settle_halves();
+  if (is_transposed()) settle_transposed();
+  if (is_latent()) settle_latent();
   settle_order();
   const bool becomes_f32 = layout_.n_dims == 1 || change_ == HfChange::as_f32 ||
                            change_ == HfChange::add_one || change_ == HfChange::taps ||
@@ -162,31 +185,80 @@ void HfTensor::finish(const HeadCounts& heads) {
   if (becomes_f32) layout_.dtype = Dtype::f32;
 }
 
-// kv_b has the rows of each head after each other, those of its key before those of its value.
-void HfTensor::settle_latent() {
-  const int64_t n_rows = heads_.n_heads * (heads_.nope_dim + heads_.v_head_dim);
-  if (parts_.size() != 1 || parts_[0].n_dims != 2 || parts_[0].dim(0) != n_rows) {
-    fail(ErrorKind::bad_model, "the parts of {} are {}, expected a matrix of {} rows", name_,
-         shape_text(parts_[0]), n_rows);
+void HfTensor::settle_halves() {
+  if (layout_.n_dims != 3 || layout_.dim(1) % 2 != 0) {
+    fail(ErrorKind::bad_model, "the fused tensor of {} is {}, expected (experts, 2 * width, hidden)", name_,
+         shape_text(layout_));
   }
-  const int64_t rank = parts_[0].dim(1);
-  layout_.n_dims = 3;
-  if (change_ == HfChange::latent_keys) {
-    layout_.shape = {heads_.n_heads, rank, heads_.nope_dim, 1};
-  } else {
-    layout_.shape = {heads_.n_heads, heads_.v_head_dim, rank, 1};
+  layout_.shape[1] /= 2;
+}
+
+bool HfTensor::is_transposed() const {
+  return change_ == HfChange::transposed || change_ == HfChange::first_half_transposed ||
+         change_ == HfChange::second_half_transposed;
+}
+
+void HfTensor::settle_transposed() {
+  const int64_t n_parts = change_ == HfChange::transposed ? 1 : 2;
+  if (layout_.n_dims != 3 || layout_.dim(2) % n_parts != 0 || format_of(stored_).block_elems != 1) {
+    fail(ErrorKind::bad_model, "the experts of {} are {}, expected plain numbers (experts, inputs, outputs)",
+         name_, shape_text(layout_));
+  }
+  layout_.shape = {layout_.dim(0), layout_.dim(2) / n_parts, layout_.dim(1), 1};
+}
+
+// Each expert from (inputs, outputs) to (outputs, inputs), of the outputs of layout_.
+template <class Elem>
+void HfTensor::write_transposed(std::byte* out) const {
+  const Tensor& part = parts_[0].tensor;
+  const int64_t n_in = part.dim(1), n_out = layout_.dim(1), stride = part.dim(2);
+  const int64_t first = change_ == HfChange::second_half_transposed ? n_out : 0;
+  for (int64_t expert = 0; expert < part.dim(0); ++expert) {
+    const std::byte* from = part.data + (expert * n_in * stride + first) * int64_t{sizeof(Elem)};
+    for (int64_t o = 0; o < n_out; ++o) {
+      for (int64_t i = 0; i < n_in; ++i, out += sizeof(Elem))
+        std::memcpy(out, from + (i * stride + o) * int64_t{sizeof(Elem)}, sizeof(Elem));
+    }
   }
 }
 
+bool HfTensor::is_latent() const {
+  return change_ == HfChange::latent_keys || change_ == HfChange::latent_values;
+}
+
+// kv_b has the rows of each head after each other, those of its key before those of its value. Blocks of
+// quantised rows cannot be transposed: those keys become numbers, the same ones.
+void HfTensor::settle_latent() {
+  const Tensor& part = parts_[0].tensor;
+  const int64_t n_rows = heads_.n_heads * (heads_.nope_dim + heads_.v_head_dim);
+  if (parts_.size() != 1 || part.n_dims != 2 || part.dim(0) != n_rows) {
+    fail(ErrorKind::bad_model, "the parts of {} are {}, expected a matrix of {} rows", name_,
+         shape_text(part), n_rows);
+  }
+  const int64_t rank = part.dim(1);
+  layout_.n_dims = 3;
+  if (change_ == HfChange::latent_values) {
+    layout_.shape = {heads_.n_heads, heads_.v_head_dim, rank, 1};
+    return;
+  }
+  layout_.shape = {heads_.n_heads, rank, heads_.nope_dim, 1};
+  if (format_of(stored_).block_elems != 1) layout_.dtype = Dtype::f32;
+}
+
 void HfTensor::write_latent(std::byte* out) const {
+  std::vector<std::byte> memory, numbers;
+  Tensor part = parts_[0].tensor;
+  part.dtype = stored_;
+  part.data = const_cast<std::byte*>(elements_of(parts_[0], stored_, memory));  // only read
+  if (layout_.dtype != stored_) part = decoded(part, numbers);
   const int64_t head_rows = heads_.nope_dim + heads_.v_head_dim;
-  const int64_t rank = parts_[0].dim(1);
-  const auto elem_bytes = static_cast<size_t>(format_of(parts_[0].dtype).block_bytes);
+  const int64_t rank = part.dim(1);
+  const auto elem_bytes = static_cast<size_t>(format_of(part.dtype).block_bytes);
   for (int64_t h = 0; h < heads_.n_heads; ++h) {
-    const std::byte* head = parts_[0].row(h * head_rows);
+    const std::byte* head = part.row(h * head_rows);
     if (change_ == HfChange::latent_values) {
-      const int64_t n_bytes = heads_.v_head_dim * parts_[0].row_bytes();
-      std::memcpy(out, head + heads_.nope_dim * parts_[0].row_bytes(), static_cast<size_t>(n_bytes));
+      const int64_t n_bytes = heads_.v_head_dim * part.row_bytes();
+      std::memcpy(out, head + heads_.nope_dim * part.row_bytes(), static_cast<size_t>(n_bytes));
       out += n_bytes;
       continue;
     }
@@ -234,13 +306,32 @@ void HfTensor::write_columns(const Tensor& part, std::byte* out) const {
   }
 }
 
+// Shape and format of the parts; integers of different formats meet in Q8_Z.
+void HfTensor::settle_format() {
+  layout_ = parts_[0].tensor;
+  for (const HfPart& part : parts_) {
+    const bool has_shape = part.tensor.n_dims == layout_.n_dims && part.tensor.shape == layout_.shape;
+    const bool are_integers = is_of_integers(part) && is_of_integers(parts_[0]);
+    if (!has_shape || (part.tensor.dtype != layout_.dtype && !are_integers)) {
+      fail(ErrorKind::bad_model, "the parts of {} differ: {} and {}", name_, shape_text(parts_[0].tensor),
+           shape_text(part.tensor));
+    }
+    if (part.tensor.dtype != parts_[0].tensor.dtype) layout_.dtype = Dtype::q8_z;
+  }
+  stored_ = layout_.dtype;
+}
+
 void HfTensor::write(std::byte* out) const {
-  if (layout_.dtype == parts_[0].dtype) {
+  if (is_latent()) return write_latent(out);
+  if (layout_.dtype == stored_) {
     write_rows(out);
   } else {
-    std::vector<std::byte> rows(static_cast<size_t>(n_bytes_of(parts_[0].dtype, layout_.n_elems())));
+    Tensor stored = layout_;
+    stored.dtype = stored_;
+    std::vector<std::byte> rows(static_cast<size_t>(stored.n_bytes()));
     write_rows(rows.data());
-    format_of(parts_[0].dtype).decode(rows.data(), reinterpret_cast<float*>(out), layout_.n_elems());
+    stored.data = rows.data();
+    decode_rows(stored, reinterpret_cast<float*>(out));
   }
   if (change_ == HfChange::add_one) {
     for (int64_t i = 0; i < layout_.n_elems(); ++i) reinterpret_cast<float*>(out)[i] += 1.0f;
@@ -251,10 +342,17 @@ void HfTensor::write(std::byte* out) const {
   }
 }
 
-// The elements in their new order, in the format of the file.
+// The elements in their new order, in the format that they are stored in.
 void HfTensor::write_rows(std::byte* out) const {
+  std::vector<std::byte> memory;
+  Tensor part = parts_[0].tensor;
+  part.dtype = stored_;
+  if (is_transposed())
+    return stored_ == Dtype::f32 ? write_transposed<uint32_t>(out) : write_transposed<uint16_t>(out);
+  const bool is_half = change_ == HfChange::first_half || change_ == HfChange::second_half;
+  if (n_paired_heads_ > 0 || !order_.empty() || is_half)
+    part.data = const_cast<std::byte*>(elements_of(parts_[0], stored_, memory));  // only read
   if (n_paired_heads_ > 0) {
-    const Tensor& part = parts_[0];
     const int64_t row_bytes = part.n_bytes() / part.dim(0);  // of a bias: one element
     const int64_t n_pairs = part.dim(0) / n_paired_heads_ / 2;
     for (int64_t row = 0; row < part.dim(0); ++row) {
@@ -262,53 +360,49 @@ void HfTensor::write_rows(std::byte* out) const {
       const int64_t from = head * 2 * n_pairs + side * n_pairs + pair;
       std::memcpy(out + row * row_bytes, part.data + from * row_bytes, static_cast<size_t>(row_bytes));
     }
-  } else if (change_ == HfChange::latent_keys || change_ == HfChange::latent_values) {
-    write_latent(out);
   } else if (!order_.empty() && change_ == HfChange::columns) {
-    write_columns(parts_[0], out);
+    write_columns(part, out);
   } else if (!order_.empty()) {
-    const Tensor& part = parts_[0];
     const int64_t row_bytes = part.n_bytes() / part.dim(0);  // of a vector: one element
     for (const int64_t from : order_) {
       std::memcpy(out, part.data + from * row_bytes, static_cast<size_t>(row_bytes));
       out += row_bytes;
     }
-  } else if (change_ == HfChange::first_half || change_ == HfChange::second_half) {
-    const auto half_bytes = parts_[0].n_bytes() / parts_[0].dim(0) / 2;
-    const std::byte* from = parts_[0].data + (change_ == HfChange::second_half ? half_bytes : 0);
-    for (int64_t i = 0; i < parts_[0].dim(0); ++i) {
+  } else if (is_half) {
+    const auto half_bytes = part.n_bytes() / part.dim(0) / 2;
+    const std::byte* from = part.data + (change_ == HfChange::second_half ? half_bytes : 0);
+    for (int64_t i = 0; i < part.dim(0); ++i) {
       std::memcpy(out + i * half_bytes, from + 2 * i * half_bytes, static_cast<size_t>(half_bytes));
     }
   } else {
-    for (const Tensor& part : parts_) {
-      std::memcpy(out, part.data, static_cast<size_t>(part.n_bytes()));
+    for (const HfPart& each : parts_) {
+      if (each.packed != nullptr) {
+        each.packed->write(stored_, out);
+      } else {
+        std::memcpy(out, each.tensor.data, static_cast<size_t>(part.n_bytes()));
+      }
       out += part.n_bytes();
     }
   }
 }
 
-std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfModelClass& model_class,
+std::vector<HfTensor> map_tensors(std::span<const HfPart> parts, const HfModelClass& model_class,
                                   const Metadata& metadata, const HfScope& scope) {
   std::vector<HfTensor> tensors;
   std::map<std::string, size_t, std::less<>> index;
-  bool has_vision = false;
   int64_t n_left_out = 0;
-  for (const NamedTensor& named : files) {
-    if (is_of_vision(named.name)) {
-      has_vision = true;
-      continue;
-    }
-    const Pattern pattern = pattern_of(text_name(named.name));
+  for (const HfPart& part : parts) {
+    const Pattern pattern = pattern_of(text_name(part.name));
     const bool is_behind = !pattern.layer.empty() && std::stoll(pattern.layer) >= scope.n_layers;
-    if (named.name.starts_with("mtp.") || (is_behind && scope.n_draft_layers > 0)) {
-      n_left_out += 1;
+    if (part.name.starts_with("mtp.") || (is_behind && scope.n_draft_layers > 0)) {
+      ++n_left_out;
       continue;
     }
     if (pattern.text.ends_with("rotary_emb.inv_freq") || (scope.is_tied && pattern.text == "lm_head.weight"))
       continue;
     const std::vector<const HfTensorRule*> rules = rules_for(pattern.text, model_class);
     if (rules.empty()) {
-      fail(ErrorKind::bad_model, "tensor {} is not one that a model of type {} has", printable(named.name),
+      fail(ErrorKind::bad_model, "tensor {} is not one that a model of type {} has", printable(part.name),
            model_class.model_type);
     }
     for (const HfTensorRule* rule : rules) {
@@ -318,12 +412,11 @@ std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfMo
         tensors.emplace_back(std::move(name), rule->change,
                              rule->order == nullptr ? HfOrder() : rule->order(metadata));
       }
-      tensors[entry->second].add_part(pattern.expert, named.tensor);
+      tensors[entry->second].add_part(pattern.expert, part);
     }
   }
   if (n_left_out > 0)
     log_info("{} tensors of layers for multi-token prediction are left out: nothing drafts", n_left_out);
-  if (has_vision) log_warning("the model has a vision tower, which is left out: it will read text only");
   for (HfTensor& tensor : tensors) tensor.finish(scope.heads);
   std::ranges::stable_sort(tensors, {}, [](const HfTensor& tensor) { return layer_of(tensor.name()); });
   return tensors;

@@ -7,6 +7,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "model/hf/model_class.h"
+#include "model/hf/quantisation.h"
 
 namespace millrace {
 
@@ -25,7 +26,7 @@ class HfTensor {
       : name_(std::move(name)), change_(change), order_(std::move(order)) {}
 
   // Adds the part of expert `expert`, or the only one (-1). Throws Error(bad_model) when it is there already.
-  void add_part(int64_t expert, const Tensor& part);
+  void add_part(int64_t expert, const HfPart& part);
   // Checks the parts against each other and settles the shape. To be called once, when all parts are there.
   void finish(const HeadCounts& heads);
 
@@ -33,11 +34,18 @@ class HfTensor {
   // The tensor without its elements, or with them where they are those of the file.
   const Tensor& layout() const { return layout_; }
   bool is_view() const { return layout_.data != nullptr; }
-  // Writes layout().n_bytes() bytes.
+  // Writes layout().n_bytes() bytes. Threads may write different tensors at a time.
   void write(std::byte* out) const;
 
  private:
+  void settle_format();
+  void settle_halves();
+  void settle_transposed();
   void settle_latent();
+  bool is_transposed() const;
+  bool is_latent() const;
+  template <class Elem>
+  void write_transposed(std::byte* out) const;
   void write_latent(std::byte* out) const;
   void write_rows(std::byte* out) const;
   void settle_order();
@@ -49,7 +57,8 @@ class HfTensor {
   bool is_stacked_ = false;
   int64_t n_paired_heads_ = 0;
   HeadCounts heads_;
-  std::vector<Tensor> parts_;
+  std::vector<HfPart> parts_;
+  Dtype stored_ = Dtype::f32;  // of the parts, all of them
   Tensor layout_;
 };
 
@@ -61,8 +70,11 @@ struct HfScope {
   int64_t n_draft_layers = 0;  // behind them: of multi-token prediction, left out
 };
 
+// Whether the tensor belongs to what turns images or sound into embeddings: a text model does without.
+bool is_of_tower(std::string_view name);
+
 // The tensors of the model, blocks in their order. Throws Error(bad_model) for a tensor that no rule knows.
-std::vector<HfTensor> map_tensors(std::span<const NamedTensor> files, const HfModelClass& model_class,
+std::vector<HfTensor> map_tensors(std::span<const HfPart> parts, const HfModelClass& model_class,
                                   const Metadata& metadata, const HfScope& scope);
 
 }  // namespace millrace
