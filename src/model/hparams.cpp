@@ -17,6 +17,9 @@ constexpr Harmless kHarmless[] = {
     {.key = "context_length", .is_always = true},
     {.key = "vocab_size", .is_always = true},  // the rows of token_embd.weight say it
     {.key = "tensor_data_layout", .is_always = true},
+    {.key = "rope.dimension_sections",
+     .is_always = true},                               // of time, height, width: one and the same in text
+    {.key = "n_deepstack_layers", .is_always = true},  // of the embeddings of images
     {.key = "rope.scaling.finetuned", .is_always = true},
     {.key = "rope.scaling.original_context_length", .is_always = true},  // read where a scaling uses it
     {.key = "attention.causal", .off = {1, 1}},

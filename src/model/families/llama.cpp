@@ -30,8 +30,20 @@ constexpr Variant kVariants[] = {
      .pairing = RopePairing::half_split,
      .qkv_bias = Presence::needed,
      .window_period = 1},
+    {.architecture = "qwen2vl",
+     .pairing = RopePairing::half_split,
+     .qkv_bias = Presence::needed,
+     .window_period = 1},
     {.architecture = "qwen3", .pairing = RopePairing::half_split, .has_head_norms = true, .window_period = 1},
     {.architecture = "qwen3moe",
+     .pairing = RopePairing::half_split,
+     .has_head_norms = true,
+     .window_period = 1},
+    {.architecture = "qwen3vlmoe",
+     .pairing = RopePairing::half_split,
+     .has_head_norms = true,
+     .window_period = 1},
+    {.architecture = "qwen3vl",
      .pairing = RopePairing::half_split,
      .has_head_norms = true,
      .window_period = 1},
@@ -180,6 +192,18 @@ constexpr HfTensorRule kHeadNorms[] = {
     {"model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight"},
 };
 
+// Qwen3-VL stores experts by inputs: (experts, hidden, 2 * width) and (experts, width, hidden).
+constexpr HfTensorRule kVlExperts[] = {
+    {"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"},
+    {"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"},
+    {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight", HfChange::as_f32},
+    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_exps.weight",
+     HfChange::first_half_transposed},
+    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_up_exps.weight",
+     HfChange::second_half_transposed},
+    {"model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight", HfChange::transposed},
+};
+
 int64_t period_of(std::string_view architecture) {
   return std::ranges::find(kVariants, architecture, &Variant::architecture)->window_period;
 }
@@ -246,6 +270,17 @@ void write_smollm3(HfConfig& config, HfKeys& keys) {
   if (rotates != periodic_pattern(n_layers, 4)) keys.set("millrace.rope.rotated_layers", std::move(rotates));
 }
 
+// The text of Qwen2-VL and 2.5-VL, whose older configs mix it with the settings of the tower.
+void write_qwen2_vl(HfConfig& config, HfKeys& keys) {
+  write_qwen(config, keys);
+  for (const std::string_view key : {"vision_config", "image_token_id", "video_token_id", "vision_token_id",
+                                     "vision_start_token_id", "vision_end_token_id"}) {
+    config.find(key);
+  }
+}
+
+constexpr std::string_view kQwen2VlDefaults = R"({
+  "rms_norm_eps": 1e-5, "rope_theta": 1000000.0, "sliding_window": 4096, "max_window_layers": 80})";
 constexpr HfModelClass kHfClasses[] = {
     {"llama", "llama", R"({"rms_norm_eps": 1e-6, "rope_theta": 10000.0})", kPairedHeads, write_llama},
     {"mistral", "llama", R"({"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "sliding_window": 4096})",
@@ -267,6 +302,15 @@ constexpr HfModelClass kHfClasses[] = {
     {"qwen3_moe", "qwen3moe",
      R"({"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "num_experts_per_tok": 8, "moe_intermediate_size": 768})",
      kHeadNorms, write_qwen3_moe},
+    {"qwen2_vl", "qwen2vl", kQwen2VlDefaults, {}, write_qwen2_vl},
+    {"qwen2_vl_text", "qwen2vl", kQwen2VlDefaults, {}, write_qwen2_vl},
+    {"qwen2_5_vl", "qwen2vl", kQwen2VlDefaults, {}, write_qwen2_vl},
+    {"qwen2_5_vl_text", "qwen2vl", kQwen2VlDefaults, {}, write_qwen2_vl},
+    {"qwen3_vl_text", "qwen3vl", R"({"rms_norm_eps": 1e-6, "rope_theta": 5000000.0, "head_dim": 128})",
+     kHeadNorms, write_qwen},
+    {"qwen3_vl_moe_text", "qwen3vlmoe",
+     R"({"rms_norm_eps": 1e-6, "rope_theta": 5000000.0, "norm_topk_prob": true})", kVlExperts,
+     write_qwen3_moe},
     {"smollm3", "smollm3", R"({"rms_norm_eps": 1e-6, "rope_theta": 2000000.0})", kPairedHeads, write_smollm3},
 };
 

@@ -104,6 +104,19 @@ void write_latent_yarn(HfConfig& rope, HfKeys& keys) {
   write_growth(rope, keys, factor, all_dim > 0.0 ? 1.0 : yarn_magnitude(factor, 1.0));
 }
 
+// Rotations of images, by time, height and width: in text all three are the position.
+void write_sections(HfConfig& rope, HfKeys& keys) {
+  rope.flag_or("mrope_interleaved", false);
+  if (!rope.has("mrope_section")) return;
+  std::vector<int64_t> sections;
+  for (const double size : rope.reals("mrope_section")) {
+    if (!(size >= 0.0 && size <= 65536.0)) rope.refuse("mrope_section", "expected sizes");
+    sections.push_back(static_cast<int64_t>(size));
+  }
+  sections.resize(4, 0);
+  keys.set("rope.dimension_sections", std::move(sections));
+}
+
 void write_llama3(HfConfig& rope, HfKeys& keys, const RopeKind& kind) {
   const Llama3Scaling scaling{.factor = rope.real("factor", kRopeFactor),
                               .low_freq_factor = rope.real("low_freq_factor"),
@@ -153,8 +166,7 @@ void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type
                       .base = rope.real("rope_theta", kRopeBase),
                       .pairing = RopePairing::half_split};
   keys.set("rope.freq_base", kind.base);
-  rope.find("mrope_interleaved");
-  rope.find("mrope_section");
+  write_sections(rope, keys);
   const std::string type = rope_type(rope);
   if (type == "linear") {
     keys.set_text("rope.scaling.type", "linear");
@@ -165,7 +177,7 @@ void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type
     write_llama3(rope, keys, kind);
   } else if (type == "longrope" || type == "su") {
     write_longrope(rope, keys);
-  } else if (type != "default") {
+  } else if (type != "default" && type != "mrope") {
     rope.refuse("rope_type", fmt::format("{} is not implemented", printable(type)));
   }
   // Some files repeat it where no scaling reads it.
