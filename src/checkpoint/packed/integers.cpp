@@ -32,10 +32,18 @@ int code_in(const Word& word, int64_t index, int n_bits) {
 }
 
 // 32 codes in as many words as a code has bits.
-void unpack_block(const uint32_t* words, int n_bits, uint8_t* codes) {
+inline void unpack_words(const uint32_t* words, int n_bits, uint8_t* codes) {
+#pragma GCC unroll 32
   for (int i = 0; i < kElems; ++i) {
     codes[i] = static_cast<uint8_t>(code_in([words](int64_t k) { return words[k]; }, i, n_bits));
   }
+}
+
+// The usual numbers of bits as constants: shifts and words are known then.
+void unpack_block(const uint32_t* words, int n_bits, uint8_t* codes) {
+  if (n_bits == 4) return unpack_words(words, 4, codes);
+  if (n_bits == 8) return unpack_words(words, 8, codes);
+  unpack_words(words, n_bits, codes);
 }
 
 class IntegerWeight : public PackedWeight {
