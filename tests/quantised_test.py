@@ -343,6 +343,18 @@ class Quantised(unittest.TestCase):
                 self.assertEqual("written as" in done.stderr, said != "")
                 self.assertLess(self.error("m.gguf", "reference", self.logits("plain", "reference")), tolerance)
 
+    def test_the_method_may_stand_in_a_file_of_its_own(self):
+        for name, file, written in (("gptq", "quantize_config.json", {key: GPTQ[key] for key in GPTQ if key != "quant_method"}),
+                                    ("nvfp4 modelopt", "hf_quant_config.json",
+                                     {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}})):
+            with self.subTest(name):
+                self.setUp()
+                self.write(lambda stem: SCHEMES[name][0], {})
+                config = self.path / "packed" / "config.json"
+                config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "quantization_config"}))
+                (self.path / "packed" / file).write_text(json.dumps(written))
+                self.assertLess(self.error("packed", "reference", self.logits("plain", "reference")), 2e-6)
+
     def test_experts_are_stacked_whatever_their_format(self):
         self.write(lambda stem: lambda w: gptq(w, symmetric=stem.endswith("experts.0.w1")), GPTQ, "mixtral")
         expected = self.logits("plain", "reference")

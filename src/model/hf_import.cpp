@@ -5,6 +5,7 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <optional>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -47,7 +48,8 @@ class HfFolderCheckpoint final : public HfFolder {
         files_(folder),
         keys_(class_.architecture) {
     HfConfig config(std::string(config_name), {&text_config(), &config_, &defaults_});
-    if (const Json* quantised = quantisation_config(config)) quantisation_ = HfQuantisation(*quantised);
+    if (const auto quantised = quantisation_config(config, folder))
+      quantisation_ = HfQuantisation(*quantised);
     class_.write_keys(config, keys_);
     add_generation_config(folder, keys_.metadata());
     HfScope scope{.is_tied = has_tied_ends(config),
@@ -92,10 +94,20 @@ class HfFolderCheckpoint final : public HfFolder {
                : HfConfig("the config", {&config_}).flag_or("tie_word_embeddings", is_of_text);
   }
 
-  // It may stand beside the text model's config or in it.
-  const Json* quantisation_config(HfConfig& config) const {
-    const Json* found = config.find("quantization_config");
-    return found != nullptr ? found : config.find("compression_config");
+  // In the config of the text model or of the whole, or in a file of its own.
+  static std::optional<Json> quantisation_config(HfConfig& config, const std::filesystem::path& folder) {
+    for (const std::string_view key : {"quantization_config", "compression_config"}) {
+      if (const Json* found = config.find(key)) return *found;
+    }
+    for (const auto& [name, method] :
+         {std::pair("hf_quant_config.json", "modelopt"), std::pair("quantize_config.json", "gptq")}) {
+      if (!std::filesystem::exists(folder / name)) continue;
+      Json json = Json::parse(read_file(folder / name, kMaxConfigBytes), name);
+      if (const Json* inner = json.find("quantization")) json = Json(*inner);
+      json["quant_method"] = method;
+      return json;
+    }
+    return std::nullopt;
   }
 
   void count_contents() {

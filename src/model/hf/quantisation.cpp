@@ -269,6 +269,7 @@ const Packing* packing_of(std::span<const Packing> packings, const SafetensorsMo
 
 HfQuantisation::HfQuantisation(const Json& json) {
   HfConfig config("quantization_config", {&json});
+  if (!json.is_object()) config.refuse("quant_method", "expected an object around it");
   method_ = config.text_or("quant_method", "");
   const auto* method = std::ranges::find(kMethods, method_, &Method::name);
   if (method == std::end(kMethods)) {
