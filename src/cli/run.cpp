@@ -143,6 +143,9 @@ class Run final : public Command {
     return answer.finish_reason;
   }
 
+  // 0.7 and not the double that is nearest to its float.
+  static double shortest(float value) { return std::stod(fmt::format("{}", value)); }
+
   Json report(const Engine& engine, const Answer& answer) const {
     Json out;
     out["text"] = answer.text;
@@ -159,6 +162,12 @@ class Run final : public Command {
     out["memory"]["kv_bytes"] = engine.memory().kv_bytes;
     out["memory"]["state_bytes"] = engine.memory().state_bytes;
     out["memory"]["arena_bytes"] = engine.memory().arena_bytes;
+    const Sampling& sampling = request_.sampling;
+    out["sampling"]["temperature"] = shortest(sampling.temperature);
+    out["sampling"]["top_k"] = sampling.top_k;
+    out["sampling"]["top_p"] = shortest(sampling.top_p);
+    out["sampling"]["min_p"] = shortest(sampling.min_p);
+    out["sampling"]["repetition_penalty"] = shortest(sampling.repetition_penalty);
     // Beyond 2^53 a number would lose bits in most readers.
     out["seed"] = std::to_string(request_.sampling.seed);
     return out;

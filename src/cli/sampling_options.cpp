@@ -20,7 +20,7 @@ constexpr Recommended kRecommended[] = {
      &Sampling::min_p, 0.0f},
     {"--repetition-penalty", "Divides the logits of tokens seen; 1: off", "penalty_repeat",
      &Sampling::repetition_penalty, 1.0f},
-    {"--presence-penalty", "Subtracted from the logits of tokens seen", "millrace.presence_penalty",
+    {"--presence-penalty", "Subtracted from the logits of tokens seen", "presence_penalty",
      &Sampling::presence_penalty, 0.0f},
     {"--xtc-probability", "How often the likeliest tokens are left out", "xtc_probability",
      &Sampling::xtc_probability, 0.0f},

@@ -31,7 +31,7 @@ void add_generation_config(const std::filesystem::path& folder, Metadata& metada
                {"top_p", "top_p", {0.0, 1.0}},
                {"min_p", "min_p", {0.0, 1.0}},
                {"repetition_penalty", "penalty_repeat", {1e-3, 1e3}},
-               {"presence_penalty", "millrace.presence_penalty", {-1e3, 1e3}}};
+               {"presence_penalty", "presence_penalty", {-1e3, 1e3}}};
   for (const auto& [in_file, key, range] : reals) {
     if (config.has(in_file))
       metadata.add("general.sampling." + std::string(key), config.real(in_file, range));
