@@ -8,6 +8,7 @@
 #include "backend/op_error.h"
 #include "backend/tools/checking_backend.h"
 #include "backend/tools/counting_backend.h"
+#include "backend/tools/importance_backend.h"
 #include "backend/tools/tracing_backend.h"
 #include "tensor/arena.h"
 
@@ -204,6 +205,51 @@ TEST(OpError, SeesWhatDiffers) {
   EXPECT_EQ(error(a, d), std::numeric_limits<double>::infinity());
   int32_t i[] = {1, 2, 3}, j[] = {1, 2, 4};
   EXPECT_DOUBLE_EQ(normalised_error(Tensor(i, Dtype::i32, {3}), Tensor(j, Dtype::i32, {3})), 1 / 3.0);
+}
+
+// Two of the three products are views of one fused weight: its columns are counted once.
+TEST(Importance, SumsTheSquaresOfWhatAWeightSees) {
+  float x[] = {1, -2, 3, 0.5f}, fused[4 * 2] = {}, other[2] = {}, out[3][2 * 2];
+  Linear op{.x = Tensor(x, Dtype::f32, {2, 2}), .n_products = 3};
+  const Tensor whole(fused, Dtype::f32, {4, 2});
+  op.products[0] = {.weight = whole.slice(0, 2), .bias = {}, .out = Tensor(out[0], Dtype::f32, {2, 2})};
+  op.products[1] = {.weight = whole.slice(2, 4), .bias = {}, .out = Tensor(out[1], Dtype::f32, {2, 2})};
+  op.products[2] = {
+      .weight = Tensor(other, Dtype::f32, {1, 2}), .bias = {}, .out = Tensor(out[2], Dtype::f32, {2, 1})};
+  const auto reference = make_reference_backend();
+  ImportanceBackend backend(*reference, {{"fused", whole}, {"unused", Tensor(x, Dtype::f32, {2, 2})}});
+  backend.run(op);
+  backend.run(op);
+  const auto sums = backend.sums();
+  ASSERT_EQ(sums.size(), 1u);
+  EXPECT_EQ(sums.at("fused").counts, (std::vector<int64_t>{4}));
+  EXPECT_EQ(sums.at("fused").squares, (std::vector<double>{2 * (1 + 9), 2 * (4 + 0.25)}));
+}
+
+TEST(Importance, CountsEachExpertBesideItsRows) {
+  float x[] = {1, 2, 3, 4}, mid[] = {1, 2, 3, 4, 5, 6, 7, 8}, gate[3 * 2 * 2] = {}, up[3 * 2 * 2] = {};
+  float down[3 * 2 * 2] = {}, weights[4] = {}, out[2 * 2];
+  int32_t experts[] = {2, 0, 2, 1};
+  const Tensor chosen(experts, Dtype::i32, {2, 2});
+  const MoeGated gated{.x = Tensor(x, Dtype::f32, {2, 2}),
+                       .experts = chosen,
+                       .gate = Tensor(gate, Dtype::f32, {3, 2, 2}),
+                       .up = Tensor(up, Dtype::f32, {3, 2, 2}),
+                       .out = Tensor(mid, Dtype::f32, {2, 2, 2})};
+  const MoeDown downward{.x = Tensor(mid, Dtype::f32, {2, 2, 2}),
+                         .experts = chosen,
+                         .weights = Tensor(weights, Dtype::f32, {2, 2}),
+                         .down = Tensor(down, Dtype::f32, {3, 2, 2}),
+                         .out = Tensor(out, Dtype::f32, {2, 2})};
+  const auto reference = make_reference_backend();
+  ImportanceBackend backend(*reference, {{"gate", gated.gate}, {"down", downward.down}});
+  backend.run(downward);  // before `gated` writes its input
+  backend.run(gated);
+  const auto sums = backend.sums();
+  EXPECT_EQ(sums.at("gate").counts, (std::vector<int64_t>{1, 1, 2}));
+  EXPECT_EQ(sums.at("gate").squares, (std::vector<double>{1, 4, 9, 16, 1 + 9, 4 + 16}));
+  EXPECT_EQ(sums.at("down").counts, (std::vector<int64_t>{1, 1, 2}));
+  EXPECT_EQ(sums.at("down").squares, (std::vector<double>{9, 16, 49, 64, 1 + 25, 4 + 36}));
 }
 
 }  // namespace
