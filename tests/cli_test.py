@@ -18,7 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import tiny_gguf  # noqa: E402
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release/millrace"
-VERBS = ["run", "inspect", "tokenize", "detokenize", "render", "logits", "perplexity", "bench", "doctor", "completion"]
+VERBS = ["run", "inspect", "tokenize", "detokenize", "render", "logits", "perplexity", "bench", "convert", "quantize", "imatrix", "doctor",
+         "completion"]
 FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="millrace-cli-"))
 
 
@@ -67,7 +68,8 @@ class Cli(unittest.TestCase):
     def test_usage_errors(self):
         self.assertIn("did you mean tokenize?", self.refused(2, "tokenise"))
         self.assertIn("did you mean --json?", self.refused(2, "inspect", MODEL, "--jsn"))
-        for verb in ["run", "inspect", "tokenize", "detokenize", "render", "logits", "bench", "completion"]:
+        for verb in ["run", "inspect", "tokenize", "detokenize", "render", "logits", "perplexity", "bench", "convert", "quantize", "imatrix",
+                     "completion"]:
             self.refused(2, verb)
         self.refused(2, "inspect", MODEL, "more")
         self.refused(2, "\x1b[31mred")

@@ -20,9 +20,11 @@ std::unique_ptr<Command> make_completion();
 std::unique_ptr<Command> make_convert();
 std::unique_ptr<Command> make_detokenize();
 std::unique_ptr<Command> make_doctor();
+std::unique_ptr<Command> make_imatrix();
 std::unique_ptr<Command> make_inspect();
 std::unique_ptr<Command> make_logits();
 std::unique_ptr<Command> make_perplexity();
+std::unique_ptr<Command> make_quantize();
 std::unique_ptr<Command> make_render();
 std::unique_ptr<Command> make_run();
 std::unique_ptr<Command> make_tokenize();
@@ -38,6 +40,8 @@ std::span<const Verb> all_verbs() {
       {"perplexity", "Measure how well a model predicts a text", make_perplexity},
       {"bench", "Measure the speed of a model beside the machine's limit", make_bench},
       {"convert", "Write a Hugging Face folder as a GGUF file", make_convert},
+      {"quantize", "Write a model as a GGUF file of smaller formats", make_quantize},
+      {"imatrix", "Measure which columns of the weights count, for quantize", make_imatrix},
       {"doctor", "Show what this machine is and what it lacks", make_doctor},
       {"completion", "Print a completion script for bash, zsh or fish", make_completion},
   };
