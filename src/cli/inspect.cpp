@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "checkpoint/check.h"
+#include "checkpoint/importance.h"
 #include "cli/loaded_model.h"
 #include "cli/progress.h"
 #include "cli/standard_input.h"
@@ -188,26 +189,24 @@ void print_contents(const HfContents& contents) {
               fmt::format("{} bytes in {} tensors", contents.tower_bytes, contents.n_tower_tensors));
 }
 
-// The texts of a folder, as running the model would read them.
-void check_texts(const std::filesystem::path& folder, const Model& model) {
-  const FolderTokenizer texts = load_folder_tokenizer(folder, model.shape().n_vocab);
-  if (texts.tokenizer != nullptr && texts.tokenizer->n_vocab() > model.shape().n_vocab) {
-    fail(ErrorKind::bad_model, "the tokenizer has {} tokens, the model {}", texts.tokenizer->n_vocab(),
-         model.shape().n_vocab);
+// All that loading looks at: metadata, names, shapes and formats of the weights, tokenizer, chat template.
+void check_loads(const std::string& path, const Checkpoint& checkpoint) {
+  const Metadata& metadata = checkpoint.metadata();
+  if (metadata.get_or<std::string_view>("general.type", "model") == "imatrix") {
+    Importance{path};
+  } else if (checkpoint.n_bytes() > 0) {
+    const LoadedModel loaded = load(path, ComputeOptions{.threads = 1}, WithTokenizer::yes);
+    if (loaded.template_source) ChatTemplate{*loaded.template_source};
+    if (std::filesystem::is_directory(path)) generation_end_tokens(path);
+  } else {  // a vocabulary
+    if (metadata.find("tokenizer.ggml.model") != nullptr) load_tokenizer(metadata);
+    if (const auto source = metadata.get<std::string_view>("tokenizer.chat_template")) ChatTemplate{*source};
   }
-  if (const auto source = chat_template_of(folder)) ChatTemplate{*source};
-  generation_end_tokens(folder);
 }
 
-// All that loading looks at, and every block of the weights.
-void check(const Checkpoint& checkpoint, const std::filesystem::path& path) {
-  const Metadata& metadata = checkpoint.metadata();
-  if (checkpoint.n_bytes() > 0) {
-    const std::unique_ptr<Model> model = load_model(checkpoint);
-    if (std::filesystem::is_directory(path)) check_texts(path, *model);
-  }
-  if (metadata.find("tokenizer.ggml.model") != nullptr) load_tokenizer(metadata);
-  if (const auto source = metadata.get<std::string_view>("tokenizer.chat_template")) ChatTemplate{*source};
+// The same, and every block of the weights.
+void check(const std::string& path, const Checkpoint& checkpoint) {
+  check_loads(path, checkpoint);
   ProgressBar progress("checking", checkpoint.n_bytes());
   check_weights(checkpoint, [&](int64_t n_done, int64_t) { progress.advance(n_done); });
 }
@@ -223,7 +222,7 @@ class Inspect final : public Command {
 
   void run() override {
     const std::unique_ptr<Checkpoint> checkpoint = open();
-    if (checks_) check(*checkpoint, file_);
+    if (checks_) check(file_, *checkpoint);
     if (is_json_) {
       print_json(*checkpoint);
     } else {
