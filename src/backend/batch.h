@@ -17,6 +17,11 @@ struct Batch {
   Tensor state_from;   // (n_seqs) slot with the state before the rows (kv/state_cache.h); -1: the beginning
   Tensor state_to;     // (n_seqs) slot that receives the state after them, perhaps the same one
   Tensor logit_rows;   // (n_logit_rows) rows whose logits are wanted, ascending
+  // Of a model that gives embeddings, instead of logit_rows: pool i is the mean of the rows
+  // [pool_begin[i], pool_end[i]).
+  Tensor pool_begin{};   // (n_pools)
+  Tensor pool_end{};     // (n_pools)
+  Tensor token_types{};  // (n_rows) segment of each row (BERT); empty for a model that has none
 
   int64_t n_rows() const { return tokens.dim(0); }
   int64_t n_seqs() const { return rope_tables.dim(0); }

@@ -57,6 +57,18 @@ int64_t n_scored(const SelectPositions& op, Elements elements) {
   return n;
 }
 
+// Row and position, summed over rows.
+int64_t n_pairs(const BidirectionalAttention& op, Elements elements) {
+  const auto n_seen = [&](int64_t n) { return op.reach > 0 ? std::min<int64_t>(n, 2 * op.reach + 1) : n; };
+  if (elements == Elements::unknown) return op.batch.n_rows() * n_seen(op.batch.n_rows());
+  int64_t n = 0;
+  for (int64_t s = 0; s < op.batch.n_seqs(); ++s) {
+    const int64_t n_rows = op.batch.row_begin.i32()[s + 1] - op.batch.row_begin.i32()[s];
+    n += n_rows * n_seen(n_rows);
+  }
+  return n;
+}
+
 int64_t n_experts_used(const Tensor& experts, int64_t n_experts, Elements elements) {
   if (elements == Elements::unknown) return std::min(n_experts, experts.n_elems());
   return static_cast<int64_t>(std::set<int32_t>(experts.i32(), experts.i32() + experts.n_elems()).size());
@@ -152,6 +164,10 @@ int64_t flops(const GatedDeltaRule& op, Elements) { return 7 * op.out.n_elems() 
 
 int64_t flops(const PagedAttention& op, Elements elements) {
   return 2 * visible(op, elements).n_pairs * op.q.dim(1) * (op.q.dim(2) + op.out.dim(2));
+}
+
+int64_t flops(const BidirectionalAttention& op, Elements elements) {
+  return 2 * n_pairs(op, elements) * op.q.dim(1) * (op.q.dim(2) + op.out.dim(2));
 }
 
 }  // namespace

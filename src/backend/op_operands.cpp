@@ -150,6 +150,20 @@ Operands list(GatherRows& op) {
   return {{"x", &op.x, kRead, kWhole}, {"rows", &op.rows, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
 }
 
+Operands list(BidirectionalAttention& op) {
+  return {{"q", &op.q, kRead, kRows},
+          {"k", &op.k, kRead, kRows},
+          {"v", &op.v, kRead, kRows},
+          {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(MeanRows& op) {
+  return {{"x", &op.x, kRead, kWhole},
+          {"begin", &op.begin, kRead, kRows},
+          {"end", &op.end, kRead, kRows},
+          {"out", &op.out, kWrite, kRows}};
+}
+
 template <size_t... kIndex>
 constexpr std::array<std::string_view, kNOps> names(std::index_sequence<kIndex...>) {
   return {std::variant_alternative_t<kIndex, Op>::kName...};
@@ -173,10 +187,13 @@ Batch* batch_of(Op& op) {
   if (auto* select = std::get_if<SelectPositions>(&op)) return &select->batch;
   if (auto* conv = std::get_if<CausalConv>(&op)) return &conv->batch;
   if (auto* rule = std::get_if<GatedDeltaRule>(&op)) return &rule->batch;
+  if (auto* attention = std::get_if<BidirectionalAttention>(&op)) return &attention->batch;
   return nullptr;
 }
 
 const Batch* batch_of(const Op& op) { return batch_of(const_cast<Op&>(op)); }
+
+bool needs_whole_sequences(const Op& op) { return std::holds_alternative<BidirectionalAttention>(op); }
 
 std::string describe(const Op& op) {
   Op copy = op;

@@ -30,6 +30,10 @@ std::vector<Operand> operands_of(Op& op);
 const Batch* batch_of(const Op& op);
 Batch* batch_of(Op& op);
 
+// Whether a row reads what other rows of its sequence bring along: such an op may be divided between
+// sequences only.
+bool needs_whole_sequences(const Op& op);
+
 std::string_view name_of(const Op& op);
 inline constexpr size_t kNOps = std::variant_size_v<Op>;
 // The name of the op that is number `index` in the variant.

@@ -157,14 +157,19 @@ void check_pages(const Tensor& k_pages, const Tensor& v_pages, const Rules& rule
 
 void check_op(const RopeStoreKv& op, const Rules& rules) {
   const int64_t n_rows = op.batch.n_rows();
-  const int64_t n_kv_heads = op.k_pages.dim(1);
-  const int64_t head_dim = op.k_pages.dim(3);
+  const int64_t n_kv_heads = op.k.dim(1);
+  const int64_t head_dim = op.k.dim(2);
   check_batch(op.batch, rules);
-  check_pages(op.k_pages, op.v_pages, rules);
   rules.expect(op.q, "q", Kind::activation, {n_rows, op.q.dim(1), head_dim});
   rules.expect(op.k, "k", Kind::activation, {n_rows, n_kv_heads, head_dim});
+  rules.require(op.k_pages || !op.v_pages, "v is stored beside k, or nothing is stored");
   rules.require(static_cast<bool>(op.v) == static_cast<bool>(op.v_pages), "v goes to pages of its own");
   rules.expect_optional(op.v, "v", Kind::activation, {n_rows, n_kv_heads, op.v_pages.dim(3)});
+  if (op.k_pages) {
+    check_pages(op.k_pages, op.v_pages, rules);
+    rules.require(op.k_pages.dim(1) == n_kv_heads && op.k_pages.dim(3) == head_dim,
+                  "pages for the heads of k");
+  }
   rules.expect_optional(op.q_norm, "q_norm", Kind::vector, {op.q_norm.dim(0)});
   rules.expect_optional(op.k_norm, "k_norm", Kind::vector, {op.k_norm.dim(0)});
   rules.require(op.q_norm.n_elems() <= head_dim && op.k_norm.n_elems() <= head_dim,
@@ -324,6 +329,26 @@ void check_op(const GatherRows& op, const Rules& rules) {
   rules.expect(op.x, "x", Kind::activation, {op.x.dim(0), n_cols});
   rules.expect(op.rows, "rows", Kind::integer, {op.rows.dim(0)});
   rules.expect(op.out, "out", Kind::activation, {op.rows.dim(0), n_cols});
+}
+
+void check_op(const BidirectionalAttention& op, const Rules& rules) {
+  const int64_t n_rows = op.batch.n_rows();
+  const int64_t n_heads = op.q.dim(1);
+  const int64_t n_kv_heads = op.k.dim(1);
+  check_batch(op.batch, rules);
+  rules.expect(op.q, "q", Kind::activation, {n_rows, n_heads, op.k.dim(2)});
+  rules.expect(op.k, "k", Kind::activation, {n_rows, n_kv_heads, op.k.dim(2)});
+  rules.expect(op.v, "v", Kind::activation, {n_rows, n_kv_heads, op.v.dim(2)});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, op.v.dim(2)});
+  rules.require(n_heads % n_kv_heads == 0, "every key-value head serves as many query heads");
+}
+
+void check_op(const MeanRows& op, const Rules& rules) {
+  const int64_t n_out = op.out.dim(0);
+  rules.expect(op.x, "x", Kind::activation, {op.x.dim(0), op.x.dim(1)});
+  rules.expect(op.begin, "begin", Kind::integer, {n_out});
+  rules.expect(op.end, "end", Kind::integer, {n_out});
+  rules.expect(op.out, "out", Kind::activation, {n_out, op.x.dim(1)});
 }
 
 }  // namespace

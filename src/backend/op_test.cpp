@@ -22,23 +22,39 @@ Rows range(int64_t begin, int64_t end) {
   return rows;
 }
 
-// All rows in pieces of at most `n`.
-std::vector<Rows> pieces(int64_t n_rows, int64_t n) {
+// What must stay together: sequences, or single rows of an op that knows none.
+std::vector<Rows> sequences_of(const Op& op) {
+  std::vector<Rows> sequences;
+  if (const Batch* batch = batch_of(op)) {
+    const int32_t* begin = batch->row_begin.i32();
+    for (int64_t s = 0; s < batch->n_seqs(); ++s) sequences.push_back(range(begin[s], begin[s + 1]));
+  } else {
+    for (int64_t r = 0; r < n_rows_of(op); ++r) sequences.push_back({r});
+  }
+  return sequences;
+}
+
+// All rows in pieces of at most `n` rows, or of whole sequences where the op may not be divided otherwise.
+std::vector<Rows> pieces(const Op& op, size_t n) {
   std::vector<Rows> parts;
-  for (int64_t begin = 0; begin < n_rows; begin += n)
-    parts.push_back(range(begin, std::min(begin + n, n_rows)));
+  size_t n_in_part = n;
+  const auto add = [&](const Rows& rows) {
+    if (n_in_part == n) parts.emplace_back(), n_in_part = 0;
+    parts.back().insert(parts.back().end(), rows.begin(), rows.end());
+    ++n_in_part;
+  };
+  if (needs_whole_sequences(op)) {
+    for (const Rows& sequence : sequences_of(op)) add(sequence);
+  } else {
+    for (int64_t r = 0; r < n_rows_of(op); ++r) add({r});
+  }
+  std::erase_if(parts, [](const Rows& rows) { return rows.empty(); });
   return parts;
 }
 
-// Two batches of other company: the sequences (or, where there are none, single rows) in reverse order, every
-// third apart from the others.
+// Two batches of other company: the sequences in reverse order, every third apart from the others.
 std::vector<Rows> other_batches(const Op& op) {
-  std::vector<Rows> sequences = pieces(n_rows_of(op), 1);
-  if (const Batch* batch = batch_of(op)) {
-    sequences.clear();
-    const int32_t* begin = batch->row_begin.i32();
-    for (int64_t s = 0; s < batch->n_seqs(); ++s) sequences.push_back(range(begin[s], begin[s + 1]));
-  }
+  const std::vector<Rows> sequences = sequences_of(op);
   std::vector<Rows> batches(2);
   for (size_t i = sequences.size(); i-- > 0;) {
     Rows& rows = batches[i % 3 == 0 ? 1 : 0];
@@ -93,9 +109,9 @@ class Trial {
   void expect_same_bits_in_any_batch(Backend& backend) {
     const Results whole = run(backend);
     const int64_t n_rows = n_rows_of(case_.op);
-    expect_same_bits(run_parts(backend, pieces(n_rows, 1)), whole, "row by row");
-    if (n_rows > 4) expect_same_bits(run_parts(backend, pieces(n_rows, 4)), whole, "in fours");
-    if (n_rows > 7) expect_same_bits(run_parts(backend, pieces(n_rows, 7)), whole, "in sevens");
+    expect_same_bits(run_parts(backend, pieces(case_.op, 1)), whole, "one by one");
+    if (n_rows > 4) expect_same_bits(run_parts(backend, pieces(case_.op, 4)), whole, "in fours");
+    if (n_rows > 7) expect_same_bits(run_parts(backend, pieces(case_.op, 7)), whole, "in sevens");
     expect_same_bits(run_parts(backend, other_batches(case_.op)), whole, "in other batches");
   }
 

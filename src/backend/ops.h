@@ -112,7 +112,8 @@ struct Rope {
   RopePairing pairing = RopePairing::half_split;
 };
 
-// Norms the heads of q and k (optional), rotates them, and writes k and v to their pages.
+// Norms the heads of q and k (optional), rotates them, and writes k and v to their pages. Without pages
+// nothing is stored: q and k are normed and rotated where they are.
 // Angles are position * inv_freq, taken in double precision and reduced before cos and sin.
 // A norm shorter than head_dim is that of the first dimensions alone.
 struct RopeStoreKv {
@@ -131,7 +132,7 @@ struct RopeStoreKv {
   float q_scale_beta = 0.0f;  // 0: none
   float q_scale_length = 1.0f;
   float q_scale_offset = 0.0f;
-  Tensor k_pages;  // (n_pages, n_kv_heads, page_size, head_dim) float32, float16 or bfloat16
+  Tensor k_pages;  // optional (n_pages, n_kv_heads, page_size, head_dim) float32, float16 or bfloat16
   Tensor v_pages;  // (n_pages, n_kv_heads, page_size, v_head_dim), the same type; where there is a v
 };
 
@@ -172,6 +173,21 @@ struct SelectPositions {
   Tensor weights;   // (n_rows, n_heads)
   Tensor k_pages;   // (n_pages, 1, page_size, head_dim) float32, float16 or bfloat16
   Tensor selected;  // int32 (n_rows, n_selected)
+};
+
+// Attention in both directions, of sequences whose rows are all in the batch and that keep no pages: a row
+// sees the rows of its sequence, where reach > 0 those at most `reach` positions away. Heads, scores and the
+// order of the sum over positions are those of PagedAttention.
+struct BidirectionalAttention {
+  static constexpr std::string_view kName = "bidirectional_attention";
+  Batch batch;  // each sequence from its position 0 to its last
+  Tensor q;     // (n_rows, n_heads, head_dim)
+  Tensor k;     // (n_rows, n_kv_heads, head_dim)
+  Tensor v;     // (n_rows, n_kv_heads, v_head_dim)
+  Tensor out;   // (n_rows, n_heads, v_head_dim)
+  float scale = 1.0f;
+  float softcap = 0.0f;
+  int32_t reach = 0;
 };
 
 enum class RouteScore { softmax, sigmoid, sqrt_softplus };
@@ -312,9 +328,18 @@ struct GatherRows {
   Tensor out;   // (n_out, n_cols)
 };
 
+// out[i] = the mean of the rows [begin[i], end[i]) of x, at least one, added in their order
+struct MeanRows {
+  static constexpr std::string_view kName = "mean_rows";
+  Tensor x;      // (n_rows, n_cols)
+  Tensor begin;  // int32 (n_out)
+  Tensor end;    // int32 (n_out)
+  Tensor out;    // (n_out, n_cols)
+};
+
 // One line an op. Whoever handles ops (backends, decorators) visits this.
 using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, RopeStoreKv, PagedAttention,
-                        SelectPositions, Route, MoeGated, MoeDown, Split, CausalConv, GatedDeltaRule,
-                        HyperCollapse, HyperExpand, GatherRows>;
+                        BidirectionalAttention, SelectPositions, Route, MoeGated, MoeDown, Split, CausalConv,
+                        GatedDeltaRule, HyperCollapse, HyperExpand, GatherRows, MeanRows>;
 
 }  // namespace millrace

@@ -385,6 +385,50 @@ void add_attention(Table& table, const KvCase& c, const AttentionOptions& option
   });
 }
 
+// Rotation where the heads are: nothing is stored.
+void add_rope_in_place(Table& table, const std::vector<SeqRows>& seqs, bool has_norms) {
+  const std::string norms = has_norms ? " norms" : "";
+  table.add(fmt::format("rope_store_kv [{}] without pages{}", text(seqs), norms),
+            [=](CaseMaker& maker) -> Op {
+              const Batch batch = maker.batch(seqs, 16, 0);
+              return RopeStoreKv{.batch = batch,
+                                 .q = maker.floats({batch.n_rows(), 4, 64}),
+                                 .k = maker.floats({batch.n_rows(), 2, 64}),
+                                 .q_norm = has_norms ? maker.norm_weight(64) : Tensor(),
+                                 .k_norm = has_norms ? maker.norm_weight(64) : Tensor(),
+                                 .rope = {.inv_freq = inverse_frequencies({}, maker)}};
+            });
+}
+
+struct BidirectionalCase {
+  std::vector<SeqRows> seqs;  // each from its beginning
+  int64_t n_heads = 4;
+  int64_t n_kv_heads = 2;
+  int64_t head_dim = 64;
+  int64_t v_head_dim = 64;
+  int32_t reach = 0;
+  float softcap = 0;
+};
+
+void add_bidirectional(Table& table, const BidirectionalCase& c) {
+  const std::string name =
+      fmt::format("bidirectional_attention [{}] heads {}/{} dim {}/{}{}{}", text(c.seqs), c.n_heads,
+                  c.n_kv_heads, c.head_dim, c.v_head_dim,
+                  c.reach > 0 ? fmt::format(" reach {}", c.reach) : "", c.softcap > 0 ? " softcap" : "");
+  table.add(name, [c](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, 16, 0);
+    const int64_t n_rows = batch.n_rows();
+    return BidirectionalAttention{.batch = batch,
+                                  .q = maker.floats({n_rows, c.n_heads, c.head_dim}),
+                                  .k = maker.floats({n_rows, c.n_kv_heads, c.head_dim}),
+                                  .v = maker.floats({n_rows, c.n_kv_heads, c.v_head_dim}),
+                                  .out = maker.output(Dtype::f32, {n_rows, c.n_heads, c.v_head_dim}),
+                                  .scale = 1 / std::sqrt(static_cast<float>(c.head_dim)),
+                                  .softcap = c.softcap,
+                                  .reach = c.reach};
+  });
+}
+
 // Ragged batches: beginnings, continuations, single rows deep in a history, an empty sequence.
 const std::vector<SeqRows> kOneRow = {{40, 1}};
 const std::vector<SeqRows> kPrompt = {{0, 33}};
@@ -427,6 +471,31 @@ void add_kv_cases(Table& table) {
     add_rope(table, mixed, {.n_tables = 2, .has_norms = true, .q_scale_beta = 0.1f});
     add_rope(table, {.seqs = {{1000000, 2}}, .v_head_dim = 48, .dtype = dtype}, {.n_tables = 1});
   }
+  add_rope_in_place(table, kMixed, false);
+  add_rope_in_place(table, kMixed, true);
+}
+
+// Texts: one word, an empty one, of a block and a little more, of more than two.
+const std::vector<SeqRows> kTexts = {{0, 1}, {0, 33}, {0, 0}, {0, 5}, {0, 70}, {0, 2}};
+const std::vector<SeqRows> kLongTexts = {{0, 3}, {0, 257}, {0, 520}};
+
+void add_bidirectional_cases(Table& table) {
+  for (const int32_t reach : {0, 1, 8, 300}) {
+    add_bidirectional(table, {.seqs = kTexts, .reach = reach});
+    add_bidirectional(table, {kTexts, 6, 6, 16, 16, reach});
+    add_bidirectional(table, {kLongTexts, 2, 1, 16, 16, reach});
+  }
+  add_bidirectional(table, {kTexts, 3, 1, 80, 48});
+  add_bidirectional(table, {.seqs = kTexts, .reach = 40, .softcap = 5.0f});
+}
+
+void add_mean_rows(Table& table, std::vector<int32_t> begin, std::vector<int32_t> end, int64_t n_cols) {
+  table.add(fmt::format("mean_rows {}x{}", begin.size(), n_cols), [=](CaseMaker& maker) -> Op {
+    return MeanRows{.x = maker.floats({40, n_cols}),
+                    .begin = maker.list(begin),
+                    .end = maker.list(end),
+                    .out = maker.output(Dtype::f32, {static_cast<int64_t>(begin.size()), n_cols})};
+  });
 }
 
 // --- split, causal_conv, gated_delta_rule ---------------------------------------------------------------
@@ -803,6 +872,11 @@ std::vector<OpCase> op_cases() {
   add_row_cases(table);
   add_kv_cases(table);
   add_recurrent_cases(table);
+  add_bidirectional_cases(table);
+  for (const int64_t n_cols : {32, 577}) {
+    add_mean_rows(table, {3}, {4}, n_cols);
+    add_mean_rows(table, {0, 0, 39, 7, 7, 12}, {40, 1, 40, 24, 9, 15}, n_cols);
+  }
   add_expert_cases(table);
   add_latent_cases(table);
   add_index_and_hyper_cases(table);
@@ -849,6 +923,9 @@ std::vector<OpCase> op_bench_cases() {
     add_conv(table, seqs, 8192, 4);
     add_rule(table, {.seqs = seqs, .n_k_heads = 16, .n_v_heads = 32, .k_head_dim = 128, .v_head_dim = 128});
   }
+  add_bidirectional(table, {.seqs = std::vector<SeqRows>(8, {0, 64}), .n_heads = 12, .n_kv_heads = 12});
+  add_bidirectional(table, {.seqs = {{0, 512}}, .n_heads = 12, .n_kv_heads = 12});
+  add_mean_rows(table, {0, 8, 16, 24, 32}, {8, 16, 24, 32, 40}, 1024);
   return table.take();
 }
 

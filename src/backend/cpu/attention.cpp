@@ -1,7 +1,7 @@
-// Attention over pages. A tile is some rows of one sequence with the query heads of one key-value head; it is
-// computed block by block of positions and the blocks are joined in order. Where there are too few tiles to
-// fill the threads (decoding a long context) the blocks of a tile go to different threads, and are joined
-// afterwards: the same operations, so the same bits.
+// Attention over pages, and over the rows of the batch. A tile is some rows of one sequence with the query
+// heads of one key-value head; it is computed block by block of positions and the blocks are joined in order.
+// Where there are too few tiles to fill the threads (decoding a long context) the blocks of a tile go to
+// different threads, and are joined afterwards: the same operations, so the same bits.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -70,19 +70,113 @@ struct Tile {
   int64_t row_end;
 };
 
+struct Positions {
+  int64_t begin;
+  int64_t end;
+};
+
+// Where the keys and values of a causal op lie, and which positions of its sequence a row sees.
+class PagedKeys {
+ public:
+  using Op = PagedAttention;
+  explicit PagedKeys(const Op& op) : op_(op) {}
+
+  int64_t n_heads() const { return op_.k_pages.dim(1); }
+  int64_t head_dim() const { return op_.k_pages.dim(3); }
+  int64_t v_head_dim() const { return op_.out.dim(2); }
+  Dtype dtype() const { return op_.k_pages.dtype; }
+  // Positions, or with a selection places in its list.
+  Positions visible(int64_t row) const {
+    const int64_t position = op_.batch.positions.i32()[row];
+    if (op_.selected) return {0, n_selected(row, position)};
+    const int64_t by_window = op_.window > 0 ? std::max<int64_t>(0, position - op_.window + 1) : 0;
+    const int64_t by_chunk = op_.chunk > 0 ? position / op_.chunk * op_.chunk : 0;
+    return {std::max(by_window, by_chunk), position + 1};
+  }
+  int64_t position_at(int64_t row, int64_t place) const {
+    return op_.selected ? op_.selected.i32()[row * op_.selected.dim(1) + place] : place;
+  }
+  // A row with a selection is the only one of its tile.
+  bool is_alone() const { return static_cast<bool>(op_.selected); }
+  // The logit that a query head shares its weight with, or nullptr.
+  const float* sink(int64_t head) const { return op_.sinks ? op_.sinks.f32() + head : nullptr; }
+
+  struct Sequence {
+    PageReader k, v;
+  };
+  Sequence sequence(int64_t seq) const {
+    const Tensor& v_pages = op_.v_pages ? op_.v_pages : op_.k_pages;
+    return {PageReader(op_.k_pages, op_.batch, seq), PageReader(v_pages, op_.batch, seq)};
+  }
+
+ private:
+  int64_t n_selected(int64_t row, int64_t position) const {
+    const int32_t* list = op_.selected.i32() + row * op_.selected.dim(1);
+    const int32_t* end =
+        std::partition_point(list, list + op_.selected.dim(1), [](int32_t j) { return j >= 0; });
+    check(end != list && end[-1] <= position, "a row sees something, and nothing in the future");
+    return end - list;
+  }
+
+  const Op& op_;
+};
+
+// The same of an op whose keys and values are rows of the batch.
+class RowKeys {
+ public:
+  using Op = BidirectionalAttention;
+  explicit RowKeys(const Op& op) : op_(op) {}
+
+  int64_t n_heads() const { return op_.k.dim(1); }
+  int64_t head_dim() const { return op_.k.dim(2); }
+  int64_t v_head_dim() const { return op_.v.dim(2); }
+  Dtype dtype() const { return Dtype::f32; }
+  Positions visible(int64_t row) const {
+    const int32_t seq = op_.batch.seq_of_row.i32()[row];
+    const int64_t first = op_.batch.row_begin.i32()[seq];
+    const int64_t n = op_.batch.row_begin.i32()[seq + 1] - first;
+    const int64_t reach = op_.reach > 0 ? op_.reach : n;
+    return {std::max<int64_t>(0, row - first - reach), std::min(n, row - first + reach + 1)};
+  }
+  int64_t position_at(int64_t, int64_t place) const { return place; }
+  bool is_alone() const { return false; }
+  const float* sink(int64_t) const { return nullptr; }
+
+  struct Reader {
+    const Tensor& rows;
+    int64_t first;
+    const std::byte* at(int64_t position, int64_t head) const {
+      return rows.row((first + position) * rows.dim(1) + head);
+    }
+  };
+  struct Sequence {
+    Reader k, v;
+  };
+  Sequence sequence(int64_t seq) const {
+    const int64_t first = op_.batch.row_begin.i32()[seq];
+    return {{op_.k, first}, {op_.v, first}};
+  }
+
+ private:
+  const Op& op_;
+};
+
+template <class Keys>
 class Attention {
  public:
-  Attention(const Kernels& kernels, const PagedAttention& op)
+  using Op = typename Keys::Op;
+  Attention(const Kernels& kernels, const Op& op)
       : kernels_(kernels),
         op_(op),
-        n_shared_(op.q.dim(1) / op.k_pages.dim(1)),
-        rows_a_tile_(op.selected ? 1 : std::max<int64_t>(1, kQueriesATile / n_shared_)) {}
+        keys_(op),
+        n_shared_(op.q.dim(1) / keys_.n_heads()),
+        rows_a_tile_(keys_.is_alone() ? 1 : std::max<int64_t>(1, kQueriesATile / n_shared_)) {}
 
   Sizes sizes() const {
     const int64_t max_rows = std::min(rows_a_tile_, op_.batch.n_rows());
-    return {max_rows * n_shared_, op_.k_pages.dim(3), v_head_dim()};
+    return {max_rows * n_shared_, keys_.head_dim(), keys_.v_head_dim()};
   }
-  int64_t n_kv_heads() const { return op_.k_pages.dim(1); }
+  int64_t n_kv_heads() const { return keys_.n_heads(); }
 
   // At most this many tiles: sequences of less than a tile each have one.
   int64_t max_tiles() const { return op_.batch.n_rows() / rows_a_tile_ + op_.batch.n_seqs(); }
@@ -96,17 +190,19 @@ class Attention {
     return n;
   }
 
-  int64_t first_block(const Tile& tile) const { return begin_of(tile.row_begin) / kAttentionBlock; }
-  int64_t end_block(const Tile& tile) const { return (end_of(tile.row_end - 1) - 1) / kAttentionBlock + 1; }
+  int64_t first_block(const Tile& tile) const {
+    return keys_.visible(tile.row_begin).begin / kAttentionBlock;
+  }
+  int64_t end_block(const Tile& tile) const { return last_block(tile.row_end - 1) + 1; }
 
   // Computes one block of a tile into `out`.
   void compute_block(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch,
                      const Partial& out) const {
     const int n_queries = fill_queries(tile, kv_head, block, scratch);
     const int n_positions = fill_positions(tile, kv_head, block, scratch);
-    kernels_.attend[static_cast<size_t>(op_.k_pages.dtype)]({
-        .head_dim = static_cast<int>(op_.k_pages.dim(3)),
-        .v_head_dim = static_cast<int>(v_head_dim()),
+    kernels_.attend[static_cast<size_t>(keys_.dtype())]({
+        .head_dim = static_cast<int>(keys_.head_dim()),
+        .v_head_dim = static_cast<int>(keys_.v_head_dim()),
         .n_positions = n_positions,
         .k_rows = scratch.k_rows,
         .v_rows = scratch.v_rows,
@@ -127,12 +223,12 @@ class Attention {
 
   // Joins a block into the total of those before it; the first block that a row sees becomes its total.
   void join(const Tile& tile, int64_t block, const Partial& from, const Partial& total) const {
-    const int64_t stride = padded(static_cast<int>(v_head_dim()));
+    const int64_t stride = padded(static_cast<int>(keys_.v_head_dim()));
     const int64_t n_queries = (tile.row_end - tile.row_begin) * n_shared_;
     for (int64_t q = 0; q < n_queries; ++q) {
       const int64_t row = tile.row_begin + q / n_shared_;
-      const int64_t first = begin_of(row) / kAttentionBlock;
-      if (block < first || block > (end_of(row) - 1) / kAttentionBlock) continue;
+      const int64_t first = keys_.visible(row).begin / kAttentionBlock;
+      if (block < first || block > last_block(row)) continue;
       if (block == first) {
         total.max[q] = from.max[q];
         total.sum[q] = from.sum[q];
@@ -144,46 +240,26 @@ class Attention {
                        .block_max = from.max[q],
                        .block_sum = from.sum[q],
                        .block_out = from.out + q * stride,
-                       .v_head_dim = static_cast<int>(v_head_dim())});
+                       .v_head_dim = static_cast<int>(keys_.v_head_dim())});
       }
     }
   }
 
   void finish(const Tile& tile, int64_t kv_head, const Partial& total) const {
-    const int64_t stride = padded(static_cast<int>(v_head_dim()));
+    const int64_t v_head_dim = keys_.v_head_dim();
+    const int64_t stride = padded(static_cast<int>(v_head_dim));
     for (int64_t q = 0; q < (tile.row_end - tile.row_begin) * n_shared_; ++q) {
-      float* out = op_.out.f32() + head_index(tile, kv_head, q) * v_head_dim();
-      std::copy_n(total.out + q * stride, v_head_dim(), out);
-      const float* sink = op_.sinks ? op_.sinks.f32() + kv_head * n_shared_ + q % n_shared_ : nullptr;
-      kernels_.scale(out, last_scale(total.max[q], total.sum[q], sink), v_head_dim());
+      float* out = op_.out.f32() + head_index(tile, kv_head, q) * v_head_dim;
+      std::copy_n(total.out + q * stride, v_head_dim, out);
+      const float* sink = keys_.sink(kv_head * n_shared_ + q % n_shared_);
+      kernels_.scale(out, last_scale(total.max[q], total.sum[q], sink), v_head_dim);
     }
   }
 
  private:
   static constexpr int64_t kQueriesATile = 64;  // keys and values are decoded once for so many
 
-  int64_t v_head_dim() const { return op_.out.dim(2); }
-  int64_t position(int64_t row) const { return op_.batch.positions.i32()[row]; }
-
-  // What a row sees is a range [begin, end) of places: positions, or with a selection entries of its list,
-  // which then is the only row of its tile.
-  int64_t begin_of(int64_t row) const { return op_.selected ? 0 : first_visible(row); }
-  int64_t end_of(int64_t row) const {
-    if (!op_.selected) return position(row) + 1;
-    const int32_t* list = op_.selected.i32() + row * op_.selected.dim(1);
-    const int32_t* end =
-        std::partition_point(list, list + op_.selected.dim(1), [](int32_t j) { return j >= 0; });
-    check(end != list && end[-1] <= position(row), "a row sees something, and nothing in the future");
-    return end - list;
-  }
-  int64_t position_at(int64_t row, int64_t place) const {
-    return op_.selected ? op_.selected.i32()[row * op_.selected.dim(1) + place] : place;
-  }
-  int64_t first_visible(int64_t row) const {
-    const int64_t by_window = op_.window > 0 ? std::max<int64_t>(0, position(row) - op_.window + 1) : 0;
-    const int64_t by_chunk = op_.chunk > 0 ? position(row) / op_.chunk * op_.chunk : 0;
-    return std::max(by_window, by_chunk);
-  }
+  int64_t last_block(int64_t row) const { return (keys_.visible(row).end - 1) / kAttentionBlock; }
   // What the joined values are multiplied by: 1 / sum, where the sum and its maximum take in the sink.
   static float last_scale(float max, float sum, const float* sink) {
     if (sink == nullptr) return 1.0f / sum;
@@ -202,8 +278,9 @@ class Attention {
     for (int64_t q = 0; q < n; ++q) {
       const int64_t row = tile.row_begin + q / n_shared_;
       scratch.queries[q] = op_.q.f32() + head_index(tile, kv_head, q) * op_.q.dim(2);
-      const int64_t begin = std::max<int64_t>(0, begin_of(row) - base);
-      const int64_t end = std::min<int64_t>(kAttentionBlock, end_of(row) - base);
+      const Positions seen = keys_.visible(row);
+      const int64_t begin = std::max<int64_t>(0, seen.begin - base);
+      const int64_t end = std::min<int64_t>(kAttentionBlock, seen.end - base);
       scratch.begin[q] = begin < end ? static_cast<int32_t>(begin) : 0;
       scratch.end[q] = begin < end ? static_cast<int32_t>(end) : 0;
     }
@@ -213,20 +290,20 @@ class Attention {
   // Positions before the first visible one may have no page any more: the first visible stands in for them.
   int fill_positions(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch) const {
     const int64_t base = block * kAttentionBlock;
-    const int64_t begin = std::max<int64_t>(0, begin_of(tile.row_begin) - base);
-    const int64_t end = std::min<int64_t>(kAttentionBlock, end_of(tile.row_end - 1) - base);
-    const PageReader k(op_.k_pages, op_.batch, tile.seq);
-    const PageReader v(op_.v_pages ? op_.v_pages : op_.k_pages, op_.batch, tile.seq);
+    const int64_t begin = std::max<int64_t>(0, keys_.visible(tile.row_begin).begin - base);
+    const int64_t end = std::min<int64_t>(kAttentionBlock, keys_.visible(tile.row_end - 1).end - base);
+    const auto sequence = keys_.sequence(tile.seq);
     for (int64_t j = 0; j < end; ++j) {
-      const int64_t at = position_at(tile.row_begin, base + std::max(begin, j));
-      scratch.k_rows[j] = k.at(at, kv_head);
-      scratch.v_rows[j] = v.at(at, kv_head);
+      const int64_t at = keys_.position_at(tile.row_begin, base + std::max(begin, j));
+      scratch.k_rows[j] = sequence.k.at(at, kv_head);
+      scratch.v_rows[j] = sequence.v.at(at, kv_head);
     }
     return static_cast<int>(end);
   }
 
   const Kernels& kernels_;
-  const PagedAttention& op_;
+  const Op& op_;
+  Keys keys_;
   int64_t n_shared_;  // query heads of a key-value head
   int64_t rows_a_tile_;
 };
@@ -254,7 +331,8 @@ struct SplitMemory {
   Sizes sizes;
 };
 
-void attend_whole(Machine& machine, const Attention& attention, std::span<const Tile> tiles) {
+template <class Keys>
+void attend_whole(Machine& machine, const Attention<Keys>& attention, std::span<const Tile> tiles) {
   const int64_t n_kv_heads = attention.n_kv_heads();
   const auto n_tasks = static_cast<int>(static_cast<int64_t>(tiles.size()) * n_kv_heads);
   machine.pool.run(n_tasks, [&](int task, int thread) {
@@ -269,7 +347,8 @@ void attend_whole(Machine& machine, const Attention& attention, std::span<const 
 }
 
 // Waves of so many blocks that their results fit into bounded memory.
-void attend_split(Machine& machine, const Attention& attention, std::span<const Tile> tiles,
+template <class Keys>
+void attend_split(Machine& machine, const Attention<Keys>& attention, std::span<const Tile> tiles,
                   const SplitMemory& memory, int64_t blocks_a_wave) {
   const int64_t n_kv_heads = attention.n_kv_heads();
   const int64_t n_tasks = static_cast<int64_t>(tiles.size()) * n_kv_heads;
@@ -306,11 +385,10 @@ void attend_split(Machine& machine, const Attention& attention, std::span<const 
   });
 }
 
-}  // namespace
-
-void compute(Machine& machine, const PagedAttention& op) {
+template <class Keys>
+void attend(Machine& machine, const typename Keys::Op& op) {
   if (op.batch.n_rows() == 0) return;
-  const Attention attention(machine.kernels, op);
+  const Attention<Keys> attention(machine.kernels, op);
   const Sizes sizes = attention.sizes();
   machine.scratch.reserve<BlockScratch>(sizes);
   const int64_t max_tiles = attention.max_tiles();
@@ -333,5 +411,10 @@ void compute(Machine& machine, const PagedAttention& op) {
   (void)attention.fill_tiles(memory.list.tiles);
   attend_split(machine, attention, {memory.list.tiles, static_cast<size_t>(n_tiles)}, memory, blocks_a_wave);
 }
+
+}  // namespace
+
+void compute(Machine& machine, const PagedAttention& op) { attend<PagedKeys>(machine, op); }
+void compute(Machine& machine, const BidirectionalAttention& op) { attend<RowKeys>(machine, op); }
 
 }  // namespace millrace::cpu

@@ -101,6 +101,7 @@ void compute(Machine& machine, const RopeStoreKv& op) {
     rope.transform(op.q, op.q_norm);
     rope.scale_queries();
     rope.transform(op.k, op.k_norm);
+    if (!op.k_pages) return;
     rope.store(op.k, op.k_pages);
     if (op.v) rope.store(op.v, op.v_pages);
   });

@@ -69,4 +69,16 @@ void compute(Machine& machine, const GatherRows& op) {
   });
 }
 
+void compute(Machine& machine, const MeanRows& op) {
+  const int64_t n_cols = op.x.n_cols();
+  for_each_row(machine, op.out.dim(0), n_cols, [&](int64_t i, int) {
+    const int32_t begin = op.begin.i32()[i], end = op.end.i32()[i];
+    check(begin >= 0 && begin < end && end <= op.x.dim(0), "some rows of the batch");
+    float* out = op.out.f32() + i * n_cols;
+    std::copy_n(op.x.f32() + begin * n_cols, n_cols, out);
+    for (int32_t r = begin + 1; r < end; ++r) machine.kernels.add(out, op.x.f32() + r * n_cols, n_cols);
+    if (end - begin > 1) machine.kernels.scale(out, 1.0f / static_cast<float>(end - begin), n_cols);
+  });
+}
+
 }  // namespace millrace::cpu

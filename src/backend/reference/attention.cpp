@@ -84,15 +84,6 @@ int64_t first_visible(const PagedAttention& op, int64_t position) {
   return std::max(by_window, by_chunk);
 }
 
-// softmax(scores, and the sink where there is one), in place.
-void softmax(std::vector<double>& scores, const float* sink) {
-  double max = std::ranges::max(scores);
-  if (sink != nullptr) max = std::max(max, double{*sink});
-  double sum = sink != nullptr ? std::exp(double{*sink} - max) : 0;
-  for (double& score : scores) sum += score = std::exp(score - max);
-  for (double& score : scores) score /= sum;
-}
-
 // From the value of one position to that of the next: without pages of their own they lie in the keys.
 int64_t value_stride(const PagedAttention& op) { return (op.v_pages ? op.v_pages : op.k_pages).dim(3); }
 
@@ -189,6 +180,7 @@ void compute(const RopeStoreKv& op) {
     by.norm_weight = elements(op.k_norm);
     by.scale = 1;
     transform_row(by, op.k, r);
+    if (!op.k_pages) continue;
     store_row(op.k, r, op.k_pages, op.batch, position);
     if (op.v) store_row(op.v, r, op.v_pages, op.batch, position);
   }

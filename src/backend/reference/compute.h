@@ -28,5 +28,7 @@ void compute(const Split& op);
 void compute(const CausalConv& op);
 void compute(const GatedDeltaRule& op);
 void compute(const GatherRows& op);
+void compute(const BidirectionalAttention& op);
+void compute(const MeanRows& op);
 
 }  // namespace millrace::reference

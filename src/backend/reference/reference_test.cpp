@@ -443,6 +443,54 @@ TEST(Reference, BalancesTheMixOfStreams) {
   EXPECT_NEAR(comb[0] + comb[2], 1, 1e-5f);
 }
 
+// Two sequences of three and two rows; keys are zero, so that what a row sees weighs the same.
+TEST(Reference, AttendsInBothDirectionsWithinASequence) {
+  Ints zeros(5), seq_of_row{0, 0, 0, 1, 1}, row_begin{0, 3, 5};
+  Floats q(5, 1.0f), k(5), v{1, 2, 6, 10, 20}, out(5);
+  BidirectionalAttention op{.batch = {.tokens = view(zeros, {5}),
+                                      .positions = view(zeros, {5}),
+                                      .seq_of_row = view(seq_of_row, {5}),
+                                      .row_begin = view(row_begin, {3}),
+                                      .page_tables = view(zeros, {2, 1}),
+                                      .rope_tables = view(zeros, {2}),
+                                      .logit_rows = view(zeros, {0})},
+                            .q = view(q, {5, 1, 1}),
+                            .k = view(k, {5, 1, 1}),
+                            .v = view(v, {5, 1, 1}),
+                            .out = view(out, {5, 1, 1})};
+  compute(op);
+  expect_near(out, {3, 3, 3, 15, 15});
+  op.reach = 1;
+  compute(op);
+  expect_near(out, {1.5f, 3, 4, 15, 15});
+  k[2] = 4;  // the third row, seen by the second and third
+  op.scale = 0.5f;
+  compute(op);
+  const float e = std::exp(2.0f);
+  expect_near(out, {1.5f, (1 + 2 + 6 * e) / (2 + e), (2 + 6 * e) / (1 + e), 15, 15});
+  op.softcap = 1;
+  compute(op);
+  const float capped = std::exp(std::tanh(2.0f));
+  EXPECT_FLOAT_EQ(out[2], (2 + 6 * capped) / (1 + capped));
+}
+
+TEST(Reference, RotatesInPlaceWithoutPages) {
+  RopeCase bare(RopePairing::adjacent);
+  bare.op.v = bare.op.k_pages = bare.op.v_pages = {};
+  compute(bare.op);
+  expect_near(bare.q, {-2, 1, 3, 4, 5, 6});
+  expect_near(bare.k, {0, 1, 0, 0, 7, 8});
+  EXPECT_EQ(bare.k_pages, Floats(24));
+}
+
+TEST(Reference, MeansOfRows) {
+  Floats x{1, 2, 3, 4, 8, 0}, out(4);
+  Ints begin{0, 1}, end{3, 2};
+  compute(MeanRows{
+      .x = view(x, {3, 2}), .begin = view(begin, {2}), .end = view(end, {2}), .out = view(out, {2, 2})});
+  EXPECT_EQ(out, (Floats{4, 2, 3, 4}));
+}
+
 // Four experts whose logits for x = 1 are the weights themselves.
 struct RouteCase {
   Floats x{1}, weight{0, std::log(3.0f), std::log(2.0f), std::log(3.0f)}, bias{5, 0, 0, 0},

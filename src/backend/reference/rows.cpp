@@ -70,4 +70,17 @@ void compute(const GatherRows& op) {
   }
 }
 
+void compute(const MeanRows& op) {
+  const int64_t n_cols = op.x.n_cols();
+  for (int64_t i = 0; i < op.out.dim(0); ++i) {
+    const int32_t begin = op.begin.i32()[i], end = op.end.i32()[i];
+    check(begin >= 0 && begin < end && end <= op.x.dim(0), "some rows of the batch");
+    for (int64_t c = 0; c < n_cols; ++c) {
+      double sum = 0;
+      for (int32_t r = begin; r < end; ++r) sum += double{op.x.f32()[r * n_cols + c]};
+      op.out.f32()[i * n_cols + c] = static_cast<float>(sum / (end - begin));
+    }
+  }
+}
+
 }  // namespace millrace::reference

@@ -1,6 +1,7 @@
 // The arithmetic the reference's ops share, in double.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <span>
@@ -49,6 +50,15 @@ inline double soft_capped(double y, float softcap) {
 // 1 / sqrt(mean(x^2) + eps)
 inline double inverse_rms(const float* x, int64_t n, float eps) {
   return 1 / std::sqrt(dot(x, x, n) / static_cast<double>(n) + double{eps});
+}
+
+// softmax(scores, and the sink where there is one), in place.
+inline void softmax(std::span<double> scores, const float* sink = nullptr) {
+  double max = std::ranges::max(scores);
+  if (sink != nullptr) max = std::max(max, double{*sink});
+  double sum = sink != nullptr ? std::exp(double{*sink} - max) : 0;
+  for (double& score : scores) sum += score = std::exp(score - max);
+  for (double& score : scores) score /= sum;
 }
 
 // Row `i` of `weight`, seen as (n_rows, n_cols), decoded to `out`.
