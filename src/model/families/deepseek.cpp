@@ -8,6 +8,7 @@
 #include "model/hf/keys.h"
 #include "model/layers/latent_attention.h"
 #include "model/layers/mlp.h"
+#include "model/layers/rope.h"
 #include "model/layers/stream.h"
 
 namespace millrace {
