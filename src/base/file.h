@@ -52,9 +52,12 @@ class AtomicFile {
   void commit();
 
  private:
+  void start_writeback();
+
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   int fd_;
+  int64_t n_written_ = 0, n_started_ = 0;  // bytes; the disk was told of the first n_started_
 };
 
 // Replaces `path` by `content`, atomically.
