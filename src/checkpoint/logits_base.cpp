@@ -1,4 +1,4 @@
-#include "engine/logits_base.h"
+#include "checkpoint/logits_base.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,12 +1,12 @@
-#include "engine/logits_base.h"
+#include "checkpoint/logits_base.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "base/temporary_folder.h"
-#include "engine/divergence.h"
 
 namespace millrace {
 namespace {
@@ -19,10 +19,9 @@ class LogitsBaseFile : public ::testing::Test {
     const int32_t tokens[] = {0, 1, 2, 3, 4, 0, 4, 3, 2, 1, 0, 4};
     LogitsBaseWriter writer(path_, kWindows, tokens);
     for (int row = 0; row < 4; ++row) {
-      std::vector<float> logits = {1.0f * row, 2.0f, -3.0f, 0.5f, -40.0f};
-      log_softmax(logits, logits);
-      rows_.push_back(logits);
-      writer.add(logits);
+      const std::vector<float> log_probs = {-1.0f * row, -2.0f, -3.0f, -0.5f, -40.0f};
+      rows_.push_back(log_probs);
+      writer.add(log_probs);
     }
     writer.commit();
     bytes_ = read_file(path_, 1 << 20);

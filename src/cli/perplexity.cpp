@@ -6,11 +6,11 @@
 #include <optional>
 
 #include "base/json.h"
+#include "checkpoint/logits_base.h"
 #include "cli/divergence_report.h"
 #include "cli/loaded_model.h"
 #include "cli/progress.h"
 #include "cli/verb.h"
-#include "engine/logits_base.h"
 #include "engine/scoring.h"
 
 namespace millrace {
