@@ -36,12 +36,20 @@ void ImportanceBackend::measure(const LinearGated& op) {
   add_all(op.up, op.x);
 }
 
-void ImportanceBackend::measure(const MoeGated& op) {
-  add_chosen(op.gate, op.x, op.experts);
-  add_chosen(op.up, op.x, op.experts);
+// Head h of a row passes matrix h.
+void ImportanceBackend::measure(const HeadLinear& op) {
+  Entry* entry = begin(op.weight, op.x);
+  if (entry == nullptr) return;
+  const int64_t n_heads = op.weight.dim(0);
+  for (int64_t i = 0; i < op.x.n_rows(); ++i) add_row(*entry, i % n_heads, {.x = op.x, .row = i});
 }
 
-void ImportanceBackend::measure(const MoeDown& op) { add_chosen(op.down, op.x, op.experts); }
+void ImportanceBackend::measure(const MoeGated& op) {
+  add_chosen(op.gate, op.x, op.experts, op.weights);
+  add_chosen(op.up, op.x, op.experts, op.weights);
+}
+
+void ImportanceBackend::measure(const MoeDown& op) { add_chosen(op.down, op.x, op.experts, {}); }
 
 ImportanceBackend::Entry* ImportanceBackend::entry_of(const Tensor& weight) {
   auto after = entries_.upper_bound(weight.data);
@@ -51,31 +59,42 @@ ImportanceBackend::Entry* ImportanceBackend::entry_of(const Tensor& weight) {
   return is_within && weight.n_cols() == entry.weight.n_cols() ? &entry : nullptr;
 }
 
-void ImportanceBackend::add_all(const Tensor& weight, const Tensor& x) {
+ImportanceBackend::Entry* ImportanceBackend::begin(const Tensor& weight, const Tensor& x) {
   Entry* entry = entry_of(weight);
-  if (entry == nullptr || entry->last_input == x.data) return;
+  if (entry == nullptr || entry->last_input == x.data) return nullptr;
   entry->last_input = x.data;
+  return entry;
+}
+
+void ImportanceBackend::add_all(const Tensor& weight, const Tensor& x) {
+  Entry* entry = begin(weight, x);
+  if (entry == nullptr) return;
   const int64_t matrix_bytes = entry->weight.n_bytes() / entry->n_matrices();
   const int64_t matrix = (weight.data - entry->weight.data) / matrix_bytes;
-  for (int64_t r = 0; r < x.n_rows(); ++r) add_row(*entry, matrix, x, r);
+  for (int64_t r = 0; r < x.n_rows(); ++r) add_row(*entry, matrix, {.x = x, .row = r});
 }
 
-void ImportanceBackend::add_chosen(const Tensor& weight, const Tensor& x, const Tensor& experts) {
-  Entry* entry = entry_of(weight);
-  if (entry == nullptr || entry->last_input == x.data) return;
-  entry->last_input = x.data;
+void ImportanceBackend::add_chosen(const Tensor& weight, const Tensor& x, const Tensor& experts,
+                                   const Tensor& weights) {
+  Entry* entry = begin(weight, x);
+  if (entry == nullptr) return;
   const int64_t n_used = experts.dim(1);
-  for (int64_t i = 0; i < experts.n_elems(); ++i)
-    add_row(*entry, experts.i32()[i], x, x.n_rows() == experts.n_elems() ? i : i / n_used);
+  const bool has_row_each = x.n_rows() == experts.n_elems();
+  for (int64_t i = 0; i < experts.n_elems(); ++i) {
+    const double scale = weights ? static_cast<double>(weights.f32()[i]) : 1.0;
+    add_row(*entry, experts.i32()[i], {.x = x, .row = has_row_each ? i : i / n_used, .scale = scale});
+  }
 }
 
-void ImportanceBackend::add_row(Entry& entry, int64_t matrix, const Tensor& x, int64_t row) {
-  const auto n_cols = static_cast<size_t>(x.n_cols());
-  row_.resize(n_cols);
-  format_of(x.dtype).decode(x.row(row), row_.data(), x.n_cols());
+void ImportanceBackend::add_row(Entry& entry, int64_t matrix, const Row& row) {
+  row_.resize(static_cast<size_t>(row.x.n_cols()));
+  format_of(row.x.dtype).decode(row.x.row(row.row), row_.data(), row.x.n_cols());
+  const auto n_cols = static_cast<size_t>(entry.weight.n_cols());
   double* squares = entry.sums.squares.data() + static_cast<size_t>(matrix) * n_cols;
-  for (size_t k = 0; k < n_cols; ++k)
-    squares[k] += static_cast<double>(row_[k]) * static_cast<double>(row_[k]);
+  for (size_t k = 0; k < n_cols; ++k) {
+    const double value = row.scale * static_cast<double>(row_[k]);
+    squares[k] += value * value;
+  }
   ++entry.sums.counts[static_cast<size_t>(matrix)];
 }
 

@@ -1,5 +1,6 @@
 // Measures, for every column of some weights, what it is multiplied with: the squares of the inputs of
-// `linear`, `linear_gated`, `route` and the experts, summed over all rows that pass.
+// `linear`, `linear_gated`,
+// `head_linear`, `route` and the experts, summed over all rows that pass.
 #pragma once
 
 #include <map>
@@ -42,17 +43,26 @@ class ImportanceBackend final : public Backend {
   void measure(const AnyOp&) {}
   void measure(const Linear& op);
   void measure(const LinearGated& op);
+  void measure(const HeadLinear& op);
   void measure(const Route& op) { add_all(op.weight, op.x); }
   void measure(const MoeGated& op);
   void measure(const MoeDown& op);
 
   // The watched tensor that holds `weight`, or nullptr.
   Entry* entry_of(const Tensor& weight);
+  // The entry to add the rows of x to; nullptr where nobody watches, or where they were added already.
+  Entry* begin(const Tensor& weight, const Tensor& x);
   // Every row of x passes `weight`.
   void add_all(const Tensor& weight, const Tensor& x);
-  void add_row(Entry& entry, int64_t matrix, const Tensor& x, int64_t row);
-  // Row r of x, or row (r, j), passes expert experts[r, j].
-  void add_chosen(const Tensor& weight, const Tensor& x, const Tensor& experts);
+  // Row r of x, or row (r, j), passes expert experts[r, j]; times weights[r, j], where there are some.
+  void add_chosen(const Tensor& weight, const Tensor& x, const Tensor& experts, const Tensor& weights);
+  // The first elements of row `row` of x, as many as the weight has columns, times `scale`.
+  struct Row {
+    const Tensor& x;
+    int64_t row;
+    double scale = 1.0;
+  };
+  void add_row(Entry& entry, int64_t matrix, const Row& row);
 
   Backend& inner_;
   std::map<const std::byte*, Entry> entries_;  // by where the weight begins

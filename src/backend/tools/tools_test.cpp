@@ -252,5 +252,27 @@ TEST(Importance, CountsEachExpertBesideItsRows) {
   EXPECT_EQ(sums.at("down").squares, (std::vector<double>{9, 16, 49, 64, 1 + 25, 4 + 36}));
 }
 
+// Heads pass a matrix each, and what they only carry passes none; experts may weigh their input.
+TEST(Importance, KnowsWhatPartOfARowPasses) {
+  float x[] = {1, 2, 9, 3, 4, 9}, heads[2 * 1 * 2] = {}, out[2 * 2], mid[1];
+  const HeadLinear op{.x = Tensor(x, Dtype::f32, {1, 2, 3}),
+                      .weight = Tensor(heads, Dtype::f32, {2, 1, 2}),
+                      .out = Tensor(out, Dtype::f32, {1, 2, 2})};
+  float gate[2 * 1 * 3] = {}, up[2 * 1 * 3] = {}, weights[] = {0.5f};
+  int32_t experts[] = {1};
+  const MoeGated gated{.x = Tensor(x, Dtype::f32, {1, 3}),
+                       .experts = Tensor(experts, Dtype::i32, {1, 1}),
+                       .weights = Tensor(weights, Dtype::f32, {1, 1}),
+                       .gate = Tensor(gate, Dtype::f32, {2, 1, 3}),
+                       .up = Tensor(up, Dtype::f32, {2, 1, 3}),
+                       .out = Tensor(mid, Dtype::f32, {1, 1, 1})};
+  const auto reference = make_reference_backend();
+  ImportanceBackend backend(*reference, {{"heads", op.weight}, {"gate", gated.gate}});
+  backend.run(op);
+  backend.run(gated);
+  EXPECT_EQ(backend.sums().at("heads").squares, (std::vector<double>{1, 4, 9, 16}));
+  EXPECT_EQ(backend.sums().at("gate").squares, (std::vector<double>{0, 0, 0, 0.25, 1, 81.0 / 4}));
+}
+
 }  // namespace
 }  // namespace millrace
