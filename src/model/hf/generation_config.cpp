@@ -12,7 +12,10 @@ constexpr size_t kMaxBytes = size_t{1} << 20;
 Json read(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "generation_config.json";
   if (!std::filesystem::exists(path)) return Json(Json::Object());
-  return Json::parse(read_file(path, kMaxBytes), path.string());
+  Json json = Json::parse(read_file(path, kMaxBytes), path.string());
+  if (!json.is_object())
+    fail(ErrorKind::bad_model, "generation_config.json should be an object, found {}", json.type_name());
+  return json;
 }
 
 }  // namespace
