@@ -118,6 +118,10 @@ inline void store_bf16(uint8_t* p, const Floats& x) {
   std::memcpy(p, bits.at, sizeof bits.at);
 }
 
+inline Floats load_e4m3(const uint8_t* p) {
+  return each<float>(
+      [&](int i) { return float_of_f16(static_cast<uint16_t>((p[i] & 0x80) << 8 | (p[i] & 0x7f) << 7)); });
+}
 inline Ints widen_bytes(const uint8_t* p) {
   return each<int32_t>([&](int i) { return int32_t{p[i]}; });
 }

@@ -38,12 +38,8 @@ inline Floats load_weights(const uint8_t* row, int64_t k, int64_t n) {
   }
 }
 
-// E4M3 and E2M1 become float16 by moving their bits; the exponent, too small by 8 and by 14, is made up for
-// in the scale. Layouts: quant/*/layout.h.
-inline Floats widen_e4m3(Ints q) {
-  const Ints magnitude = shift_left(bit_and(q, splat(0x7f)), 7);
-  return f16_to_float(bit_or(magnitude, shift_left(bit_and(q, splat(0x80)), 8)));
-}
+// E2M1 becomes float16 by moving its bits; the exponent, too small by 14, is made up for in the scale, as
+// that of E4M3, too small by 8. Layouts: quant/*/layout.h.
 inline Floats widen_e2m1(Ints q) {
   const Ints magnitude = shift_left(bit_and(q, splat(7)), 9);
   return f16_to_float(bit_or(magnitude, shift_left(bit_and(q, splat(8)), 12)));
@@ -57,7 +53,7 @@ inline float float_at(const uint8_t* p) {
 struct F8E4M3 {
   static Floats load_lanes(const uint8_t* row, int64_t k) {
     const uint8_t* block = row + k / 128 * 132;
-    return mul(widen_e4m3(widen_bytes(block + 4 + k % 128)), splat(0x1p8f * float_at(block)));
+    return mul(load_e4m3(block + 4 + k % 128), splat(0x1p8f * float_at(block)));
   }
 };
 
@@ -65,8 +61,9 @@ struct Nvfp4 {
   static Floats load_lanes(const uint8_t* row, int64_t k) {
     const uint8_t* block = row + k / 64 * 40;
     const int64_t at = k % 64;
-    const Floats scale =
-        mul(splat(0x1p22f * float_at(block)), widen_e4m3(splat(int32_t{block[4 + at / 16]})));
+    const int32_t code = block[4 + at / 16];
+    const Ints half = splat((code & 0x7f) << 7 | (code & 0x80) << 8);
+    const Floats scale = mul(splat(0x1p22f * float_at(block)), f16_to_float(half));
     const Ints pairs = widen_bytes(block + 8 + at / 32 * 16 + at % 16);
     return mul(widen_e2m1(shift_right(pairs, static_cast<int>(at / 16 % 2 * 4))), scale);
   }
