@@ -6,6 +6,7 @@ folders must agree. Layouts: AutoAWQ, GPTQModel, compressed-tensors, ModelOpt, t
 """
 
 import json
+import os
 import pathlib
 import struct
 import subprocess
@@ -75,6 +76,10 @@ def pack_stream(codes, n_bits):
 
 
 def fp8_block(weight):
+    if weight.ndim == 3:  # experts: a scale for each block of each
+        parts = [fp8_block(matrix) for matrix in weight]
+        stacked = {ending: (dtype, np.stack([tensors[ending][1] for tensors, _ in parts])) for ending, (dtype, _) in parts[0][0].items()}
+        return stacked, np.stack([values for _, values in parts])
     scale = np.zeros([-(-n // 128) for n in weight.shape], np.float32)
     codes, values = np.zeros(weight.shape, np.uint8), np.zeros_like(weight)
     for i in range(scale.shape[0]):
@@ -274,6 +279,28 @@ def write_folder(folder, config, tensors):
     write_safetensors(folder / "model.safetensors", tensors)
 
 
+# Families whose weights are made of several, split, stacked or put in another order on their way.
+GOLDENS = pathlib.Path(os.environ.get("MILLRACE_DATA_DIR", "/nowhere")) / "goldens"
+FAMILIES = ["llama3", "mixtral", "gemma3", "phi3", "qwen3_moe", "qwen3_vl", "deepseek_v2_lite", "deepseek_v3", "deepseek_v32", "kimi_k25"]
+
+
+def read_safetensors(path):
+    """{name: float32 array}"""
+    file = path.read_bytes()
+    (n,) = struct.unpack("<Q", file[:8])
+    tensors = {}
+    for name, tensor in json.loads(file[8 : 8 + n]).items():
+        if name == "__metadata__":
+            continue
+        raw = file[8 + n + tensor["data_offsets"][0] : 8 + n + tensor["data_offsets"][1]]
+        if tensor["dtype"] == "BF16":
+            values = (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = np.frombuffer(raw, {"F32": np.float32, "F16": np.float16}[tensor["dtype"]]).astype(np.float32)
+        tensors[name] = values.reshape(tensor["shape"])
+    return tensors
+
+
 class Quantised(unittest.TestCase):
     def setUp(self):
         scratch = tempfile.TemporaryDirectory()
@@ -329,6 +356,33 @@ class Quantised(unittest.TestCase):
                 seen = millrace("inspect", self.path / "packed", "--check", "--json")
                 self.assertEqual(seen.returncode, 0, seen.stderr)
                 self.assertEqual(json.loads(seen.stdout)["formats"][becomes]["n_tensors"], 7 * LAYERS)
+
+    def test_families(self):
+        if not GOLDENS.exists():
+            self.skipTest("there are no golden folders")
+        for family in FAMILIES:
+            with self.subTest(family):
+                self.setUp()
+                packed, plain = {}, {}
+                for shard in sorted((GOLDENS / family).glob("model*.safetensors")):
+                    for name, values in read_safetensors(shard).items():
+                        is_projection = ".layers." in name and "vision" not in name and "visual" not in name and values.ndim >= 2
+                        stem = name.removesuffix(".weight")
+                        if not is_projection or not stem.endswith(("proj", "proj_with_mqa", ".w1", ".w2", ".w3")):
+                            packed[name] = plain[name] = ("F32", values)
+                            continue
+                        tensors, plain_values = fp8_block(values)
+                        ending = name.removeprefix(stem)
+                        packed[name] = tensors[".weight"]
+                        packed[stem + (ending + "_scale_inv")] = tensors[".weight_scale_inv"]
+                        plain[name] = ("F32", plain_values)
+                config = json.loads((GOLDENS / family / "config.json").read_text())
+                self.assertGreater(len(packed), len(plain))
+                write_folder(self.path / "packed", {**config, "quantization_config": SCHEMES["fp8 blocks"][1]}, packed)
+                write_folder(self.path / "plain", config, plain)
+                expected = self.logits("plain", "reference")
+                self.assertLess(self.error("packed", "reference", expected), 2e-6)
+                self.assertLess(self.error("packed", "cpu", expected), 2e-5)
 
     def test_converted_they_are_what_gguf_can_hold(self):
         for name, said, tolerance in (("gptq symmetric", "", 2e-6), ("gptq 8 bits symmetric", "", 2e-6), ("mxfp4", "", 2e-6),

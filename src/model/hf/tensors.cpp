@@ -291,6 +291,8 @@ void HfTensor::settle_order() {
 void HfTensor::write_columns(const Tensor& part, std::byte* out) const {
   const Format& format = format_of(part.dtype);
   const auto n_blocks = static_cast<size_t>(layout_.n_cols() / format.block_elems);
+  if (layout_.n_cols() % format.block_elems != 0 || part.n_cols() % format.block_elems != 0)
+    fail(ErrorKind::bad_model, "rows of {} end inside of a block of {}", name_, format.name);
   for (size_t j = 0; j < n_blocks; ++j) {
     const int64_t* from = order_.data() + static_cast<int64_t>(j) * format.block_elems;
     bool is_block = *from % format.block_elems == 0;
