@@ -23,7 +23,7 @@ constexpr Harmless kHarmless[] = {
     {.key = "rope.scaling.finetuned", .is_always = true},
     {.key = "rope.scaling.original_context_length", .is_always = true},  // read where a scaling uses it
     {.key = "attention.causal", .off = {1, 1}},
-    {.key = "attention.layer_norm_epsilon", .is_always = true},  // these families have RMSNorm alone
+    {.key = "attention.layer_norm_epsilon", .is_always = true},  // beside an RMSNorm's
     {.key = "attention.clamp_kqv"},
     {.key = "attention.max_alibi_bias"},
     {.key = "attention.scale"},

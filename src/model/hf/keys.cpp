@@ -141,6 +141,20 @@ void write_longrope(HfConfig& rope, HfKeys& keys) {
 
 }  // namespace
 
+namespace {
+
+// The epsilon of the norms, by the name that the class has for it.
+void write_norm_eps(HfConfig& config, HfKeys& keys) {
+  for (const std::string_view name : {"layer_norm_eps", "norm_epsilon"}) {
+    if (!config.has(name)) continue;
+    keys.set("attention.layer_norm_epsilon", config.real(name, {0.0, 1.0}));
+    return;
+  }
+  keys.set("attention.layer_norm_rms_epsilon", config.real("rms_norm_eps", {0.0, 1.0}));
+}
+
+}  // namespace
+
 void write_decoder_keys(HfConfig& config, HfKeys& keys) {
   const int64_t head_dim = read_head_dim(config);
   const int64_t n_heads = config.count("num_attention_heads");
@@ -153,7 +167,7 @@ void write_decoder_keys(HfConfig& config, HfKeys& keys) {
   keys.set("attention.head_count_kv", config.count_or("num_key_value_heads", n_heads));
   keys.set("attention.key_length", head_dim);
   keys.set("attention.value_length", head_dim);
-  keys.set("attention.layer_norm_rms_epsilon", config.real("rms_norm_eps", {0.0, 1.0}));
+  write_norm_eps(config, keys);
   keys.set("rope.dimension_count", read_n_rotary(config, rope));
   keys.set("vocab_size", config.count("vocab_size"));
   // Whether these are there, the tensors say.

@@ -42,6 +42,33 @@ void list_head_norms(WeightList& list, Attention& attention) {
   list.add(attention.k_norm, "attn_k_norm.weight", {attention.sizes.head_dim});
 }
 
+void list_row_norms(WeightList& list, Attention& attention) {
+  list.add(attention.q_norm, "attn_q_norm.weight", {attention.sizes.q_width()});
+  list.add(attention.k_norm, "attn_k_norm.weight", {attention.sizes.k_width()});
+}
+
+namespace {
+
+// Whether the norm of each head is the RMSNorm that RopeStoreKv does on the way.
+bool is_norm_of_rope(const Attention& attention) {
+  const Tensor& weight = attention.q_norm;
+  return attention.norm_kind == NormKind::rms && weight.n_dims == 1 &&
+         weight.dim(0) == attention.sizes.head_dim;
+}
+
+// x (n_rows, n_heads, head_dim) = norm(x), as the shape of `weight` says.
+void norm_heads(const Pass& pass, const Attention& attention, const Tensor& x, const Tensor& weight) {
+  const bool is_row = weight.n_dims == 1 && weight.dim(0) == x.dim(1) * x.dim(2);
+  const Tensor vectors = is_row ? x.reshaped({x.dim(0), weight.dim(0)}) : x;
+  pass.backend.run(Norm{.x = vectors,
+                        .weight = weight,
+                        .out = vectors,
+                        .kind = attention.norm_kind,
+                        .eps = attention.norm_eps});
+}
+
+}  // namespace
+
 std::vector<int64_t> read_windows(Hparams& hparams, int64_t n_layers, int64_t period) {
   const int64_t window = hparams.count_or("attention.sliding_window", 0, {0, INT32_MAX});
   const std::vector<bool> slides = hparams.pattern_or("attention.sliding_window_pattern", n_layers, period);
@@ -77,12 +104,18 @@ void run_attention(const Pass& pass, const Attention& attention, int64_t layer, 
 
   const KvPages& pages = pass.kv.layer(layer);
   const Tensor q_heads = q.reshaped({n_rows, sizes.n_heads, sizes.head_dim});
+  const Tensor k_heads = k.reshaped({n_rows, sizes.n_kv_heads, sizes.head_dim});
+  const bool is_fused = is_norm_of_rope(attention);
+  if (attention.q_norm && !is_fused) {
+    norm_heads(pass, attention, q_heads, attention.q_norm);
+    norm_heads(pass, attention, k_heads, attention.k_norm);
+  }
   pass.backend.run(RopeStoreKv{.batch = pass.batch,
                                .q = q_heads,
-                               .k = k.reshaped({n_rows, sizes.n_kv_heads, sizes.head_dim}),
+                               .k = k_heads,
                                .v = v.reshaped({n_rows, sizes.n_kv_heads, sizes.v_head_dim}),
-                               .q_norm = attention.q_norm,
-                               .k_norm = attention.k_norm,
+                               .q_norm = is_fused ? attention.q_norm : Tensor(),
+                               .k_norm = is_fused ? attention.k_norm : Tensor(),
                                .norm_eps = attention.norm_eps,
                                .rope = attention.rope,
                                .q_scale_beta = attention.q_scale_beta,

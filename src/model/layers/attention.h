@@ -37,8 +37,11 @@ struct Attention {
   // is multiplied by sigmoid(gate).
   bool has_gate = false;
   Tensor q_bias, k_bias, v_bias, out_bias;
-  Tensor q_norm, k_norm;  // (head_dim)
-  Rope rope;              // empty: no rotation
+  // Norms of queries and keys before the rotation: (head_dim), the same for every head; (n_heads, head_dim),
+  // each head its own; or (n_heads * head_dim), over all heads at once.
+  Tensor q_norm, k_norm;
+  NormKind norm_kind = NormKind::rms;
+  Rope rope;  // empty: no rotation
   float norm_eps = 1e-6f;
   float scale = 1.0f;
   float softcap = 0.0f;  // 0: none
@@ -52,6 +55,7 @@ void list_projections(WeightList& list, Attention& attention);
 enum class Presence { needed, optional };
 void list_qkv_bias(WeightList& list, Attention& attention, Presence presence);
 void list_head_norms(WeightList& list, Attention& attention);
+void list_row_norms(WeightList& list, Attention& attention);  // over all heads at once
 
 // Sets the window of each layer from attention.sliding_window and sliding_window_pattern. `period` is the
 // pattern where the file has none (Hparams::pattern_or).

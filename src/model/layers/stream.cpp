@@ -51,6 +51,13 @@ void Stream::norm(const Tensor& weight, const Tensor& bias) {
   has_branch_ = true;  // of what the caller computes next
 }
 
+const Tensor& Stream::summed() {
+  check(ends_.branch_scale == 1.0f, "an unscaled branch");
+  if (has_branch_) pass_.backend.run(Add{.x = x_, .y = branch_});
+  has_branch_ = true;  // of what the caller computes next
+  return x_;
+}
+
 void Stream::norm_branch(const Tensor& weight) {
   pass_.backend.run(
       Norm{.x = branch_, .weight = weight, .out = branch_, .kind = ends_.norm_kind, .eps = ends_.norm_eps});

@@ -37,6 +37,8 @@ class Stream {
 
   // normed = norm(x + branch_scale * branch) * weight + bias, where x keeps the sum.
   void norm(const Tensor& weight, const Tensor& bias = Tensor());
+  // x with what waited to be added to it: the input of a branch that has no norm before it.
+  const Tensor& summed();
   // branch = norm(branch) * weight (Gemma's norm after each branch).
   void norm_branch(const Tensor& weight);
   // The logits of batch.logit_rows: float32 (n_logit_rows, n_vocab).
