@@ -20,11 +20,13 @@ struct Variant {
   bool has_head_norms = false;
   int64_t window_period = 0;   // the sliding pattern where the file has a window and no pattern; 0: all slide
   int64_t no_rope_period = 0;  // every such layer does not rotate; 0: all rotate
+  bool has_scales = false;     // Granite's multipliers of embeddings, branches and logits
 };
 
 constexpr Variant kVariants[] = {
     {.architecture = "llama", .pairing = RopePairing::adjacent},
     {.architecture = "mistral3", .pairing = RopePairing::adjacent},
+    {.architecture = "granite", .pairing = RopePairing::adjacent, .has_scales = true},
     {.architecture = "smollm3", .pairing = RopePairing::adjacent, .no_rope_period = 4},
     {.architecture = "qwen2",
      .pairing = RopePairing::half_split,
@@ -64,6 +66,7 @@ class Llama final : public Model {
   Tensor forward(const Pass& pass) const override;
 
  private:
+  void read_scales(Hparams& hparams);
   Layer read_layer(Hparams& hparams) const;
   WeightList weights(const Variant& variant);
   void read_positions(Hparams& hparams, const Variant& variant);
@@ -80,12 +83,24 @@ Llama::Llama(const Checkpoint& checkpoint, const Variant& variant) {
   Hparams hparams(checkpoint.metadata());
   shape_ = read_shape(hparams, checkpoint);
   ends_ = read_ends(hparams, shape_);
+  if (variant.has_scales) read_scales(hparams);
   layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
   n_rotary_ = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim);
   shape_.kv_layers.assign(layers_.size(), layers_[0].attention.sizes.kv_layer());
   weights(variant).bind(checkpoint);
   read_positions(hparams, variant);
   hparams.refuse_rest();
+}
+
+// 0 stands for "none" as 1 does.
+void Llama::read_scales(Hparams& hparams) {
+  const auto scale = [&](std::string_view key) {
+    const double value = hparams.real_or(key, 1.0, {0.0, 1e6});
+    return value > 0.0 ? static_cast<float>(value) : 1.0f;
+  };
+  ends_.embd_scale = scale("embedding_scale");
+  ends_.branch_scale = scale("residual_scale");
+  ends_.logit_scale = 1.0f / scale("logit_scale");
 }
 
 Layer Llama::read_layer(Hparams& hparams) const {
@@ -214,6 +229,14 @@ void write_llama(HfConfig& config, HfKeys& keys) {
   write_rope_keys(config, keys);
 }
 
+void write_granite(HfConfig& config, HfKeys& keys) {
+  write_llama(config, keys);
+  keys.set("attention.scale", config.real("attention_multiplier"));
+  keys.set("embedding_scale", config.real("embedding_multiplier"));
+  keys.set("residual_scale", config.real("residual_multiplier"));
+  keys.set("logit_scale", config.real("logits_scaling"));
+}
+
 // Every layer slides where there is a window.
 void write_mistral(HfConfig& config, HfKeys& keys) {
   write_llama(config, keys);
@@ -283,6 +306,11 @@ constexpr std::string_view kQwen2VlDefaults = R"({
   "rms_norm_eps": 1e-5, "rope_theta": 1000000.0, "sliding_window": 4096, "max_window_layers": 80})";
 constexpr HfModelClass kHfClasses[] = {
     {"llama", "llama", R"({"rms_norm_eps": 1e-6, "rope_theta": 10000.0})", kPairedHeads, write_llama},
+    {"granite", "granite",
+     R"({"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 2048,
+         "attention_multiplier": 1.0, "embedding_multiplier": 1.0, "residual_multiplier": 1.0,
+         "logits_scaling": 1.0})",
+     kPairedHeads, write_granite},
     {"mistral", "llama", R"({"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "sliding_window": 4096})",
      kPairedHeads, write_mistral},
     {"ministral", "llama", R"({"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "sliding_window": 4096})",
