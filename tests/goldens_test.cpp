@@ -71,6 +71,12 @@ constexpr const char* kFolders[] = {
     "qwen2_5_vl",
     "qwen3_vl",
     "qwen3_vl_moe",
+    "granite",
+    "cohere",
+    "cohere2",
+    "olmo2",
+    "starcoder2",
+    "glm4",
 };
 
 fs::path goldens() { return fs::path(MILLRACE_DATA_DIR) / "goldens"; }

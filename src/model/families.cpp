@@ -12,11 +12,16 @@ Family llama_family();
 Family gemma_family();
 Family deepseek_family();
 Family phi3_family();
+Family cohere_family();
+Family olmo2_family();
+Family starcoder2_family();
+Family glm4_family();
 Family qwen3next_family();
 
 std::span<const Family> all_families() {
   static const Family kFamilies[] = {
-      llama_family(), gemma_family(), deepseek_family(), phi3_family(), qwen3next_family(),
+      llama_family(), gemma_family(),      deepseek_family(), phi3_family(),      cohere_family(),
+      olmo2_family(), starcoder2_family(), glm4_family(),     qwen3next_family(),
   };
   return kFamilies;
 }

@@ -237,6 +237,31 @@ TEST(Families, ValueHeadsAreGroupedOrTiled) {
             run_alone(*load_model(*grouped), *backend, tokens, 0));
 }
 
+// What one family does and another does not must not be asked of the other.
+TEST(Families, SettingsOfOtherFamiliesAreRefused) {
+  const std::pair<std::string_view, MetaValue> cases[] = {
+      {"granite.attn_logit_softcapping", 50.0},
+      {"command-r.attention.sliding_window", int64_t{16}},
+      {"command-r.residual_scale", 0.5},
+      {"cohere2.final_logit_softcapping", 30.0},
+      {"cohere2.rope.scaling.type", std::string_view("longrope")},
+      {"olmo2.attention.sliding_window", int64_t{16}},  // OLMo 3 has one
+      {"olmo2.expert_count", int64_t{8}},
+      {"starcoder2.logit_scale", 0.5},
+      {"starcoder2.attention.layer_norm_rms_epsilon", 1e-5},
+      {"glm4.attention.sliding_window", int64_t{16}},
+  };
+  for (const auto& [key, value] : cases) {
+    const std::string_view name = key.substr(0, key.find('.'));
+    for (const auto& [family, checkpoint] : testing::tiny_models()) {
+      if (family != name) continue;
+      EXPECT_EQ(error_of(*checkpoint), "") << name;
+      checkpoint->set(key, value);
+      EXPECT_NE(error_of(*checkpoint).find(key), std::string::npos) << key << ": " << error_of(*checkpoint);
+    }
+  }
+}
+
 TEST(Families, KeysThatAskForNothingAreFine) {
   const auto checkpoint = testing::tiny_llama();
   checkpoint->set("llama.vocab_size", int64_t{32});

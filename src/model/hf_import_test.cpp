@@ -278,6 +278,34 @@ TEST_F(HfImport, WhatIsNotUnderstoodIsRefused) {
   EXPECT_EQ(error_of(base_config("llama"), dense_weights()), "");
 }
 
+// The same, in the words of other classes.
+TEST_F(HfImport, WhatAClassDoesNotDoIsRefused) {
+  struct Case {
+    const char* model_type;
+    const char* key;
+    Json value;
+  };
+  const Case cases[] = {
+      {"granite", "hidden_act", "gelu"},
+      {"cohere", "sliding_window", 16},
+      {"cohere2", "use_parallel_block", false},
+      {"cohere2", "use_qk_norm", true},
+      {"cohere2", "rotary_pct", 0.5},
+      {"cohere2", "order_of_interleaved_layers", "global_attn_first"},
+      {"olmo2", "sliding_window", 16},
+      {"olmo2", "clip_qkv", 8.0},
+      {"starcoder2", "hidden_act", "relu"},
+      {"starcoder2", "norm_type", "rms_norm"},
+      {"glm4", "sliding_window", 16},
+  };
+  for (const auto& [model_type, key, value] : cases) {
+    Json config = base_config(model_type);
+    config[key] = value;
+    const std::string error = error_of(config, dense_weights());
+    EXPECT_NE(error.find(key), std::string::npos) << model_type << " " << key << ": " << error;
+  }
+}
+
 TEST_F(HfImport, HarmlessSettingsAreFine) {
   Json config = base_config("llama");
   config["use_cache"] = true;

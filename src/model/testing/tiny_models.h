@@ -14,7 +14,8 @@ inline constexpr int64_t kTinyHidden = 24;
 inline constexpr int64_t kTinyHeads = 4, kTinyKvHeads = 2, kTinyHeadDim = 8;
 inline constexpr int64_t kTinyFf = 40, kTinyLayers = 3, kTinyExperts = 4;
 
-inline std::unique_ptr<MemoryCheckpoint> tiny_ends(std::string_view architecture) {
+inline std::unique_ptr<MemoryCheckpoint> tiny_ends(std::string_view architecture,
+                                                   std::string_view eps = "layer_norm_rms_epsilon") {
   auto model = std::make_unique<MemoryCheckpoint>();
   const std::string prefix = std::string(architecture) + ".";
   model->set_text("general.architecture", architecture);
@@ -25,7 +26,7 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_ends(std::string_view architecture
   model->set(prefix + "attention.head_count", kTinyHeads);
   model->set(prefix + "attention.head_count_kv", kTinyKvHeads);
   model->set(prefix + "attention.key_length", kTinyHeadDim);
-  model->set(prefix + "attention.layer_norm_rms_epsilon", 1e-6);
+  model->set(prefix + "attention." + std::string(eps), 1e-6);
   model->add_random("token_embd.weight", {kTinyVocab, kTinyHidden});
   model->add_random("output_norm.weight", {kTinyHidden});
   return model;
@@ -232,6 +233,88 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_qwen35(std::string_view architectu
 
 inline std::unique_ptr<MemoryCheckpoint> tiny_deepseek2() { return tiny_deepseek("deepseek2"); }
 
+inline std::unique_ptr<MemoryCheckpoint> tiny_granite() {
+  auto model = tiny_ends("granite");
+  model->set("granite.attention.scale", 0.2);
+  model->set("granite.embedding_scale", 6.0);
+  model->set("granite.residual_scale", 0.5);
+  model->set("granite.logit_scale", 2.0);
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    add_tiny_attention(*model, block_name(i));
+    add_tiny_mlp(*model, block_name(i));
+  }
+  return model;
+}
+
+inline std::unique_ptr<MemoryCheckpoint> tiny_cohere(std::string_view architecture) {
+  auto model = tiny_ends(architecture, "layer_norm_epsilon");
+  const std::string prefix = std::string(architecture) + ".";
+  model->set(prefix + "logit_scale", 0.5);
+  if (architecture == "cohere2") {
+    model->set(prefix + "attention.sliding_window", int64_t{5});
+    model->set(prefix + "attention.sliding_window_pattern", int64_t{2});
+  }
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    model->remove(block + "ffn_norm.weight");
+    add_tiny_mlp(*model, block);
+    if (architecture == "cohere2") continue;
+    model->add_random(block + "attn_q_norm.weight", {kTinyHeads, kTinyHeadDim});
+    model->add_random(block + "attn_k_norm.weight", {kTinyKvHeads, kTinyHeadDim});
+  }
+  return model;
+}
+
+inline std::unique_ptr<MemoryCheckpoint> tiny_olmo2() {
+  auto model = tiny_ends("olmo2");
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    model->remove(block + "attn_norm.weight");
+    model->remove(block + "ffn_norm.weight");
+    model->add_random(block + "attn_q_norm.weight", {kTinyHeads * kTinyHeadDim});
+    model->add_random(block + "attn_k_norm.weight", {kTinyKvHeads * kTinyHeadDim});
+    model->add_random(block + "post_attention_norm.weight", {kTinyHidden});
+    model->add_random(block + "post_ffw_norm.weight", {kTinyHidden});
+    add_tiny_mlp(*model, block);
+  }
+  return model;
+}
+
+inline std::unique_ptr<MemoryCheckpoint> tiny_starcoder2() {
+  auto model = tiny_ends("starcoder2", "layer_norm_epsilon");
+  model->set("starcoder2.attention.sliding_window", int64_t{9});
+  model->add_random("output_norm.bias", {kTinyHidden});
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    add_tiny_mlp(*model, block);
+    model->remove(block + "ffn_gate.weight");
+    model->add_random(block + "attn_q.bias", {kTinyHeads * kTinyHeadDim});
+    model->add_random(block + "attn_k.bias", {kTinyKvHeads * kTinyHeadDim});
+    model->add_random(block + "attn_v.bias", {kTinyKvHeads * kTinyHeadDim});
+    model->add_random(block + "ffn_up.bias", {kTinyFf});
+    for (const char* name : {"attn_norm.bias", "attn_output.bias", "ffn_norm.bias", "ffn_down.bias"})
+      model->add_random(block + name, {kTinyHidden});
+  }
+  return model;
+}
+
+inline std::unique_ptr<MemoryCheckpoint> tiny_glm4() {
+  auto model = tiny_ends("glm4");
+  model->set("glm4.rope.dimension_count", kTinyHeadDim / 2);
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    model->add_random(block + "post_attention_norm.weight", {kTinyHidden});
+    model->add_random(block + "post_ffw_norm.weight", {kTinyHidden});
+    model->add_random(block + "ffn_up.weight", {2 * kTinyFf, kTinyHidden});
+    model->add_random(block + "ffn_down.weight", {kTinyHidden, kTinyFf});
+  }
+  return model;
+}
+
 struct TinyModel {
   std::string_view name;
   std::unique_ptr<MemoryCheckpoint> checkpoint;
@@ -244,6 +327,12 @@ inline std::vector<TinyModel> tiny_models() {
   models.push_back({"gemma2", tiny_gemma("gemma2")});
   models.push_back({"gemma3", tiny_gemma("gemma3")});
   models.push_back({"phi3", tiny_phi3()});
+  models.push_back({"granite", tiny_granite()});
+  models.push_back({"command-r", tiny_cohere("command-r")});
+  models.push_back({"cohere2", tiny_cohere("cohere2")});
+  models.push_back({"olmo2", tiny_olmo2()});
+  models.push_back({"starcoder2", tiny_starcoder2()});
+  models.push_back({"glm4", tiny_glm4()});
   models.push_back({"deepseek2", tiny_deepseek2()});
   models.push_back({"glm-dsa", tiny_deepseek("glm-dsa")});
   models.push_back({"qwen3next", tiny_qwen35("qwen3next")});
