@@ -33,8 +33,8 @@ struct Attention {
   Tensor q, k,
       v;  // (n_heads * head_dim, hidden), (n_kv_heads * head_dim, hidden), (n_kv_heads * v_head_dim, hidden)
   Tensor out;  // (hidden, n_heads * v_head_dim)
-  // Of each head first the query, then a gate: q is (2 * n_heads * head_dim, hidden), and what attention gives
-  // is multiplied by sigmoid(gate).
+  // Of each head first the query, then a gate: q is (2 * n_heads * head_dim, hidden), and what attention
+  // gives is multiplied by sigmoid(gate).
   bool has_gate = false;
   Tensor q_bias, k_bias, v_bias, out_bias;
   // Norms of queries and keys before the rotation: (head_dim), the same for every head; (n_heads, head_dim),
