@@ -258,5 +258,16 @@ TEST(Half, TiesGoToEven) {
   EXPECT_EQ(bf16_of_float(1.01171875f), 0x3f82);
 }
 
+// The decoder of rows is another text than float_of_f16().
+TEST(Half, RowsDecodeAsSingleNumbersDo) {
+  std::vector<uint16_t> halves(1 << 16);
+  for (uint32_t bits = 0; bits < halves.size(); ++bits) halves[bits] = static_cast<uint16_t>(bits);
+  std::vector<float> decoded(halves.size());
+  format_of(Dtype::f16)
+      .decode(reinterpret_cast<const std::byte*>(halves.data()), decoded.data(), std::ssize(decoded));
+  for (size_t i = 0; i < halves.size(); ++i)
+    ASSERT_EQ(std::bit_cast<uint32_t>(decoded[i]), std::bit_cast<uint32_t>(float_of_f16(halves[i]))) << i;
+}
+
 }  // namespace
 }  // namespace millrace
