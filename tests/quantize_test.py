@@ -135,6 +135,7 @@ class Tools(unittest.TestCase):
         self.refused(2, "quantize", self.source, self.result, "Q8_0", "--tensor-type", "attn_q")
         self.refused(2, "quantize", self.source, self.result, "Q8_0", "--tensor-type", "(=Q4_0")
         self.refused(2, "quantize", self.source, self.result, "Q8_0", "--output-type", "I32")
+        self.refused(2, "quantize", self.source, self.result, "Q8_0", "--output-type", "F8_E4M3")  # GGUF has none
         self.refused(3, "quantize", self.text, self.result, "Q8_0")
         self.refused(3, "quantize", self.source, self.result, "Q8_0", "--imatrix", self.text)
         self.assertIn("--imatrix", self.refused(2, "quantize", self.wide(), self.result, "Q2_K_S"))

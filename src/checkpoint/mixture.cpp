@@ -107,7 +107,7 @@ class Chooser {
   }
 
   FormatChoice choose(const NamedTensor& named) {
-    if (!is_quantised(named)) return {named.tensor.dtype, std::nullopt};
+    if (!is_quantised(named)) return {gguf_dtype_of(named.tensor.dtype), std::nullopt};
     const Dtype wanted = wanted_for(named);
     const int64_t n_cols = named.tensor.n_cols();
     if (n_cols % format_of(wanted).block_elems == 0) return {wanted, std::nullopt};

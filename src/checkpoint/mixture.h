@@ -40,7 +40,8 @@ struct FormatChoice {
 };
 
 // For each tensor, in their order. Vectors, norms, routers and other small tensors that decide much keep the
-// format they have. Throws Error(bad_model) where the metadata does not say what the rules ask.
+// format they have, where GGUF files can hold it. Throws Error(bad_model) where the metadata does not say
+// what the rules ask.
 std::vector<FormatChoice> choose_formats(const Checkpoint& checkpoint, const MixtureOptions& options);
 
 }  // namespace millrace

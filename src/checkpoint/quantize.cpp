@@ -7,6 +7,9 @@ namespace {
 
 bool is_table(std::string_view name) { return name == "token_embd.weight" || name == "output.weight"; }
 
+// E4M3 does not count: models are published in it, and eight bits leave room for another rounding.
+bool is_quantised_already(Dtype dtype) { return format_of(dtype).block_elems > 1 && dtype != Dtype::f8_e4m3; }
+
 int64_t n_matrices(const Tensor& tensor) { return tensor.n_dims == 3 ? tensor.dim(0) : 1; }
 
 void check_importance(const QuantizePlan& plan, size_t i) {
@@ -38,7 +41,7 @@ void check_plan(const QuantizePlan& plan, const Mixture& mixture, Requantize may
   for (size_t i = 0; i < plan.choices.size(); ++i) {
     if (!plan.is_recoded(i)) continue;
     const auto& [name, tensor] = plan.source.tensors()[i];
-    if (format_of(tensor.dtype).block_elems > 1 && may_requantize == Requantize::no) {
+    if (is_quantised_already(tensor.dtype) && may_requantize == Requantize::no) {
       fail(ErrorKind::usage,
            "{} is {} already, and would lose twice: start from the original, or say --allow-requantize",
            printable(name), format_of(tensor.dtype).name);

@@ -32,7 +32,7 @@ std::string names_of_mixtures() {
 
 Dtype need_format(const std::string& name, std::string_view option) {
   const auto dtype = dtype_of_name(name);
-  if (dtype && *dtype != Dtype::i32) return *dtype;
+  if (dtype && *dtype != Dtype::i32 && format_of(*dtype).ggml_type != kNoGgmlType) return *dtype;
   fail(ErrorKind::usage, "{} {} is no format of weights; known are those of TYPE without _S, _M and _L",
        option, printable(name));
 }
