@@ -1,4 +1,12 @@
-"""llama.cpp's library as an oracle: out of the package llama-cpp-py-sync, through the bindings that come with it."""
+"""llama.cpp's library as an oracle: out of the package llama-cpp-py-sync, through the bindings that come with it.
+
+    llama_cpp.py MODEL.gguf OUT.npz < PROMPTS    logits of each prompt; in a process of its own, because it may abort
+
+PROMPTS: {"tokens": {name: ids}, "yarn_beta_fast": number or null}
+"""
+
+import json
+import sys
 
 import numpy as np
 from llama_cpp_py_sync._cffi_bindings import ffi, get_lib
@@ -50,8 +58,8 @@ def quantize(source, destination, file_type, n_threads=0, importance=None, pure=
         _refuse()
 
 
-def logits(path, tokens, n_threads=2):
-    """float32 (n_tokens, n_vocab), with keys and values in float32."""
+def logits(path, tokens, n_threads=2, yarn_beta_fast=None):
+    """float32 (n_tokens, n_vocab), with keys and values in float32. Most architectures ignore the file's yarn_beta_fast."""
     _said.clear()
     model = _lib.llama_model_load_from_file(str(path).encode(), _lib.llama_model_default_params())
     if model == ffi.NULL:
@@ -62,6 +70,8 @@ def logits(path, tokens, n_threads=2):
     params.type_k = params.type_v = F32
     params.flash_attn_type = 0
     params.n_outputs_max = 0
+    if yarn_beta_fast is not None:
+        params.yarn_beta_fast = yarn_beta_fast
     context = _lib.llama_init_from_model(model, params)
     if context == ffi.NULL:
         _lib.llama_model_free(model)
@@ -82,3 +92,12 @@ def logits(path, tokens, n_threads=2):
     if found is None:
         _refuse()
     return found.reshape(len(tokens), n_vocab)
+
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin)
+    try:
+        np.savez(sys.argv[2], **{name: logits(sys.argv[1], tokens, yarn_beta_fast=asked["yarn_beta_fast"])
+                                 for name, tokens in asked["tokens"].items()})
+    except Refused as refusal:
+        sys.exit(f"refuses: {refusal}")
