@@ -281,7 +281,8 @@ def write_folder(folder, config, tensors):
 
 # Families whose weights are made of several, split, stacked or put in another order on their way.
 GOLDENS = pathlib.Path(os.environ.get("MILLRACE_DATA_DIR", "/nowhere")) / "goldens"
-FAMILIES = ["llama3", "mixtral", "gemma3", "phi3", "qwen3_moe", "qwen3_vl", "deepseek_v2_lite", "deepseek_v3", "deepseek_v32", "kimi_k25"]
+FAMILIES = ["llama3", "mixtral", "gemma3", "phi3", "qwen3_moe", "qwen3_vl", "deepseek_v2_lite", "deepseek_v3", "deepseek_v32", "kimi_k25",
+            "glm4_moe_lite", "mistral4", "glm_moe_dsa"]
 
 
 def read_safetensors(path):
@@ -368,7 +369,7 @@ class Quantised(unittest.TestCase):
                     for name, values in read_safetensors(shard).items():
                         is_projection = ".layers." in name and "vision" not in name and "visual" not in name and values.ndim >= 2
                         stem = name.removesuffix(".weight")
-                        if not is_projection or not stem.endswith(("proj", "proj_with_mqa", ".w1", ".w2", ".w3")):
+                        if not is_projection or "proj" not in stem.rsplit(".", 1)[-1] and not stem.endswith((".w1", ".w2", ".w3")):
                             packed[name] = plain[name] = ("F32", values)
                             continue
                         tensors, plain_values = fp8_block(values)
