@@ -49,6 +49,11 @@ class Render final : public Command {
     const std::optional<std::string> found = chat_template_of(path);
     if (!found) refuse();
     for (const auto& [name, text] : special_tokens_of(path)) add(variables, name, text);
+    // Other tokenizers than tokenizer.json know their ends themselves.
+    if (!std::filesystem::exists(path / "tokenizer.json")) {
+      const FolderTokenizer loaded = load_folder_tokenizer(path);
+      if (loaded.tokenizer != nullptr) add_ends(*loaded.tokenizer, variables);
+    }
     return *found;
   }
 
@@ -57,9 +62,13 @@ class Render final : public Command {
     const auto found = checkpoint->metadata().get<std::string_view>("tokenizer.chat_template");
     if (!found) refuse();
     const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(checkpoint->metadata());
-    if (const auto bos = tokenizer->bos()) add(variables, "bos_token", tokenizer->piece(*bos));
-    if (const auto eos = tokenizer->eos()) add(variables, "eos_token", tokenizer->piece(*eos));
+    add_ends(*tokenizer, variables);
     return std::string(*found);
+  }
+
+  static void add_ends(const Tokenizer& tokenizer, Json& variables) {
+    if (const auto bos = tokenizer.bos()) add(variables, "bos_token", tokenizer.piece(*bos));
+    if (const auto eos = tokenizer.eos()) add(variables, "eos_token", tokenizer.piece(*eos));
   }
 
   static void add(Json& variables, std::string_view name, Json text) {
