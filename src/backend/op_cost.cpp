@@ -21,7 +21,10 @@ Visible most_visible(const PagedAttention& op) {
   int64_t n_seen = n_held;
   if (op.window > 0) n_seen = std::min<int64_t>(n_seen, op.window);
   if (op.chunk > 0) n_seen = std::min<int64_t>(n_seen, op.chunk);
-  if (op.selected) n_seen = std::min(n_seen, op.selected.dim(1));
+  if (op.selected) {  // every row may have others
+    n_seen = std::min(n_seen, op.selected.dim(1));
+    return {.n_positions = n_rows * n_seen, .n_pairs = n_rows * n_seen};
+  }
   const int64_t n_read = std::min(n_held, n_seen + n_rows - 1);
   return {.n_positions = op.batch.n_seqs() * n_read, .n_pairs = n_rows * n_seen};
 }
