@@ -42,9 +42,9 @@ class WeightList {
 
   const std::vector<Weight>& entries() const { return entries_; }
 
-  // Points every place at its tensor; dimensions of 1 do not count. Throws Error(bad_model) when a tensor is missing, has another shape or
-  // a format that cannot be used there (vectors are float32), and when `checkpoint` holds a tensor that no
-  // entry names: a model that needs it would run wrongly.
+  // Points every place at its tensor; dimensions of 1 do not count. Throws Error(bad_model) when a tensor is
+  // missing, has another shape or a format that cannot be used there (vectors are float32), and when
+  // `checkpoint` holds a tensor that no entry names: a model that needs it would run wrongly.
   void bind(const Checkpoint& checkpoint) const;
 
  private:

@@ -75,7 +75,7 @@ void Deepseek::read_layers(Hparams& hparams, const Checkpoint& checkpoint) {
   const std::string bias = fmt::format("blk.{}.exp_probs_b.bias", shape_.n_layers - 1);
   const RouteScore otherwise = checkpoint.find(bias) != nullptr ? RouteScore::sigmoid : RouteScore::softmax;
   layer.attention.sizes = read_latent_sizes(hparams, shape_.hidden);
-  layer.moe = read_shared_moe(hparams, shape_.hidden, otherwise);
+  layer.moe = read_shared_moe(hparams, shape_.hidden, {.score = otherwise, .is_renormalised = false});
   layers_.assign(static_cast<size_t>(shape_.n_layers), layer);
   const int64_t n_dense =
       layer.moe.n_experts > 0 ? hparams.count_or("leading_dense_block_count", 0) : shape_.n_layers;
@@ -147,7 +147,6 @@ WeightList Deepseek::weights() {
       list_mlp(list, layer.mlp);
     }
   }
-  list.leave_out_layers(shape_.n_layers, shape_.n_layers + shape_.n_draft_layers);
   return list;
 }
 

@@ -37,9 +37,10 @@ void list_qkv_bias(WeightList& list, Attention& attention, Presence presence) {
   (list.*add)(attention.v_bias, "attn_v.bias", {sizes.v_width()}, Shard::outputs);
 }
 
-void list_head_norms(WeightList& list, Attention& attention) {
-  list.add(attention.q_norm, "attn_q_norm.weight", {attention.sizes.head_dim});
-  list.add(attention.k_norm, "attn_k_norm.weight", {attention.sizes.head_dim});
+void list_head_norms(WeightList& list, Attention& attention, Presence presence) {
+  const auto add = presence == Presence::needed ? &WeightList::add : &WeightList::add_optional;
+  (list.*add)(attention.q_norm, "attn_q_norm.weight", {attention.sizes.head_dim}, Shard::none);
+  (list.*add)(attention.k_norm, "attn_k_norm.weight", {attention.sizes.head_dim}, Shard::none);
 }
 
 void list_row_norms(WeightList& list, Attention& attention) {
@@ -120,6 +121,7 @@ void run_attention(const Pass& pass, const Attention& attention, int64_t layer, 
                                .rope = attention.rope,
                                .q_scale_beta = attention.q_scale_beta,
                                .q_scale_length = attention.q_scale_length,
+                               .q_scale_offset = attention.q_scale_offset,
                                .k_pages = pages.k,
                                .v_pages = pages.v});
 
@@ -128,10 +130,12 @@ void run_attention(const Pass& pass, const Attention& attention, int64_t layer, 
                                   .q = q_heads,
                                   .k_pages = pages.k,
                                   .v_pages = pages.v,
+                                  .sinks = attention.sinks,
                                   .out = mixed.reshaped({n_rows, sizes.n_heads, sizes.v_head_dim}),
                                   .scale = attention.scale,
                                   .softcap = attention.softcap,
-                                  .window = static_cast<int32_t>(attention.window)});
+                                  .window = static_cast<int32_t>(attention.window),
+                                  .chunk = static_cast<int32_t>(attention.chunk)});
   if (gate) {
     pass.backend.run(Gate{.gate = gate, .x = mixed, .out = mixed, .activation = Activation::sigmoid});
   }

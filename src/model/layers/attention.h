@@ -41,20 +41,23 @@ struct Attention {
   // each head its own; or (n_heads * head_dim), over all heads at once.
   Tensor q_norm, k_norm;
   NormKind norm_kind = NormKind::rms;
-  Rope rope;  // empty: no rotation
+  Tensor sinks;  // (n_heads)
+  Rope rope;     // empty: no rotation
   float norm_eps = 1e-6f;
   float scale = 1.0f;
   float softcap = 0.0f;  // 0: none
   int64_t window = 0;    // 0: none
+  int64_t chunk = 0;     // 0: none
   float q_scale_beta = 0.0f;
   float q_scale_length = 1.0f;
+  float q_scale_offset = 0.0f;
 };
 
 // Adds q, k, v and the output projection to the list.
 void list_projections(WeightList& list, Attention& attention);
 enum class Presence { needed, optional };
 void list_qkv_bias(WeightList& list, Attention& attention, Presence presence);
-void list_head_norms(WeightList& list, Attention& attention);
+void list_head_norms(WeightList& list, Attention& attention, Presence presence = Presence::needed);
 void list_row_norms(WeightList& list, Attention& attention);  // over all heads at once
 
 // Sets the window of each layer from attention.sliding_window and sliding_window_pattern. `period` is the

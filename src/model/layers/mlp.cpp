@@ -1,5 +1,7 @@
 #include "model/layers/mlp.h"
 
+#include <algorithm>
+
 namespace millrace {
 
 void list_mlp(WeightList& list, Mlp& mlp) {
@@ -33,8 +35,44 @@ void run_mlp(const Pass& pass, const Mlp& mlp, const Tensor& x, const Tensor& ou
   pass.backend.run(Linear{.x = inner, .products = {{.weight = mlp.down, .bias = mlp.down_bias, .out = out}}});
 }
 
-Moe read_moe(Hparams& hparams, int64_t hidden) {
-  Moe moe{.hidden = hidden, .n_experts = hparams.count_or("expert_count", 0, {0, 4096})};
+namespace {
+
+// expert_gating_func: 1 softmax, 2 sigmoid, 3 softmax over the chosen logits, 4 sqrt(softplus).
+void read_score(Hparams& hparams, Moe& moe) {
+  const int64_t kind = hparams.count_or("expert_gating_func", 0);
+  if (kind > 4) hparams.refuse("expert_gating_func", fmt::format("{} is not known", kind));
+  if (kind == 1 || kind == 3) moe.score = RouteScore::softmax;
+  if (kind == 2) moe.score = RouteScore::sigmoid;
+  if (kind == 3) moe.is_renormalised = true;  // the same numbers
+  if (kind == 4) moe.score = RouteScore::sqrt_softplus;
+}
+
+GroupScore group_score(const Moe& moe) {
+  return moe.score == RouteScore::softmax ? GroupScore::max : GroupScore::sum_of_two;
+}
+
+void read_groups(Hparams& hparams, Moe& moe) {
+  constexpr Range kGroups{0, 4096};
+  moe.n_groups = std::max<int64_t>(1, hparams.count_or("expert_group_count", 1, kGroups));
+  moe.n_groups_used =
+      std::max<int64_t>(1, hparams.count_or("expert_group_used_count", moe.n_groups, kGroups));
+  if (moe.n_experts % moe.n_groups != 0 || moe.n_groups_used > moe.n_groups ||
+      moe.n_used > moe.n_experts / moe.n_groups * moe.n_groups_used) {
+    hparams.refuse("expert_group_count",
+                   fmt::format("{} of {} experts cannot be used from {} of {} groups", moe.n_used,
+                               moe.n_experts, moe.n_groups_used, moe.n_groups));
+  }
+  const bool adds_two = moe.n_groups > 1 && group_score(moe) == GroupScore::sum_of_two;
+  if (adds_two && moe.n_experts / moe.n_groups < 2)
+    hparams.refuse("expert_group_count", "a group should have two experts or more");
+}
+
+}  // namespace
+
+Moe read_moe(Hparams& hparams, int64_t hidden, const Moe& usual) {
+  Moe moe = usual;
+  moe.hidden = hidden;
+  moe.n_experts = hparams.count_or("expert_count", 0, {0, 4096});
   if (moe.n_experts == 0) return moe;
   moe.n_used = hparams.count("expert_used_count");
   if (moe.n_used > moe.n_experts) {
@@ -45,34 +83,19 @@ Moe read_moe(Hparams& hparams, int64_t hidden) {
   const int64_t n_ff = hparams.count_or("feed_forward_length", 0);
   moe.n_ff = n_ff > 0 ? hparams.count_or("expert_feed_forward_length", n_ff, kCount)
                       : hparams.count("expert_feed_forward_length");
-  moe.is_renormalised = hparams.flag_or("expert_weights_norm", true);
-  if (hparams.count_or("expert_gating_func", 0) > 1) {
-    hparams.refuse("expert_gating_func", "only softmax (1) is implemented for this architecture");
-  }
+  moe.is_renormalised = hparams.flag_or("expert_weights_norm", moe.is_renormalised);
+  const double scale = hparams.real_or("expert_weights_scale", 0.0, {0.0, 1e6});  // 0 is none, in files
+  if (scale > 0.0) moe.scale = static_cast<float>(scale);
+  read_score(hparams, moe);
+  read_groups(hparams, moe);
   return moe;
 }
 
-Moe read_shared_moe(Hparams& hparams, int64_t hidden, RouteScore otherwise) {
-  Moe moe{.hidden = hidden, .n_experts = hparams.count_or("expert_count", 0, {0, 4096})};
+Moe read_shared_moe(Hparams& hparams, int64_t hidden, const Moe& usual) {
+  Moe moe = read_moe(hparams, hidden, usual);
   if (moe.n_experts == 0) return moe;
-  moe.n_used = hparams.count("expert_used_count");
-  moe.n_ff = hparams.count("expert_feed_forward_length");
-  moe.is_renormalised = hparams.flag_or("expert_weights_norm", false);
-  const double scale = hparams.real_or("expert_weights_scale", 1.0, {0.0, 1e6});
-  moe.scale = scale > 0.0 ? static_cast<float>(scale) : 1.0f;  // 0 is none, in files
-  moe.score = otherwise;
-  const int64_t gating = hparams.count_or("expert_gating_func", 0);
-  if (gating > 2) hparams.refuse("expert_gating_func", "only softmax (1) and sigmoid (2) are implemented");
-  if (gating > 0) moe.score = gating == 1 ? RouteScore::softmax : RouteScore::sigmoid;
-  moe.n_groups = std::max<int64_t>(1, hparams.count_or("expert_group_count", 1));
-  moe.n_groups_used = std::max<int64_t>(1, hparams.count_or("expert_group_used_count", 1));
-  if (moe.n_experts % moe.n_groups != 0 || moe.n_groups_used > moe.n_groups ||
-      moe.n_used > moe.n_experts / moe.n_groups * moe.n_groups_used) {
-    hparams.refuse("expert_group_count",
-                   fmt::format("{} of {} experts cannot be used from {} of {} groups", moe.n_used,
-                               moe.n_experts, moe.n_groups_used, moe.n_groups));
-  }
-  moe.shared = {.hidden = hidden, .n_ff = moe.n_ff * hparams.count_or("expert_shared_count", 0)};
+  const int64_t n_ff = moe.n_ff * hparams.count_or("expert_shared_count", 0, {0, 256});
+  moe.shared = {.hidden = hidden, .n_ff = hparams.count_or("expert_shared_feed_forward_length", n_ff)};
   return moe;
 }
 
@@ -83,39 +106,104 @@ void list_moe(WeightList& list, Moe& moe) {
   list.add(moe.down, "ffn_down_exps.weight", {moe.n_experts, moe.hidden, moe.n_ff}, Shard::experts);
 }
 
+void list_moe_bias(WeightList& list, Moe& moe) {
+  list.add(moe.router_bias, "ffn_gate_inp.bias", {moe.n_experts});
+  list.add_f32(moe.gate_bias, "ffn_gate_exps.bias", {moe.n_experts, moe.n_ff});
+  list.add_f32(moe.up_bias, "ffn_up_exps.bias", {moe.n_experts, moe.n_ff});
+  list.add_f32(moe.down_bias, "ffn_down_exps.bias", {moe.n_experts, moe.hidden});
+}
+
+void list_select_bias(WeightList& list, Moe& moe) {
+  list.add(moe.select_bias, "exp_probs_b.bias", {moe.n_experts});
+}
+
+void list_shared_expert(WeightList& list, Moe& moe) {
+  Mlp& shared = moe.shared;
+  if (shared.n_ff == 0) return;
+  list.add(shared.gate, "ffn_gate_shexp.weight", {shared.n_ff, moe.hidden}, Shard::outputs);
+  list.add(shared.up, "ffn_up_shexp.weight", {shared.n_ff, moe.hidden}, Shard::outputs);
+  list.add(shared.down, "ffn_down_shexp.weight", {moe.hidden, shared.n_ff}, Shard::inputs);
+}
+
 void list_shared_moe(WeightList& list, Moe& moe) {
   list_moe(list, moe);
   list.add_optional(moe.select_bias, "exp_probs_b.bias", {moe.n_experts});
-  if (moe.shared.n_ff == 0) return;
-  list.add(moe.shared.gate, "ffn_gate_shexp.weight", {moe.shared.n_ff, moe.hidden}, Shard::outputs);
-  list.add(moe.shared.up, "ffn_up_shexp.weight", {moe.shared.n_ff, moe.hidden}, Shard::outputs);
-  list.add(moe.shared.down, "ffn_down_shexp.weight", {moe.hidden, moe.shared.n_ff}, Shard::inputs);
+  list_shared_expert(list, moe);
 }
 
-void run_moe(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor& out) {
+void list_shared_gate(WeightList& list, Moe& moe) {
+  if (moe.shared.n_ff > 0) list.add(moe.shared_gate, "ffn_gate_inp_shexp.weight", {1, moe.hidden});
+}
+
+namespace {
+
+// out = the experts that the router chooses.
+void run_experts(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor& out) {
   const ArenaScope scope(pass.arena);
   const int64_t n_rows = x.dim(0);
   const Tensor experts = pass.arena.take(Dtype::i32, {n_rows, moe.n_used});
   const Tensor weights = pass.arena.take(Dtype::f32, {n_rows, moe.n_used});
-  pass.backend.run(
-      Route{.x = x,
-            .weight = moe.router,
-            .select_bias = moe.select_bias,
-            .experts = experts,
-            .weights = weights,
-            .score = moe.score,
-            .n_groups = static_cast<int32_t>(moe.n_groups),
-            .n_groups_used = static_cast<int32_t>(moe.n_groups_used),
-            .group_score = moe.score == RouteScore::softmax ? GroupScore::max : GroupScore::sum_of_two,
-            .renormalise = moe.is_renormalised,
-            .sum_eps = 1e-20f,
-            .scale = moe.scale});
+  pass.backend.run(Route{.x = x,
+                         .weight = moe.router,
+                         .bias = moe.router_bias,
+                         .select_bias = moe.select_bias,
+                         .experts = experts,
+                         .weights = weights,
+                         .score = moe.score,
+                         .n_groups = static_cast<int32_t>(moe.n_groups),
+                         .n_groups_used = static_cast<int32_t>(moe.n_groups_used),
+                         .group_score = group_score(moe),
+                         .renormalise = moe.is_renormalised,
+                         .sum_eps = 1e-20f,  // a number even where every score is 0
+                         .scale = moe.scale});
   const Tensor gated = pass.arena.take(Dtype::f32, {n_rows, moe.n_used, moe.n_ff});
-  pass.backend.run(MoeGated{.x = x, .experts = experts, .gate = moe.gate, .up = moe.up, .out = gated});
-  pass.backend.run(MoeDown{.x = gated, .experts = experts, .weights = weights, .down = moe.down, .out = out});
+  pass.backend.run(MoeGated{.x = x,
+                            .experts = experts,
+                            .weights = moe.weighs_input ? weights : Tensor(),
+                            .gate = moe.gate,
+                            .up = moe.up,
+                            .gate_bias = moe.gate_bias,
+                            .up_bias = moe.up_bias,
+                            .out = gated,
+                            .activation = moe.activation,
+                            .limit = moe.limit,
+                            .up_offset = moe.up_offset});
+  pass.backend.run(MoeDown{.x = gated,
+                           .experts = experts,
+                           .weights = moe.weighs_input ? Tensor() : weights,
+                           .down = moe.down,
+                           .bias = moe.down_bias,
+                           .out = out});
+}
+
+// A shared expert with a gate is a mixture of one expert, whose weight is the sigmoid of its logit.
+Moe mixture_of_one(const Moe& moe) {
+  const Mlp& shared = moe.shared;
+  return {.hidden = moe.hidden,
+          .n_ff = shared.n_ff,
+          .n_experts = 1,
+          .n_used = 1,
+          .router = moe.shared_gate,
+          .gate = shared.gate.reshaped({1, shared.n_ff, moe.hidden}),
+          .up = shared.up.reshaped({1, shared.n_ff, moe.hidden}),
+          .down = shared.down.reshaped({1, moe.hidden, shared.n_ff}),
+          .score = RouteScore::sigmoid,
+          .is_renormalised = false,
+          .activation = shared.activation};
+}
+
+}  // namespace
+
+void run_moe(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor& out) {
+  run_experts(pass, moe, x, out);
   if (moe.shared.n_ff == 0) return;
-  const Tensor shared = pass.arena.take(Dtype::f32, {n_rows, moe.hidden});
-  run_mlp(pass, moe.shared, x, shared);
+  const ArenaScope scope(pass.arena);
+  const Tensor shared = pass.arena.take(Dtype::f32, {x.dim(0), moe.hidden});
+  if (moe.shared_gate) {
+    run_experts(pass, mixture_of_one(moe), x, shared);
+  } else {
+    run_mlp(pass, moe.shared, x, shared);
+  }
   pass.backend.run(Add{.x = out, .y = shared});
 }
 

@@ -23,31 +23,44 @@ void list_mlp_bias(WeightList& list, Mlp& mlp);  // optional ones
 // out = mlp(x); both (n_rows, hidden).
 void run_mlp(const Pass& pass, const Mlp& mlp, const Tensor& x, const Tensor& out);
 
-// A router chooses n_used of n_experts gated MLPs for each row; the fields of the routing are those of Route.
+// A router chooses n_used of n_experts gated MLPs for each row; the settings are those of the ops Route,
+// MoeGated and MoeDown. A shared expert serves every row besides, and is added; where it has a gate, times
+// sigmoid(x * gate^T) (Qwen2-MoE). Optional tensors are empty.
 struct Moe {
   int64_t hidden = 0;
   int64_t n_ff = 0;  // of one expert
   int64_t n_experts = 0;
   int64_t n_used = 0;
-  Tensor router;       // (n_experts, hidden)
-  Tensor gate, up;     // (n_experts, n_ff, hidden)
-  Tensor down;         // (n_experts, hidden, n_ff)
-  Tensor select_bias;  // (n_experts), or empty
+  Tensor router;                         // (n_experts, hidden)
+  Tensor router_bias, select_bias;       // (n_experts)
+  Tensor gate, up;                       // (n_experts, n_ff, hidden)
+  Tensor down;                           // (n_experts, hidden, n_ff)
+  Tensor gate_bias, up_bias, down_bias;  // (n_experts, n_ff), (n_experts, n_ff), (n_experts, hidden)
   RouteScore score = RouteScore::softmax;
   int64_t n_groups = 1;
   int64_t n_groups_used = 1;
   bool is_renormalised = true;  // the weights of the chosen experts sum to 1
   float scale = 1.0f;
-  Mlp shared;  // an expert that every row uses besides, its output added; n_ff 0: none
+  bool weighs_input = false;  // weights multiply what an expert reads, not what it writes
+  Activation activation = Activation::silu;
+  float limit = 0.0f;
+  float up_offset = 0.0f;
+  Mlp shared;          // n_ff 0: none
+  Tensor shared_gate;  // optional (1, hidden)
 };
 
-// expert_count and its company; n_experts is 0 where the model is dense. Throws Error(bad_model) for a
-// routing that `Moe` does not describe.
-Moe read_moe(Hparams& hparams, int64_t hidden);
+// expert_count and its company; n_experts is 0 where the model is dense. `usual` holds what the architecture
+// does where the file is silent. Throws Error(bad_model) for a routing that `Moe` does not describe.
+Moe read_moe(Hparams& hparams, int64_t hidden, const Moe& usual = {});
+// The same with a shared expert, where the file has one.
+Moe read_shared_moe(Hparams& hparams, int64_t hidden, const Moe& usual);
+
 void list_moe(WeightList& list, Moe& moe);
-// The same with all that DeepSeek's routing has: groups, a bias of the choice, a scale, a shared expert.
-// `otherwise` is the score where the file has no expert_gating_func.
-Moe read_shared_moe(Hparams& hparams, int64_t hidden, RouteScore otherwise);
+void list_moe_bias(WeightList& list, Moe& moe);  // of the router and of the experts
+void list_select_bias(WeightList& list, Moe& moe);
+void list_shared_expert(WeightList& list, Moe& moe);  // where there is one, as the next
+void list_shared_gate(WeightList& list, Moe& moe);
+// Of DeepSeek: experts, an optional bias of the choice, the shared expert.
 void list_shared_moe(WeightList& list, Moe& moe);
 // out = moe(x); both (n_rows, hidden).
 void run_moe(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor& out);

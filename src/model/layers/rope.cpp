@@ -21,8 +21,10 @@ void scale_yarn(std::vector<double>& frequencies, double base, const Yarn& yarn)
     return n_rotary * std::log(yarn.original_context / (2.0 * std::numbers::pi * n_turns)) /
            (2.0 * std::log(base));
   };
-  const double low = std::max(std::floor(dimension(yarn.beta_fast)), 0.0);
-  double high = std::min(std::ceil(dimension(yarn.beta_slow)), n_rotary - 1.0);
+  double low = dimension(yarn.beta_fast), high = dimension(yarn.beta_slow);
+  if (yarn.is_rounded) low = std::floor(low), high = std::ceil(high);
+  low = std::max(low, 0.0);
+  high = std::min(high, n_rotary - 1.0);
   if (low == high) high += 0.001;
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
@@ -102,7 +104,8 @@ double read_yarn(Hparams& hparams, std::vector<double>& frequencies, const RopeK
   const Yarn yarn{.factor = read_factor(hparams),
                   .original_context = hparams.real("rope.scaling.original_context_length"),
                   .beta_fast = hparams.real_or("rope.scaling.yarn_beta_fast", 32.0),
-                  .beta_slow = hparams.real_or("rope.scaling.yarn_beta_slow", 1.0)};
+                  .beta_slow = hparams.real_or("rope.scaling.yarn_beta_slow", 1.0),
+                  .is_rounded = hparams.flag_or("millrace.rope.yarn_is_rounded", kind.rounds_yarn)};
   if (kind.base <= 1.0) hparams.refuse("rope.freq_base", "yarn needs a base above 1");
   if (hparams.real_or("rope.scaling.yarn_ext_factor", 1.0) != 1.0) {
     hparams.refuse("rope.scaling.yarn_ext_factor", "only 1 is implemented");

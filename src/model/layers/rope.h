@@ -20,6 +20,7 @@ struct Yarn {
   double original_context = 0.0;
   double beta_fast = 32.0;
   double beta_slow = 1.0;
+  bool is_rounded = true;  // the ramp begins and ends at whole pairs
 };
 void scale_yarn(std::vector<double>& frequencies, double base, const Yarn& yarn);
 // 0.1 * k * ln(factor) + 1, at least 1: the growth of cos and sin that belongs to it.
@@ -65,6 +66,7 @@ struct RopeKind {
   // Latent attention: where the file has yarn_log_multiplier the scores grow (read_score_growth), and not
   // cos and sin.
   bool grows_scores = false;
+  bool rounds_yarn = true;  // where the file does not say whether
 };
 // Reads rope.scaling.* of kind none, linear and yarn and applies it. `divisors` (rope_freqs.weight) may be
 // empty.

@@ -23,6 +23,15 @@ TEST(Rope, Yarn) {
   EXPECT_EQ(yarn_magnitude(1.0, 1.0), 1.0);
 }
 
+// gpt-oss: the ramp goes from dimension 8.0928 to 17.3980, and not from 8 to 18.
+TEST(Rope, YarnBetweenPairs) {
+  std::vector<double> frequencies = rope_frequencies(64, 150000.0);
+  scale_yarn(frequencies, 150000.0,
+             {.factor = 32.0, .original_context = 4096.0, .beta_fast = 32.0, .is_rounded = false});
+  expect_near(std::vector(frequencies.begin() + 7, frequencies.begin() + 11),
+              {0.0737445682, 0.0508132748, 0.0317056962, 0.0193350011});
+}
+
 TEST(Rope, YarnWithOneBeta) {
   std::vector<double> frequencies = rope_frequencies(16, 50000.0);
   scale_yarn(frequencies, 50000.0,

@@ -19,12 +19,15 @@ Ends read_ends(Hparams& hparams, const ModelShape& shape, NormKind norm_kind) {
       norm_kind == NormKind::rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
   return {.n_vocab = shape.n_vocab,
           .hidden = shape.hidden,
+          .n_layers = shape.n_layers,
+          .n_draft_layers = shape.n_draft_layers,
           .norm_kind = norm_kind,
           .norm_eps = static_cast<float>(hparams.real(eps, {0.0, 1.0}))};
 }
 
 void list_ends(WeightList& list, Ends& ends) {
   list.end_layers();
+  list.leave_out_layers(ends.n_layers, ends.n_layers + ends.n_draft_layers);
   list.add(ends.token_embd, "token_embd.weight", {ends.n_vocab, ends.hidden}, Shard::outputs);
   list.add(ends.output_norm, "output_norm.weight", {ends.hidden});
   list.add_optional(ends.output, "output.weight", {ends.n_vocab, ends.hidden}, Shard::outputs);

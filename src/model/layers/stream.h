@@ -10,10 +10,12 @@ namespace millrace {
 struct Ends {
   int64_t n_vocab = 0;
   int64_t hidden = 0;
-  Tensor token_embd;        // (n_vocab, hidden)
-  Tensor output_norm;       // (hidden)
-  Tensor output;            // (n_vocab, hidden); empty: token_embd (tied)
-  Tensor output_norm_bias;  // (hidden); empty: none
+  int64_t n_layers = 0;
+  int64_t n_draft_layers = 0;  // stored behind them
+  Tensor token_embd;           // (n_vocab, hidden)
+  Tensor output_norm;          // (hidden)
+  Tensor output;               // (n_vocab, hidden); empty: token_embd (tied)
+  Tensor output_norm_bias;     // (hidden); empty: none
   NormKind norm_kind = NormKind::rms;
   float norm_eps = 1e-6f;
   float embd_scale = 1.0f;
@@ -23,7 +25,7 @@ struct Ends {
 };
 
 // The keys every decoder has: context_length, embedding_length, block_count; and the vocabulary. The family
-// fills in kv_layers.
+// fills in kv_layers. The layers of nextn_predict_layers, the last ones of block_count, are left out.
 ModelShape read_shape(Hparams& hparams, const Checkpoint& checkpoint);
 Ends read_ends(Hparams& hparams, const ModelShape& shape, NormKind norm_kind = NormKind::rms);
 void list_ends(WeightList& list, Ends& ends);
