@@ -55,6 +55,7 @@ std::string rope_type(HfConfig& rope) {
 }
 
 int64_t read_n_rotary(HfConfig& config, HfConfig& rope) {
+  if (config.has("rotary_dim")) return config.count("rotary_dim");  // MiniMax says it in dimensions
   const double share = rope.real_or("partial_rotary_factor", 1.0, {0.0, 1.0});
   return static_cast<int64_t>(static_cast<double>(read_head_dim(config)) * share);
 }
@@ -71,7 +72,7 @@ double write_yarn_ramp(HfConfig& rope, HfKeys& keys) {
   keys.set("rope.scaling.original_context_length", original);
   keys.set("rope.scaling.yarn_beta_fast", rope.real_or("beta_fast", 32.0));
   keys.set("rope.scaling.yarn_beta_slow", rope.real_or("beta_slow", 1.0));
-  if (!rope.flag_or("truncate", true)) rope.refuse("truncate", "only true is implemented");
+  if (rope.has("truncate")) keys.set("millrace.rope.yarn_is_rounded", rope.flag_or("truncate", true));
   if (const double beta = rope.real_or("llama_4_scaling_beta", 0.0, {0.0, 1e3}); beta > 0.0) {
     keys.set("attention.temperature_scale", beta);
     keys.set("attention.temperature_length", original);
@@ -155,14 +156,14 @@ void write_norm_eps(HfConfig& config, HfKeys& keys) {
 
 }  // namespace
 
-void write_decoder_keys(HfConfig& config, HfKeys& keys) {
+void write_decoder_keys(HfConfig& config, HfKeys& keys, std::string_view n_ff) {
   const int64_t head_dim = read_head_dim(config);
   const int64_t n_heads = config.count("num_attention_heads");
   HfConfig rope = rope_config(config, "full_attention");
   keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
   keys.set("context_length", config.count("max_position_embeddings"));
   keys.set("embedding_length", config.count("hidden_size"));
-  if (config.has("intermediate_size")) keys.set("feed_forward_length", config.count("intermediate_size"));
+  if (config.has(n_ff)) keys.set("feed_forward_length", config.count(n_ff));
   keys.set("attention.head_count", n_heads);
   keys.set("attention.head_count_kv", config.count_or("num_key_value_heads", n_heads));
   keys.set("attention.key_length", head_dim);

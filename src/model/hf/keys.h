@@ -40,8 +40,9 @@ class HfKeys {
   std::deque<std::string> texts_;  // stable addresses
 };
 
-// Widths, heads, layers, rotary dimensions and the epsilon of the norms.
-void write_decoder_keys(HfConfig& config, HfKeys& keys);
+// Widths, heads, layers, rotary dimensions and the epsilon of the norms. `n_ff` is what the config calls the
+// width of a dense feed-forward.
+void write_decoder_keys(HfConfig& config, HfKeys& keys, std::string_view n_ff = "intermediate_size");
 
 // The base and the scaling of the rotation, in either spelling; `layer_type` picks one of several.
 void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type = "full_attention");

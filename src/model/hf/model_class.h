@@ -34,6 +34,10 @@ enum class HfChange {
   transposed,    // each expert, stored (inputs, outputs)
   first_half_transposed,
   second_half_transposed,
+  even,  // of each expert's rows, or of its elements of a bias: gate where gate and up alternate
+  odd,
+  even_transposed,
+  odd_transposed,
 };
 
 // `{}` in `hf` stands for the layer; `{e}` for the expert: those tensors are stacked. The names have no

@@ -26,12 +26,29 @@ constexpr HfTensorRule kCommonRules[] = {
     {"model.layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias"},
     {"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"},
     {"model.layers.{}.self_attn.o_proj.bias", "blk.{}.attn_output.bias"},
+    {"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"},
+    {"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"},
     {"model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight"},
     {"model.layers.{}.mlp.gate_proj.bias", "blk.{}.ffn_gate.bias"},
     {"model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight"},
     {"model.layers.{}.mlp.up_proj.bias", "blk.{}.ffn_up.bias"},
     {"model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"},
     {"model.layers.{}.mlp.down_proj.bias", "blk.{}.ffn_down.bias"},
+    {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight", HfChange::as_f32},
+    {"model.layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias"},
+    {"model.layers.{}.mlp.experts.{e}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight"},
+    {"model.layers.{}.mlp.experts.{e}.up_proj.weight", "blk.{}.ffn_up_exps.weight"},
+    {"model.layers.{}.mlp.experts.{e}.down_proj.weight", "blk.{}.ffn_down_exps.weight"},
+    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_exps.weight", HfChange::first_half},
+    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_up_exps.weight", HfChange::second_half},
+    {"model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight"},
+    {"model.layers.{}.mlp.shared_expert.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert.up_proj.weight", "blk.{}.ffn_up_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert.down_proj.weight", "blk.{}.ffn_down_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert_gate.weight", "blk.{}.ffn_gate_inp_shexp.weight", HfChange::as_f32},
+    {"model.layers.{}.mlp.shared_experts.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight"},
+    {"model.layers.{}.mlp.shared_experts.up_proj.weight", "blk.{}.ffn_up_shexp.weight"},
+    {"model.layers.{}.mlp.shared_experts.down_proj.weight", "blk.{}.ffn_down_shexp.weight"},
 };
 
 constexpr int64_t kMaxExperts = 4096;
@@ -131,6 +148,81 @@ int64_t layer_of(std::string_view name) {
   return name.starts_with("blk.") ? std::stoll(std::string(name.substr(4))) : -1;
 }
 
+// What a change does with the outputs of each expert.
+struct OutputChange {
+  bool is_any = false;
+  bool is_transposed = false;
+  int64_t n_fused = 1;  // of gate and up in one tensor: 2
+};
+
+OutputChange changes_outputs(HfChange change) {
+  switch (change) {
+    case HfChange::first_half:
+    case HfChange::second_half:
+    case HfChange::even:
+    case HfChange::odd:
+      return {true, false, 2};
+    case HfChange::first_half_transposed:
+    case HfChange::second_half_transposed:
+    case HfChange::even_transposed:
+    case HfChange::odd_transposed:
+      return {true, true, 2};
+    case HfChange::transposed:
+      return {true, true, 1};
+    default:
+      return {};
+  }
+}
+
+// Rows of each expert: `n` from `first` on, every `step`-th.
+struct RowChoice {
+  int64_t first;
+  int64_t step;
+  int64_t n;
+};
+
+RowChoice rows_of(HfChange change, int64_t n_rows) {
+  switch (change) {
+    case HfChange::first_half:
+    case HfChange::first_half_transposed:
+      return {0, 1, n_rows / 2};
+    case HfChange::second_half:
+    case HfChange::second_half_transposed:
+      return {n_rows / 2, 1, n_rows / 2};
+    case HfChange::even:
+    case HfChange::even_transposed:
+      return {0, 2, n_rows / 2};
+    case HfChange::odd:
+    case HfChange::odd_transposed:
+      return {1, 2, n_rows / 2};
+    default:
+      return {0, 1, n_rows};
+  }
+}
+
+struct Columns {
+  const std::byte* from;  // (n_in, n_columns)
+  int64_t n_in;
+  int64_t n_columns;
+  size_t elem_bytes;
+};
+
+// Chosen columns of a matrix, each as a row. Some columns at a time, so that a line of memory that is read is
+// used as a whole.
+void write_transposed(const Columns& matrix, const RowChoice& choice, std::byte* out) {
+  constexpr int64_t kAtOnce = 32;
+  const auto at = [&](int64_t i) { return static_cast<size_t>(i) * matrix.elem_bytes; };
+  for (int64_t begin = 0; begin < choice.n; begin += kAtOnce) {
+    const int64_t end = std::min(choice.n, begin + kAtOnce);
+    for (int64_t j = 0; j < matrix.n_in; ++j) {
+      const std::byte* row = matrix.from + at(j * matrix.n_columns);
+      for (int64_t i = begin; i < end; ++i)
+        std::memcpy(out + at(i * matrix.n_in + j), row + at(choice.first + i * choice.step),
+                    matrix.elem_bytes);
+    }
+  }
+}
+
 }  // namespace
 
 bool is_of_tower(std::string_view name) {
@@ -170,11 +262,10 @@ void HfTensor::finish(const HeadCounts& heads) {
            shape_text(layout_), n_paired_heads_);
     }
   }
-  if (change_ == HfChange::first_half || change_ == HfChange::second_half) settle_halves();
-  if (is_transposed()) settle_transposed();
+  if (changes_outputs(change_).is_any) settle_rows();
   if (is_latent()) settle_latent();
   settle_order();
-  const bool becomes_f32 = layout_.n_dims == 1 || change_ == HfChange::as_f32 ||
+  const bool becomes_f32 = layout_.n_dims == 1 || name_.ends_with(".bias") || change_ == HfChange::as_f32 ||
                            change_ == HfChange::add_one || change_ == HfChange::taps ||
                            change_ == HfChange::negative_exp;
   const bool keeps_elements = change_ == HfChange::none || change_ == HfChange::as_f32 ||
@@ -185,39 +276,43 @@ void HfTensor::finish(const HeadCounts& heads) {
   if (becomes_f32) layout_.dtype = Dtype::f32;
 }
 
-void HfTensor::settle_halves() {
-  if (layout_.n_dims != 3 || layout_.dim(1) % 2 != 0) {
-    fail(ErrorKind::bad_model, "the fused tensor of {} is {}, expected (experts, 2 * width, hidden)", name_,
-         shape_text(layout_));
+bool HfTensor::is_transposed() const { return changes_outputs(change_).is_transposed; }
+
+void HfTensor::settle_rows() {
+  const bool is_bias = name_.ends_with(".bias");
+  const bool has_shape = parts_.size() == 1 && layout_.n_dims == (is_bias ? 2 : 3);
+  if (!has_shape || (is_transposed() && format_of(stored_).block_elems != 1)) {
+    fail(ErrorKind::bad_model, "the experts of {} are {}, expected {}", name_, shape_text(layout_),
+         is_bias           ? "a vector for each expert"
+         : is_transposed() ? "plain numbers (experts, inputs, outputs)"
+                           : "(experts, outputs, inputs)");
   }
-  layout_.shape[1] /= 2;
+  if (is_transposed()) std::swap(layout_.shape[1], layout_.shape[2]);
+  const int64_t n_rows = layout_.dim(1);
+  layout_.shape[1] = rows_of(change_, n_rows).n;
+  if (n_rows % changes_outputs(change_).n_fused != 0)
+    fail(ErrorKind::bad_model, "the fused tensor of {} has {} rows, expected an even number", name_, n_rows);
 }
 
-bool HfTensor::is_transposed() const {
-  return change_ == HfChange::transposed || change_ == HfChange::first_half_transposed ||
-         change_ == HfChange::second_half_transposed;
-}
-
-void HfTensor::settle_transposed() {
-  const int64_t n_parts = change_ == HfChange::transposed ? 1 : 2;
-  if (layout_.n_dims != 3 || layout_.dim(2) % n_parts != 0 || format_of(stored_).block_elems != 1) {
-    fail(ErrorKind::bad_model, "the experts of {} are {}, expected plain numbers (experts, inputs, outputs)",
-         name_, shape_text(layout_));
-  }
-  layout_.shape = {layout_.dim(0), layout_.dim(2) / n_parts, layout_.dim(1), 1};
-}
-
-// Each expert from (inputs, outputs) to (outputs, inputs), of the outputs of layout_.
-template <class Elem>
-void HfTensor::write_transposed(std::byte* out) const {
-  const Tensor& part = parts_[0].tensor;
-  const int64_t n_in = part.dim(1), n_out = layout_.dim(1), stride = part.dim(2);
-  const int64_t first = change_ == HfChange::second_half_transposed ? n_out : 0;
-  for (int64_t expert = 0; expert < part.dim(0); ++expert) {
-    const std::byte* from = part.data + (expert * n_in * stride + first) * int64_t{sizeof(Elem)};
-    for (int64_t o = 0; o < n_out; ++o) {
-      for (int64_t i = 0; i < n_in; ++i, out += sizeof(Elem))
-        std::memcpy(out, from + (i * stride + o) * int64_t{sizeof(Elem)}, sizeof(Elem));
+void HfTensor::write_chosen_rows(std::byte* out) const {
+  std::vector<std::byte> memory;
+  Tensor part = parts_[0].tensor;  // (experts, rows, ...), or (experts, inputs, rows)
+  part.dtype = stored_;
+  part.data = const_cast<std::byte*>(elements_of(parts_[0], stored_, memory));  // only read
+  const int64_t n_rows = part.dim(is_transposed() ? 2 : 1);
+  const RowChoice choice = rows_of(change_, n_rows);
+  const int64_t expert_bytes = part.n_bytes() / part.dim(0);
+  const int64_t row_bytes = expert_bytes / n_rows;
+  for (int64_t e = 0; e < part.dim(0); ++e, out += choice.n * row_bytes) {
+    const std::byte* from = part.data + e * expert_bytes;
+    if (is_transposed()) {
+      const auto elem_bytes = static_cast<size_t>(format_of(stored_).block_bytes);
+      write_transposed({from, part.dim(1), n_rows, elem_bytes}, choice, out);
+      continue;
+    }
+    for (int64_t i = 0; i < choice.n; ++i) {
+      std::memcpy(out + i * row_bytes, from + (choice.first + i * choice.step) * row_bytes,
+                  static_cast<size_t>(row_bytes));
     }
   }
 }
@@ -349,10 +444,8 @@ void HfTensor::write_rows(std::byte* out) const {
   std::vector<std::byte> memory;
   Tensor part = parts_[0].tensor;
   part.dtype = stored_;
-  if (is_transposed())
-    return stored_ == Dtype::f32 ? write_transposed<uint32_t>(out) : write_transposed<uint16_t>(out);
-  const bool is_half = change_ == HfChange::first_half || change_ == HfChange::second_half;
-  if (n_paired_heads_ > 0 || !order_.empty() || is_half)
+  if (changes_outputs(change_).is_any) return write_chosen_rows(out);
+  if (n_paired_heads_ > 0 || !order_.empty())
     part.data = const_cast<std::byte*>(elements_of(parts_[0], stored_, memory));  // only read
   if (n_paired_heads_ > 0) {
     const int64_t row_bytes = part.n_bytes() / part.dim(0);  // of a bias: one element
@@ -369,12 +462,6 @@ void HfTensor::write_rows(std::byte* out) const {
     for (const int64_t from : order_) {
       std::memcpy(out, part.data + from * row_bytes, static_cast<size_t>(row_bytes));
       out += row_bytes;
-    }
-  } else if (is_half) {
-    const auto half_bytes = part.n_bytes() / part.dim(0) / 2;
-    const std::byte* from = part.data + (change_ == HfChange::second_half ? half_bytes : 0);
-    for (int64_t i = 0; i < part.dim(0); ++i) {
-      std::memcpy(out + i * half_bytes, from + 2 * i * half_bytes, static_cast<size_t>(half_bytes));
     }
   } else {
     for (const HfPart& each : parts_) {
@@ -395,8 +482,9 @@ std::vector<HfTensor> map_tensors(std::span<const HfPart> parts, const HfModelCl
   int64_t n_left_out = 0;
   for (const HfPart& part : parts) {
     const Pattern pattern = pattern_of(text_name(part.name));
-    const bool is_behind = !pattern.layer.empty() && std::stoll(pattern.layer) >= scope.n_layers;
-    if (part.name.starts_with("mtp.") || (is_behind && scope.n_draft_layers > 0)) {
+    const int64_t layer = pattern.layer.empty() ? -1 : std::stoll(pattern.layer);
+    const bool drafts = layer >= scope.n_layers && layer < scope.n_layers + scope.n_draft_layers;
+    if (part.name.starts_with("mtp.") || drafts) {
       ++n_left_out;
       continue;
     }

@@ -39,13 +39,11 @@ class HfTensor {
 
  private:
   void settle_format();
-  void settle_halves();
-  void settle_transposed();
+  void settle_rows();
   void settle_latent();
   bool is_transposed() const;
   bool is_latent() const;
-  template <class Elem>
-  void write_transposed(std::byte* out) const;
+  void write_chosen_rows(std::byte* out) const;
   void write_latent(std::byte* out) const;
   void write_rows(std::byte* out) const;
   void settle_order();
