@@ -195,7 +195,7 @@ TEST(Families, ContradictionsOfLatentAttentionAreRefused) {
                         {"deepseek2.rope.dimension_count", int64_t{12}},
                         {"deepseek2.rope.dimension_count", int64_t{3}},
                         {"deepseek2.expert_group_count", int64_t{3}},
-                        {"deepseek2.expert_gating_func", int64_t{4}},
+                        {"deepseek2.expert_gating_func", int64_t{5}},
                         {"deepseek2.attention.indexer.top_k", int64_t{4}}};
   for (const Case& bad : cases) {
     const auto checkpoint = testing::tiny_deepseek2();
@@ -260,6 +260,53 @@ TEST(Families, SettingsOfOtherFamiliesAreRefused) {
       EXPECT_NE(error_of(*checkpoint).find(key), std::string::npos) << key << ": " << error_of(*checkpoint);
     }
   }
+}
+
+TEST(Families, BadSettingsOfExpertsAreRefused) {
+  struct Case {
+    std::unique_ptr<testing::MemoryCheckpoint> checkpoint;
+    std::string key;
+    MetaValue value;
+  };
+  std::vector<Case> cases;
+  cases.push_back({testing::tiny_qwen3moe(), "qwen3moe.expert_gating_func", int64_t{9}});
+  cases.push_back({testing::tiny_qwen3moe(), "qwen3moe.expert_group_count", int64_t{3}});
+  cases.push_back(
+      {testing::tiny_qwen3moe(), "qwen3moe.expert_group_count", int64_t{4}});  // of one expert each
+  cases.back().checkpoint->set("qwen3moe.expert_group_used_count", int64_t{1});
+  cases.push_back({testing::tiny_qwen3moe(), "qwen3moe.expert_shared_count", int64_t{1}});
+  cases.push_back({testing::tiny_qwen3moe(), "qwen3moe.nextn_predict_layers", int64_t{3}});
+  cases.push_back({testing::tiny_qwen2moe(), "qwen2moe.attention.sliding_window", int64_t{8}});
+  cases.push_back({testing::tiny_qwen2moe(), "qwen2moe.leading_dense_block_count", int64_t{2}});
+  cases.push_back({testing::tiny_llama4(), "llama4.attention.sliding_window", int64_t{8}});
+  cases.push_back({testing::tiny_llama4(), "llama4.expert_shared_count", int64_t{2}});
+  cases.push_back({testing::tiny_gpt_oss(), "gpt-oss.expert_shared_count", int64_t{1}});
+  for (const Case& bad : cases) {
+    bad.checkpoint->set(bad.key, bad.value);
+    EXPECT_NE(error_of(*bad.checkpoint), "") << bad.key;
+  }
+}
+
+TEST(Families, LayersThatDraftAreLeftOut) {
+  const auto checkpoint = testing::tiny_glm4moe();
+  EXPECT_EQ(load_model(*checkpoint)->shape().n_layers, testing::kTinyLayers - 1);
+  // What lies behind the layers that the file speaks of is strange all the same.
+  checkpoint->add_random("blk.3.nextn.eh_proj.weight", {testing::kTinyHidden, 2 * testing::kTinyHidden});
+  EXPECT_NE(error_of(*checkpoint).find("blk.3.nextn"), std::string::npos);
+}
+
+// A sink as large as a score takes its share.
+TEST(Families, SinksMatter) {
+  const auto backend = make_reference_backend();
+  const std::vector<int32_t> tokens = random_tokens(20, 1);
+  const auto with_sinks = testing::tiny_gpt_oss();
+  const auto far = testing::tiny_gpt_oss();
+  for (int64_t i = 0; i < testing::kTinyLayers; ++i) {
+    float* sinks = far->find(testing::block_name(i) + "attn_sinks.weight")->f32();
+    std::fill_n(sinks, testing::kTinyHeads, -1e30f);
+  }
+  EXPECT_NE(run_alone(*load_model(*with_sinks), *backend, tokens, 0),
+            run_alone(*load_model(*far), *backend, tokens, 0));
 }
 
 TEST(Families, KeysThatAskForNothingAreFine) {

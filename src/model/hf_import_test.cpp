@@ -172,6 +172,100 @@ TEST_F(HfImport, FusedExpertsAreSplit) {
   EXPECT_NO_THROW(load_model(*checkpoint));
 }
 
+// Stored as (experts, in, out): the gate is the first half of the columns.
+TEST_F(HfImport, ExpertsOfLlama4AreTransposed) {
+  Json config = base_config("llama4_text");
+  config["num_local_experts"] = kExperts;
+  config["intermediate_size_mlp"] = kFf;
+  const std::string block = "model.layers.0.feed_forward.";
+  Weights weights = base_weights();
+  weights.add(block + "router.weight", {kExperts, kHidden});
+  weights.add(block + "experts.gate_up_proj", {kExperts, kHidden, 2 * kFf});
+  weights.add(block + "experts.down_proj", {kExperts, kFf, kHidden});
+  weights.add(block + "shared_expert.gate_proj.weight", {kFf, kHidden});
+  weights.add(block + "shared_expert.up_proj.weight", {kFf, kHidden});
+  weights.add(block + "shared_expert.down_proj.weight", {kHidden, kFf});
+  const auto checkpoint = open(config, weights);
+  const Tensor* gate = checkpoint->find("blk.0.ffn_gate_exps.weight");
+  const Tensor* up = checkpoint->find("blk.0.ffn_up_exps.weight");
+  const Tensor* down = checkpoint->find("blk.0.ffn_down_exps.weight");
+  EXPECT_EQ(shape_text(*gate), "(3, 12, 8) F32");
+  EXPECT_EQ(shape_text(*down), "(3, 8, 12) F32");
+  EXPECT_EQ(gate->at(2).f32()[1], 2 * kHidden * 2 * kFf + 2 * kFf);        // in 1, out 0
+  EXPECT_EQ(up->at(1).f32()[kHidden], kHidden * 2 * kFf + kFf + 1);        // in 0, out 1
+  EXPECT_EQ(down->at(1).f32()[kFf + 2], kFf * kHidden + 2 * kHidden + 1);  // in 2, out 1
+  EXPECT_NO_THROW(load_model(*checkpoint));
+
+  config["layer_types"] = Json::Array{"full_attention"};
+  EXPECT_EQ(open(config, weights)->metadata().need<int64_t>("millrace.attention.chunk_size"), 0);
+  config["no_rope_layers"] = Json::Array{0};
+  config["layer_types"] = Json::Array{"chunked_attention"};
+  EXPECT_NE(error_of(config, weights).find("layer_types"), std::string::npos);
+}
+
+// Gate and up are the even and the odd columns, and elements of the bias.
+TEST_F(HfImport, GateAndUpOfGptOssAlternate) {
+  Json config = base_config("gpt_oss");
+  config["num_local_experts"] = kExperts;
+  const std::string block = "model.layers.0.mlp.";
+  Weights weights = base_weights();
+  weights.add(block + "experts.gate_up_proj", {kExperts, kHidden, 2 * kFf});
+  weights.add(block + "experts.gate_up_proj_bias", {kExperts, 2 * kFf});
+  const auto checkpoint = open(config, weights);
+  const Tensor* up = checkpoint->find("blk.0.ffn_up_exps.weight");
+  EXPECT_EQ(shape_text(*up), "(3, 12, 8) F32");
+  EXPECT_EQ(up->at(2).f32()[kHidden + 1], 2 * kHidden * 2 * kFf + 2 * kFf + 3);  // in 1, out 1
+  const Tensor* gate_bias = checkpoint->find("blk.0.ffn_gate_exps.bias");
+  EXPECT_EQ(shape_text(*gate_bias), "(3, 12) F32");
+  EXPECT_EQ(gate_bias->at(1).f32()[3], 2 * kFf + 6);
+  EXPECT_EQ(checkpoint->find("blk.0.ffn_up_exps.bias")->at(1).f32()[3], 2 * kFf + 7);
+
+  config["swiglu_limit"] = 6.0;
+  EXPECT_NE(error_of(config, weights).find("swiglu_limit"), std::string::npos);
+  config["swiglu_limit"] = 7.0;
+  weights.add(block + "experts.down_proj", {kExperts, kFf * kHidden});
+  EXPECT_NE(error_of(config, weights).find("ffn_down_exps.weight"), std::string::npos);
+}
+
+TEST_F(HfImport, LayersThatDraftAreLeftOut) {
+  Json config = base_config("llama");
+  Weights weights = dense_weights();
+  weights.add("model.layers.1.eh_proj.weight", {kHidden, 2 * kHidden});
+  EXPECT_NE(error_of(config, weights).find("eh_proj"), std::string::npos);
+  config["num_nextn_predict_layers"] = 1;
+  EXPECT_EQ(open(config, weights)->find("blk.1.eh_proj.weight"), nullptr);
+  weights.add("model.layers.2.eh_proj.weight", {kHidden, 2 * kHidden});
+  EXPECT_NE(error_of(config, weights).find("layers.2.eh_proj"), std::string::npos);
+}
+
+// Each would change how experts are chosen.
+TEST_F(HfImport, RoutingThatIsNotUnderstoodIsRefused) {
+  struct Case {
+    const char* model_type;
+    const char* key;
+    Json value;
+  };
+  const Case cases[] = {
+      {"glm4_moe", "n_group", 4},
+      {"glm4_moe", "scoring_func", "softmax"},
+      {"minimax_m2", "scoring_func", "softmax"},
+      {"minimax_m2", "use_routing_bias", false},
+      {"minimax_m2", "shared_intermediate_size", 16},
+      {"minimax_m2", "attn_type_list", Json::Array{1, 0}},
+      {"qwen2_moe", "use_sliding_window", true},
+      {"gpt_oss", "layer_types", Json::Array{"chunked_attention"}},
+  };
+  for (const Case& bad : cases) {
+    Json config = base_config(bad.model_type);
+    for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) config[key] = kExperts;
+    for (const char* key : {"num_experts_per_tok", "n_shared_experts"}) config[key] = 1;
+    for (const char* key : {"moe_intermediate_size", "shared_expert_intermediate_size"}) config[key] = kFf;
+    config[bad.key] = bad.value;
+    EXPECT_NE(error_of(config, base_weights()).find(bad.key), std::string::npos)
+        << bad.model_type << ": " << error_of(config, base_weights());
+  }
+}
+
 TEST_F(HfImport, GemmaNormsGetTheirOne) {
   Weights weights = dense_weights();
   weights.add("model.layers.0.pre_feedforward_layernorm.weight", {kHidden});

@@ -52,6 +52,25 @@ inline void add_tiny_mlp(MemoryCheckpoint& model, const std::string& block) {
   model.add_random(block + "ffn_down.weight", {kTinyHidden, kTinyFf});
 }
 
+inline void set_tiny_experts(MemoryCheckpoint& model, const std::string& architecture, int64_t n_used) {
+  model.set(architecture + ".expert_count", kTinyExperts);
+  model.set(architecture + ".expert_used_count", n_used);
+  model.set(architecture + ".expert_feed_forward_length", kTinyFf);
+}
+
+inline void add_tiny_experts(MemoryCheckpoint& model, const std::string& block) {
+  model.add_random(block + "ffn_gate_inp.weight", {kTinyExperts, kTinyHidden});
+  model.add_random(block + "ffn_gate_exps.weight", {kTinyExperts, kTinyFf, kTinyHidden});
+  model.add_random(block + "ffn_up_exps.weight", {kTinyExperts, kTinyFf, kTinyHidden});
+  model.add_random(block + "ffn_down_exps.weight", {kTinyExperts, kTinyHidden, kTinyFf});
+}
+
+inline void add_tiny_shared_expert(MemoryCheckpoint& model, const std::string& block) {
+  model.add_random(block + "ffn_gate_shexp.weight", {kTinyFf, kTinyHidden});
+  model.add_random(block + "ffn_up_shexp.weight", {kTinyFf, kTinyHidden});
+  model.add_random(block + "ffn_down_shexp.weight", {kTinyHidden, kTinyFf});
+}
+
 inline std::string block_name(int64_t layer) { return "blk." + std::to_string(layer) + "."; }
 
 inline std::unique_ptr<MemoryCheckpoint> tiny_llama() {
@@ -67,16 +86,11 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_llama() {
 
 inline std::unique_ptr<MemoryCheckpoint> tiny_qwen3moe() {
   auto model = tiny_ends("qwen3moe");
-  model->set("qwen3moe.expert_count", kTinyExperts);
-  model->set("qwen3moe.expert_used_count", int64_t{2});
-  model->set("qwen3moe.expert_feed_forward_length", kTinyFf);
+  set_tiny_experts(*model, "qwen3moe", 2);
   for (int64_t i = 0; i < kTinyLayers; ++i) {
     add_tiny_attention(*model, block_name(i));
     add_tiny_head_norms(*model, block_name(i));
-    model->add_random(block_name(i) + "ffn_gate_inp.weight", {kTinyExperts, kTinyHidden});
-    model->add_random(block_name(i) + "ffn_gate_exps.weight", {kTinyExperts, kTinyFf, kTinyHidden});
-    model->add_random(block_name(i) + "ffn_up_exps.weight", {kTinyExperts, kTinyFf, kTinyHidden});
-    model->add_random(block_name(i) + "ffn_down_exps.weight", {kTinyExperts, kTinyHidden, kTinyFf});
+    add_tiny_experts(*model, block_name(i));
   }
   return model;
 }
@@ -315,6 +329,118 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_glm4() {
   return model;
 }
 
+inline void add_tiny_biases(MemoryCheckpoint& model, const std::string& block) {
+  model.add_random(block + "attn_q.bias", {kTinyHeads * kTinyHeadDim});
+  model.add_random(block + "attn_k.bias", {kTinyKvHeads * kTinyHeadDim});
+  model.add_random(block + "attn_v.bias", {kTinyKvHeads * kTinyHeadDim});
+}
+
+// Layer 0 is dense. The gate of the shared expert lies as a vector in layer 2, as some writers leave it.
+inline std::unique_ptr<MemoryCheckpoint> tiny_qwen2moe() {
+  auto model = tiny_ends("qwen2moe");
+  set_tiny_experts(*model, "qwen2moe", 2);
+  model->set("qwen2moe.expert_shared_feed_forward_length", kTinyFf);
+  model->set("millrace.dense_layers", std::vector<bool>{true, false, false});
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    add_tiny_biases(*model, block);
+    if (i == 0) {
+      add_tiny_mlp(*model, block);
+      continue;
+    }
+    add_tiny_experts(*model, block);
+    add_tiny_shared_expert(*model, block);
+    model->add_random(block + "ffn_gate_inp_shexp.weight",
+                      i == 1 ? std::vector<int64_t>{1, kTinyHidden} : std::vector<int64_t>{kTinyHidden});
+  }
+  return model;
+}
+
+// A dense layer first, and behind the layers one that drafts.
+inline std::unique_ptr<MemoryCheckpoint> tiny_glm4moe() {
+  auto model = tiny_ends("glm4moe");
+  set_tiny_experts(*model, "glm4moe", 2);
+  model->set("glm4moe.leading_dense_block_count", int64_t{1});
+  model->set("glm4moe.expert_shared_count", int64_t{1});
+  model->set("glm4moe.nextn_predict_layers", int64_t{1});
+  model->set("glm4moe.expert_weights_scale", 2.5);
+  model->set("glm4moe.rope.dimension_count", int64_t{4});
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    model->remove(block + "ffn_norm.weight");
+    model->add_random(block + "post_attention_norm.weight", {kTinyHidden});
+    add_tiny_biases(*model, block);
+    if (i == 0) {
+      add_tiny_mlp(*model, block);
+      continue;
+    }
+    add_tiny_experts(*model, block);
+    model->add_random(block + "exp_probs_b.bias", {kTinyExperts});
+    add_tiny_shared_expert(*model, block);
+  }
+  model->add_random(block_name(kTinyLayers - 1) + "nextn.eh_proj.weight", {kTinyHidden, 2 * kTinyHidden});
+  return model;
+}
+
+inline std::unique_ptr<MemoryCheckpoint> tiny_minimax() {
+  auto model = tiny_ends("minimax-m2");
+  set_tiny_experts(*model, "minimax-m2", 2);
+  model->set("minimax-m2.rope.dimension_count", int64_t{6});
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    model->add_random(block + "attn_q_norm.weight", {kTinyHeads * kTinyHeadDim});
+    model->add_random(block + "attn_k_norm.weight", {kTinyKvHeads * kTinyHeadDim});
+    add_tiny_experts(*model, block);
+    model->add_random(block + "exp_probs_b.bias", {kTinyExperts});
+  }
+  return model;
+}
+
+// Layer 1 is global and has experts.
+inline std::unique_ptr<MemoryCheckpoint> tiny_llama4() {
+  auto model = tiny_ends("llama4");
+  set_tiny_experts(*model, "llama4", 1);
+  model->set("llama4.interleave_moe_layer_step", int64_t{2});
+  model->set("llama4.attention.temperature_length", int64_t{8});
+  model->set("millrace.attention.chunk_size", int64_t{6});
+  model->set("millrace.rope.rotated_layers", std::vector<bool>{true, false, true});
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    if (i != 1) {
+      add_tiny_mlp(*model, block);
+      continue;
+    }
+    add_tiny_experts(*model, block);
+    add_tiny_shared_expert(*model, block);
+  }
+  return model;
+}
+
+inline std::unique_ptr<MemoryCheckpoint> tiny_gpt_oss() {
+  auto model = tiny_ends("gpt-oss");
+  set_tiny_experts(*model, "gpt-oss", 2);
+  model->set("gpt-oss.attention.sliding_window", int64_t{5});
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    model->remove(block + "ffn_norm.weight");
+    model->add_random(block + "post_attention_norm.weight", {kTinyHidden});
+    add_tiny_biases(*model, block);
+    model->add_random(block + "attn_output.bias", {kTinyHidden});
+    model->add_random(block + "attn_sinks.weight", {kTinyHeads});
+    add_tiny_experts(*model, block);
+    model->add_random(block + "ffn_gate_inp.bias", {kTinyExperts});
+    model->add_random(block + "ffn_gate_exps.bias", {kTinyExperts, kTinyFf});
+    model->add_random(block + "ffn_up_exps.bias", {kTinyExperts, kTinyFf});
+    model->add_random(block + "ffn_down_exps.bias", {kTinyExperts, kTinyHidden});
+  }
+  return model;
+}
+
 struct TinyModel {
   std::string_view name;
   std::unique_ptr<MemoryCheckpoint> checkpoint;
@@ -327,6 +453,11 @@ inline std::vector<TinyModel> tiny_models() {
   models.push_back({"gemma2", tiny_gemma("gemma2")});
   models.push_back({"gemma3", tiny_gemma("gemma3")});
   models.push_back({"phi3", tiny_phi3()});
+  models.push_back({"qwen2moe", tiny_qwen2moe()});
+  models.push_back({"glm4moe", tiny_glm4moe()});
+  models.push_back({"minimax-m2", tiny_minimax()});
+  models.push_back({"llama4", tiny_llama4()});
+  models.push_back({"gpt-oss", tiny_gpt_oss()});
   models.push_back({"granite", tiny_granite()});
   models.push_back({"command-r", tiny_cohere("command-r")});
   models.push_back({"cohere2", tiny_cohere("cohere2")});
