@@ -85,6 +85,9 @@ constexpr const char* kFolders[] = {
     "gpt_oss",
     "gpt_oss_hd64",
     "gpt_oss_mxfp4",
+    "qwen3_next",
+    "qwen3_next_hd128",
+    "qwen3_5_moe",
 };
 
 fs::path goldens() { return fs::path(MILLRACE_DATA_DIR) / "goldens"; }

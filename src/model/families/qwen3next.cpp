@@ -110,7 +110,7 @@ Layer Qwen3Next::read_layer(Hparams& hparams, const Variant& variant) const {
     hparams.refuse("ssm.v_head_reordered", "it is not implemented where beta and decay are one tensor");
   }
   layer.net.rule.key_heads = is_tiled ? KeyHeads::tiled : KeyHeads::grouped;
-  layer.moe = read_moe(hparams, shape_.hidden);
+  layer.moe = read_shared_moe(hparams, shape_.hidden, {});
   if (layer.moe.n_experts == 0) {
     layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
   }
@@ -149,6 +149,8 @@ WeightList Qwen3Next::weights(const Variant& variant) {
     list.add(layer.ffn_norm, "post_attention_norm.weight", {shape_.hidden});
     if (layer.moe.n_experts > 0) {
       list_moe(list, layer.moe);
+      list_shared_expert(list, layer.moe);
+      list_shared_gate(list, layer.moe);
     } else {
       list_mlp(list, layer.mlp);
     }
