@@ -220,7 +220,7 @@ void check_op(const Route& op, const Rules& rules) {
   rules.expect(op.weights, "weights", Kind::vector, {n_rows, n_used});
   rules.require(op.n_groups >= 1 && n_experts % op.n_groups == 0, "groups are of one length");
   rules.require(op.n_groups_used >= 1 && op.n_groups_used <= op.n_groups, "1 to n_groups groups are used");
-  rules.require(op.group_score == GroupScore::max || n_experts / op.n_groups >= 2,
+  rules.require(op.n_groups == 1 || op.group_score == GroupScore::max || n_experts / op.n_groups >= 2,
                 "a group has the two experts that are added");
   rules.require(n_used >= 1 && n_used <= n_experts / op.n_groups * op.n_groups_used,
                 "a row uses 1 to all experts of its groups");
