@@ -73,6 +73,7 @@ Operands list(PagedAttention& op) {
           {"v_pages", &op.v_pages, kRead, kWhole},
           {"sinks", &op.sinks, kRead, kWhole},
           {"selected", &op.selected, kRead, kRows},
+          {"entry_pages", &op.entry_pages, kRead, kWhole},
           {"out", &op.out, kWrite, kRows}};
 }
 
@@ -83,11 +84,23 @@ Operands list(SelectPositions& op) {
           {"selected", &op.selected, kWrite, kRows}};
 }
 
+Operands list(CompressKv& op) {
+  return {{"kv", &op.kv, kRead, kRows},
+          {"gate", &op.gate, kRead, kRows},
+          {"bias", &op.bias, kRead, kWhole},
+          {"norm", &op.norm, kRead, kWhole},
+          {"inv_freq", &op.rope.inv_freq, kRead, kWhole},
+          {"row_pages", &op.row_pages, kUpdate, kWhole},
+          {"entry_pages", &op.entry_pages, kUpdate, kWhole}};
+}
+
 Operands list(Route& op) {
   return {{"x", &op.x, kRead, kRows},
           {"weight", &op.weight, kRead, kWhole},
           {"bias", &op.bias, kRead, kWhole},
           {"select_bias", &op.select_bias, kRead, kWhole},
+          {"tokens", &op.tokens, kRead, kRows},
+          {"table", &op.table, kRead, kWhole},
           {"experts", &op.experts, kWrite, kRows},
           {"weights", &op.weights, kWrite, kRows}};
 }
@@ -188,6 +201,7 @@ Batch* batch_of(Op& op) {
   if (auto* conv = std::get_if<CausalConv>(&op)) return &conv->batch;
   if (auto* rule = std::get_if<GatedDeltaRule>(&op)) return &rule->batch;
   if (auto* attention = std::get_if<BidirectionalAttention>(&op)) return &attention->batch;
+  if (auto* compress = std::get_if<CompressKv>(&op)) return &compress->batch;
   return nullptr;
 }
 

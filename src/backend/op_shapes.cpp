@@ -57,9 +57,14 @@ class Rules {
 
 void check_op(const Embed& op, const Rules& rules) {
   const int64_t n_rows = op.out.dim(0);
+  const int64_t hidden = op.table.dim(1);
   rules.expect(op.tokens, "tokens", Kind::integer, {n_rows});
-  rules.expect(op.table, "table", Kind::weight, {op.table.dim(0), op.out.dim(1)});
-  rules.expect(op.out, "out", Kind::activation, {n_rows, op.out.dim(1)});
+  rules.expect(op.table, "table", Kind::weight, {op.table.dim(0), hidden});
+  if (op.out.n_dims == 3) {
+    rules.expect(op.out, "out", Kind::activation, {n_rows, op.out.dim(1), hidden});
+  } else {
+    rules.expect(op.out, "out", Kind::activation, {n_rows, hidden});
+  }
 }
 
 void check_op(const Linear& op, const Rules& rules) {
@@ -158,11 +163,12 @@ void check_pages(const Tensor& k_pages, const Tensor& v_pages, const Rules& rule
 void check_op(const RopeStoreKv& op, const Rules& rules) {
   const int64_t n_rows = op.batch.n_rows();
   const int64_t n_kv_heads = op.k.dim(1);
-  const int64_t head_dim = op.k.dim(2);
+  const int64_t head_dim = op.q.dim(2);
   check_batch(op.batch, rules);
   rules.expect(op.q, "q", Kind::activation, {n_rows, op.q.dim(1), head_dim});
-  rules.expect(op.k, "k", Kind::activation, {n_rows, n_kv_heads, head_dim});
-  rules.require(op.k_pages || !op.v_pages, "v is stored beside k, or nothing is stored");
+  rules.expect_optional(op.k, "k", Kind::activation, {n_rows, n_kv_heads, head_dim});
+  rules.require((op.k || !op.k_pages) && (op.k_pages || !op.v_pages),
+                "v is stored beside k, or nothing is stored");
   rules.require(static_cast<bool>(op.v) == static_cast<bool>(op.v_pages), "v goes to pages of its own");
   rules.expect_optional(op.v, "v", Kind::activation, {n_rows, n_kv_heads, op.v_pages.dim(3)});
   if (op.k_pages) {
@@ -192,7 +198,13 @@ void check_op(const PagedAttention& op, const Rules& rules) {
   rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, v_head_dim});
   rules.require(op.v_pages || v_head_dim <= op.k_pages.dim(3), "a value within the key");
   rules.expect_optional(op.selected, "selected", Kind::integer, {n_rows, op.selected.dim(1)});
-  rules.require(!op.selected || (op.window == 0 && op.chunk == 0), "a selection has no window besides");
+  rules.require(!op.selected || op.entry_pages || (op.window == 0 && op.chunk == 0),
+                "a selection of positions has no window besides");
+  rules.expect_optional(op.entry_pages, "entry_pages", Kind::page,
+                        {op.k_pages.dim(0), 1, op.entry_pages.dim(2), op.k_pages.dim(3)});
+  rules.require(!op.entry_pages || (op.k_pages.dim(1) == 1 && !op.v_pages && op.entry_stride > 1 &&
+                                    op.entry_pages.dtype == op.k_pages.dtype),
+                "entries stand beside one head of keys that are values too");
   rules.require(n_heads % op.k_pages.dim(1) == 0, "every key-value head serves as many query heads");
 }
 
@@ -206,6 +218,30 @@ void check_op(const SelectPositions& op, const Rules& rules) {
   rules.expect(op.weights, "weights", Kind::activation, {n_rows, n_heads});
   rules.expect(op.selected, "selected", Kind::integer, {n_rows, op.selected.dim(1)});
   rules.require(op.selected.dim(1) >= 1, "a row selects at least one position");
+  rules.require(op.entry_stride == 1 || op.page_size > 0, "entries know how long a page is");
+}
+
+void check_op(const CompressKv& op, const Rules& rules) {
+  const int64_t n_rows = op.batch.n_rows();
+  const int64_t width = op.kv.dim(1);
+  const int64_t head_dim = op.norm.dim(0);
+  const int64_t stride = op.bias.dim(0);
+  const int64_t n_pages = op.row_pages.dim(0), page_size = op.row_pages.dim(2);
+  check_batch(op.batch, rules);
+  rules.expect(op.kv, "kv", Kind::activation, {n_rows, width});
+  rules.expect(op.gate, "gate", Kind::activation, {n_rows, width});
+  rules.expect(op.bias, "bias", Kind::weight, {stride, width});
+  rules.expect(op.norm, "norm", Kind::vector, {head_dim});
+  rules.expect(op.row_pages, "row_pages", Kind::page, {n_pages, 1, page_size, 2 * width});
+  rules.expect(op.entry_pages, "entry_pages", Kind::page,
+               {n_pages, 1, std::max<int64_t>(1, page_size / stride), head_dim});
+  rules.require(width == head_dim || width == 2 * head_dim, "rows are as wide as an entry, or twice");
+  rules.require(page_size % stride == 0 || stride % page_size == 0,
+                "a stride divides pages, or is whole pages");
+  const Tensor& inv_freq = op.rope.inv_freq;
+  rules.expect_optional(inv_freq, "inv_freq", Kind::vector, {1, inv_freq.dim(1)});
+  rules.require(op.rope.pairing == RopePairing::adjacent && op.rope_begin + 2 * inv_freq.dim(1) <= head_dim,
+                "adjacent pairs within the head");
 }
 
 void check_op(const Route& op, const Rules& rules) {
@@ -216,6 +252,9 @@ void check_op(const Route& op, const Rules& rules) {
   rules.expect(op.weight, "weight", Kind::weight, {n_experts, op.x.dim(1)});
   rules.expect_optional(op.bias, "bias", Kind::vector, {n_experts});
   rules.expect_optional(op.select_bias, "select_bias", Kind::vector, {n_experts});
+  rules.expect_optional(op.tokens, "tokens", Kind::integer, {n_rows});
+  rules.expect_optional(op.table, "table", Kind::integer, {op.table.dim(0), n_used});
+  rules.require(static_cast<bool>(op.tokens) == static_cast<bool>(op.table), "tokens look up a table");
   rules.expect(op.experts, "experts", Kind::integer, {n_rows, n_used});
   rules.expect(op.weights, "weights", Kind::vector, {n_rows, n_used});
   rules.require(op.n_groups >= 1 && n_experts % op.n_groups == 0, "groups are of one length");

@@ -15,12 +15,12 @@
 
 namespace millrace {
 
-// out[r] = scale * table[tokens[r]]
+// out[r] = scale * table[tokens[r]], or as many copies of it as out has entries in a row
 struct Embed {
   static constexpr std::string_view kName = "embed";
   Tensor tokens;  // int32 (n_rows), each in [0, n_vocab)
   Tensor table;   // (n_vocab, hidden), any format
-  Tensor out;     // (n_rows, hidden)
+  Tensor out;     // (n_rows, hidden) or (n_rows, n_copies, hidden)
   float scale = 1.0f;
 };
 
@@ -66,6 +66,7 @@ struct LinearGated {
   Tensor up_bias;    // optional float32 (n_out)
   Tensor out;        // (n_rows, n_out)
   Activation activation = Activation::silu;
+  float limit = 0.0f;  // when > 0: what gate gives is cut to at most it, what up gives to [-limit, limit]
 };
 
 // out = activation(gate) * x, element by element; `out` may be either of them
@@ -120,7 +121,7 @@ struct RopeStoreKv {
   static constexpr std::string_view kName = "rope_store_kv";
   Batch batch;
   Tensor q;       // (n_rows, n_heads, head_dim), in place
-  Tensor k;       // (n_rows, n_kv_heads, head_dim), in place
+  Tensor k;       // (n_rows, n_kv_heads, head_dim), in place; without it nothing is stored
   Tensor v;       // optional (n_rows, n_kv_heads, v_head_dim)
   Tensor q_norm;  // optional float32 (n <= head_dim): RMSNorm of each head, before the rotation
   Tensor k_norm;  // optional float32 (n <= head_dim)
@@ -159,6 +160,10 @@ struct PagedAttention {
   float softcap = 0.0f;
   int32_t window = 0;
   int32_t chunk = 0;
+  // Entries that stand for runs of entry_stride positions (CompressKv) and are seen besides, before the
+  // positions: those of whole runs, or the `selected` ones, which then are entries and may be none.
+  Tensor entry_pages;  // optional (n_pages, 1, entries a page, head_dim)
+  int32_t entry_stride = 1;
 };
 inline constexpr int kAttentionBlock = 256;
 
@@ -166,6 +171,8 @@ inline constexpr int kAttentionBlock = 256;
 // of s by the sum over heads h of weights[r, h] * max(0, q[r, h] . k[j]), in float32, and selects the
 // n_selected largest (ties: lowest position first), or all where there are no more. They are written in
 // ascending order, and behind them -1.
+// Where entry_stride > 1 the keys are entries that stand for so many positions each (CompressKv), and those
+// of whole runs are scored and selected.
 struct SelectPositions {
   static constexpr std::string_view kName = "select_positions";
   Batch batch;
@@ -173,6 +180,27 @@ struct SelectPositions {
   Tensor weights;   // (n_rows, n_heads)
   Tensor k_pages;   // (n_pages, 1, page_size, head_dim) float32, float16 or bfloat16
   Tensor selected;  // int32 (n_rows, n_selected)
+  int32_t entry_stride = 1;
+  int64_t page_size = 0;  // positions a page, where entry_stride > 1
+};
+
+// Compressed keys (DeepSeek-V4, 2.3). Each run of `stride` positions becomes one entry, a mean of what its
+// rows give, weighted in every dimension by itself: sum over rows of softmax(gate + bias) * kv. Then RMSNorm,
+// and the rotation of the run's first position. Rows twice as wide as an entry have two halves: run w mixes
+// the first halves of run w - 1, where there is one, and the second halves of its own. All rows are stored
+// first; a row that ends a run makes its entry, of rows as they are stored.
+struct CompressKv {
+  static constexpr std::string_view kName = "compress_kv";
+  Batch batch;
+  Tensor kv;           // (n_rows, width): width = head_dim, or 2 * head_dim
+  Tensor gate;         // (n_rows, width)
+  Tensor bias;         // (stride, width), any format
+  Tensor norm;         // float32 (head_dim)
+  Tensor row_pages;    // (n_pages, 1, page_size, 2 * width): kv and gate of each position
+  Tensor entry_pages;  // (n_pages, 1, max(1, page_size / stride), head_dim): entry w with its last position
+  Rope rope;
+  int64_t rope_begin = 0;
+  float norm_eps = 1e-6f;
 };
 
 // Attention in both directions, of sequences whose rows are all in the batch and that keep no pages: a row
@@ -205,6 +233,8 @@ struct Route {
   Tensor weight;       // (n_experts, hidden), any format
   Tensor bias;         // optional float32 (n_experts)
   Tensor select_bias;  // optional float32 (n_experts)
+  Tensor tokens;       // optional int32 (n_rows): the experts of a row are those of its token in
+  Tensor table;        // optional int32 (n_vocab, n_used), whatever the scores
   Tensor experts;      // int32 (n_rows, n_used)
   Tensor weights;      // float32 (n_rows, n_used)
   RouteScore score = RouteScore::softmax;
@@ -339,7 +369,7 @@ struct MeanRows {
 
 // One line an op. Whoever handles ops (backends, decorators) visits this.
 using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, RopeStoreKv, PagedAttention,
-                        BidirectionalAttention, SelectPositions, Route, MoeGated, MoeDown, Split, CausalConv,
-                        GatedDeltaRule, HyperCollapse, HyperExpand, GatherRows, MeanRows>;
+                        BidirectionalAttention, SelectPositions, CompressKv, Route, MoeGated, MoeDown, Split,
+                        CausalConv, GatedDeltaRule, HyperCollapse, HyperExpand, GatherRows, MeanRows>;
 
 }  // namespace millrace

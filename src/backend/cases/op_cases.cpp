@@ -820,6 +820,122 @@ void add_selected(Table& table, const KvCase& c, int64_t n_selected) {
   });
 }
 
+// Runs of `stride` positions as entries; rows with two halves overlap.
+void add_compress(Table& table, const KvCase& c, int64_t stride, bool has_halves) {
+  const std::string name =
+      fmt::format("compress_kv {} stride {}{}", text(c), stride, has_halves ? " halves" : "");
+  table.add(name, [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, 0);
+    std::vector<int32_t> n_past;
+    for (const SeqRows& seq : c.seqs) n_past.push_back(seq.n_past);
+    const int64_t width = has_halves ? 2 * c.head_dim : c.head_dim;
+    const int64_t n_slots = std::max<int64_t>(1, c.page_size / stride);
+    return CompressKv{
+        .batch = batch,
+        .kv = maker.floats({batch.n_rows(), width}),
+        .gate = maker.floats({batch.n_rows(), width}),
+        .bias = maker.weight(Dtype::bf16, {stride, width}),
+        .norm = maker.norm_weight(c.head_dim),
+        .row_pages = maker.pages(batch, n_past, c.dtype, {1, c.page_size, 2 * width}),
+        .entry_pages = maker.output(c.dtype, {n_pages_of(batch), 1, n_slots, c.head_dim}),
+        .rope = {.inv_freq = inverse_frequencies({.n_rotary = 8}, maker), .pairing = RopePairing::adjacent},
+        .rope_begin = c.head_dim - 8};
+  });
+}
+
+// A window of positions, and entries before: all of the past, or the selected ones.
+void add_entries(Table& table, const KvCase& c, int32_t stride, int64_t n_selected) {
+  const std::string name =
+      fmt::format("paged_attention {} entries of {} selects {}", text(c), stride, n_selected);
+  table.add(name, [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, 0);
+    std::vector<int32_t> n_stored;
+    for (const SeqRows& seq : c.seqs) n_stored.push_back(seq.n_past + seq.n_rows);
+    const int64_t n_slots = std::max<int64_t>(1, c.page_size / stride);
+    PagedAttention op{.batch = batch,
+                      .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
+                      .k_pages = maker.pages(batch, n_stored, c.dtype, {1, c.page_size, c.head_dim}),
+                      .sinks = maker.floats({c.n_heads}),
+                      .out = maker.output(Dtype::f32, {batch.n_rows(), c.n_heads, c.head_dim}),
+                      .scale = 0.2f,
+                      .window = 20,
+                      .entry_pages = maker.weight(c.dtype, {n_pages_of(batch), 1, n_slots, c.head_dim}),
+                      .entry_stride = stride};
+    if (n_selected == 0) return op;
+    op.selected = maker.output(Dtype::i32, {batch.n_rows(), n_selected});  // every bit set is -1
+    for (int64_t r = 0; r < batch.n_rows(); ++r) {
+      const int32_t n_entries = (batch.positions.i32()[r] + 1) / stride;
+      for (int32_t i = 0; i < n_selected && 2 * i < n_entries; ++i)
+        op.selected.i32()[r * n_selected + i] = 2 * i;
+    }
+    return op;
+  });
+}
+
+void add_select_entries(Table& table, const KvCase& c, int32_t stride, int64_t n_selected) {
+  const std::string name =
+      fmt::format("select_positions {} entries of {} selects {}", text(c), stride, n_selected);
+  table.add(name, [=](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(c.seqs, c.page_size, 0);
+    return SelectPositions{
+        .batch = batch,
+        .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
+        .weights = maker.floats({batch.n_rows(), c.n_heads}),
+        .k_pages = maker.weight(c.dtype, {n_pages_of(batch), 1, c.page_size / stride, c.head_dim}),
+        .selected = maker.output(Dtype::i32, {batch.n_rows(), n_selected}),
+        .entry_stride = stride,
+        .page_size = c.page_size};
+  });
+}
+
+void add_entry_cases(Table& table) {
+  for (const Dtype dtype : kPageTypes) {
+    for (const std::vector<SeqRows>* seqs : {&kPrompt, &kMixed, &kLong}) {
+      const KvCase c{
+          .seqs = *seqs, .n_heads = 6, .n_kv_heads = 1, .head_dim = 24, .v_head_dim = 24, .dtype = dtype};
+      add_compress(table, c, 4, true);
+      add_compress(table, c, 32, false);
+      add_entries(table, c, 2, 0);
+      add_entries(table, c, 32, 0);
+      add_entries(table, c, 2, 9);
+      add_entries(table, c, 2, 300);
+      add_select_entries(table, c, 4, 7);
+    }
+  }
+  table.add("embed copies", [](CaseMaker& maker) -> Op {
+    return Embed{.tokens = maker.integers({5}, 50),
+                 .table = maker.weight(Dtype::bf16, {50, 96}),
+                 .out = maker.output(Dtype::f32, {5, 3, 96}),
+                 .scale = 2};
+  });
+  table.add("rope_store_kv of queries alone", [](CaseMaker& maker) -> Op {
+    const Batch batch = maker.batch(kMixed, 16, 0);
+    return RopeStoreKv{
+        .batch = batch,
+        .q = maker.floats({batch.n_rows(), 5, 24}),
+        .rope = {.inv_freq = inverse_frequencies({.n_rotary = 8}, maker), .pairing = RopePairing::adjacent},
+        .rope_begin = 16};
+  });
+  table.add("route by token", [](CaseMaker& maker) -> Op {
+    return Route{.x = maker.floats({9, 256}),
+                 .weight = maker.weight(Dtype::f32, {16, 256}),
+                 .tokens = maker.integers({9}, 50),
+                 .table = maker.experts(50, 3, 16),
+                 .experts = maker.output(Dtype::i32, {9, 3}),
+                 .weights = maker.output(Dtype::f32, {9, 3}),
+                 .score = RouteScore::sqrt_softplus,
+                 .sum_eps = 1e-20f,
+                 .scale = 1.5f};
+  });
+  table.add("linear_gated with a limit", [](CaseMaker& maker) -> Op {
+    return LinearGated{.x = maker.floats({7, 96}),
+                       .gate = maker.weight(Dtype::f32, {50, 96}),
+                       .up = maker.weight(Dtype::f32, {50, 96}),
+                       .out = maker.output(Dtype::f32, {7, 50}),
+                       .limit = 0.7f};
+  });
+}
+
 void add_hyper(Table& table, int64_t n_rows, int64_t n, int64_t hidden) {
   const std::string shape = fmt::format("{}x{}x{}", n_rows, n, hidden);
   table.add("hyper_collapse " + shape, [=](CaseMaker& maker) -> Op {
@@ -880,6 +996,7 @@ std::vector<OpCase> op_cases() {
   add_expert_cases(table);
   add_latent_cases(table);
   add_index_and_hyper_cases(table);
+  add_entry_cases(table);
   return table.take();
 }
 

@@ -88,13 +88,29 @@ class PagedKeys {
   // Positions, or with a selection places in its list.
   Positions visible(int64_t row) const {
     const int64_t position = op_.batch.positions.i32()[row];
-    if (op_.selected) return {0, n_selected(row, position)};
+    if (selects_positions()) {
+      const int64_t n = n_selected(row);
+      check(n > 0 && selected_at(row, n - 1) <= position, "a row sees something, and nothing in the future");
+      return {0, n};
+    }
     const int64_t by_window = op_.window > 0 ? std::max<int64_t>(0, position - op_.window + 1) : 0;
     const int64_t by_chunk = op_.chunk > 0 ? position / op_.chunk * op_.chunk : 0;
     return {std::max(by_window, by_chunk), position + 1};
   }
   int64_t position_at(int64_t row, int64_t place) const {
-    return op_.selected ? op_.selected.i32()[row * op_.selected.dim(1) + place] : place;
+    return selects_positions() ? selected_at(row, place) : place;
+  }
+  // Entries that a row sees before the positions, and where its i-th one lies.
+  int64_t n_entries(int64_t row) const {
+    if (!op_.entry_pages) return 0;
+    return op_.selected ? n_selected(row) : (op_.batch.positions.i32()[row] + 1) / op_.entry_stride;
+  }
+  const std::byte* entry_at(int64_t row, int64_t i) const {
+    const int64_t entry = op_.selected ? selected_at(row, i) : i;
+    check((entry + 1) * op_.entry_stride <= op_.batch.positions.i32()[row] + 1, "an entry of the past");
+    const EntryReader entries(op_.entry_pages, op_.batch, op_.batch.seq_of_row.i32()[row],
+                              {op_.entry_stride, op_.k_pages.dim(2)});
+    return entries.at(entry);
   }
   // A row with a selection is the only one of its tile.
   bool is_alone() const { return static_cast<bool>(op_.selected); }
@@ -110,12 +126,13 @@ class PagedKeys {
   }
 
  private:
-  int64_t n_selected(int64_t row, int64_t position) const {
+  bool selects_positions() const { return op_.selected && !op_.entry_pages; }
+  int64_t selected_at(int64_t row, int64_t i) const {
+    return op_.selected.i32()[row * op_.selected.dim(1) + i];
+  }
+  int64_t n_selected(int64_t row) const {
     const int32_t* list = op_.selected.i32() + row * op_.selected.dim(1);
-    const int32_t* end =
-        std::partition_point(list, list + op_.selected.dim(1), [](int32_t j) { return j >= 0; });
-    check(end != list && end[-1] <= position, "a row sees something, and nothing in the future");
-    return end - list;
+    return std::partition_point(list, list + op_.selected.dim(1), [](int32_t j) { return j >= 0; }) - list;
   }
 
   const Op& op_;
@@ -139,6 +156,8 @@ class RowKeys {
     return {std::max<int64_t>(0, row - first - reach), std::min(n, row - first + reach + 1)};
   }
   int64_t position_at(int64_t, int64_t place) const { return place; }
+  int64_t n_entries(int64_t) const { return 0; }
+  const std::byte* entry_at(int64_t, int64_t) const { return nullptr; }
   bool is_alone() const { return false; }
   const float* sink(int64_t) const { return nullptr; }
 
@@ -190,10 +209,17 @@ class Attention {
     return n;
   }
 
+  // Blocks of entries have negative numbers, -1 the last; then come those of positions.
   int64_t first_block(const Tile& tile) const {
-    return keys_.visible(tile.row_begin).begin / kAttentionBlock;
+    const int64_t n_entry_blocks = entry_blocks(tile);
+    return n_entry_blocks > 0 ? -n_entry_blocks : first_position_block(tile.row_begin);
   }
   int64_t end_block(const Tile& tile) const { return last_block(tile.row_end - 1) + 1; }
+  // Between entries and a window there may be blocks that no row sees.
+  bool sees(const Tile& tile, int64_t block) const {
+    if (block < 0) return block >= -entry_blocks(tile);
+    return block >= first_position_block(tile.row_begin) && block < end_block(tile);
+  }
 
   // Computes one block of a tile into `out`.
   void compute_block(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch,
@@ -227,8 +253,9 @@ class Attention {
     const int64_t n_queries = (tile.row_end - tile.row_begin) * n_shared_;
     for (int64_t q = 0; q < n_queries; ++q) {
       const int64_t row = tile.row_begin + q / n_shared_;
-      const int64_t first = keys_.visible(row).begin / kAttentionBlock;
-      if (block < first || block > last_block(row)) continue;
+      const Positions seen = range_in(tile, row, block);
+      if (seen.begin >= seen.end) continue;
+      const int64_t first = keys_.n_entries(row) > 0 ? -entry_blocks(tile) : first_position_block(row);
       if (block == first) {
         total.max[q] = from.max[q];
         total.sum[q] = from.sum[q];
@@ -259,7 +286,20 @@ class Attention {
  private:
   static constexpr int64_t kQueriesATile = 64;  // keys and values are decoded once for so many
 
+  int64_t first_position_block(int64_t row) const { return keys_.visible(row).begin / kAttentionBlock; }
   int64_t last_block(int64_t row) const { return (keys_.visible(row).end - 1) / kAttentionBlock; }
+  int64_t entry_blocks(const Tile& tile) const {
+    return (keys_.n_entries(tile.row_end - 1) + kAttentionBlock - 1) / kAttentionBlock;
+  }
+  // The first place of a block, and what a row sees of the block, counted from there.
+  int64_t base_of(const Tile& tile, int64_t block) const {
+    return (block < 0 ? block + entry_blocks(tile) : block) * kAttentionBlock;
+  }
+  Positions range_in(const Tile& tile, int64_t row, int64_t block) const {
+    const int64_t base = base_of(tile, block);
+    const Positions seen = block < 0 ? Positions{0, keys_.n_entries(row)} : keys_.visible(row);
+    return {std::max<int64_t>(0, seen.begin - base), std::min<int64_t>(kAttentionBlock, seen.end - base)};
+  }
   // What the joined values are multiplied by: 1 / sum, where the sum and its maximum take in the sink.
   static float last_scale(float max, float sum, const float* sink) {
     if (sink == nullptr) return 1.0f / sum;
@@ -274,13 +314,10 @@ class Attention {
 
   int fill_queries(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch) const {
     const int64_t n = (tile.row_end - tile.row_begin) * n_shared_;
-    const int64_t base = block * kAttentionBlock;
     for (int64_t q = 0; q < n; ++q) {
       const int64_t row = tile.row_begin + q / n_shared_;
       scratch.queries[q] = op_.q.f32() + head_index(tile, kv_head, q) * op_.q.dim(2);
-      const Positions seen = keys_.visible(row);
-      const int64_t begin = std::max<int64_t>(0, seen.begin - base);
-      const int64_t end = std::min<int64_t>(kAttentionBlock, seen.end - base);
+      const auto [begin, end] = range_in(tile, row, block);
       scratch.begin[q] = begin < end ? static_cast<int32_t>(begin) : 0;
       scratch.end[q] = begin < end ? static_cast<int32_t>(end) : 0;
     }
@@ -289,9 +326,14 @@ class Attention {
 
   // Positions before the first visible one may have no page any more: the first visible stands in for them.
   int fill_positions(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch) const {
-    const int64_t base = block * kAttentionBlock;
-    const int64_t begin = std::max<int64_t>(0, keys_.visible(tile.row_begin).begin - base);
-    const int64_t end = std::min<int64_t>(kAttentionBlock, keys_.visible(tile.row_end - 1).end - base);
+    const int64_t base = base_of(tile, block);
+    const int64_t end = range_in(tile, tile.row_end - 1, block).end;
+    if (block < 0) {
+      for (int64_t j = 0; j < end; ++j)
+        scratch.k_rows[j] = scratch.v_rows[j] = keys_.entry_at(tile.row_end - 1, base + j);
+      return static_cast<int>(end);
+    }
+    const int64_t begin = range_in(tile, tile.row_begin, block).begin;
     const auto sequence = keys_.sequence(tile.seq);
     for (int64_t j = 0; j < end; ++j) {
       const int64_t at = keys_.position_at(tile.row_begin, base + std::max(begin, j));
@@ -339,6 +381,7 @@ void attend_whole(Machine& machine, const Attention<Keys>& attention, std::span<
     const Tile& tile = tiles[static_cast<size_t>(task / n_kv_heads)];
     const auto scratch = machine.scratch.of_thread<BlockScratch>(thread, attention.sizes());
     for (int64_t b = attention.first_block(tile); b < attention.end_block(tile); ++b) {
+      if (!attention.sees(tile, b)) continue;
       attention.compute_block(tile, task % n_kv_heads, b, scratch, scratch.block);
       attention.join(tile, b, scratch.block, scratch.total);
     }
@@ -360,21 +403,18 @@ void attend_split(Machine& machine, const Attention<Keys>& attention, std::span<
     begin = std::min(begin, attention.first_block(tile));
     end = std::max(end, attention.end_block(tile));
   }
-  const auto sees = [&](const Tile& tile, int64_t block) {
-    return block >= attention.first_block(tile) && block < attention.end_block(tile);
-  };
   for (int64_t wave = begin; wave < end; wave += blocks_a_wave) {
     const int64_t n_blocks = std::min(blocks_a_wave, end - wave);
     machine.pool.run(static_cast<int>(n_tasks * n_blocks), [&](int item, int thread) {
       const int64_t task = item / n_blocks, b = item % n_blocks;
-      if (!sees(tile_of(task), wave + b)) return;
+      if (!attention.sees(tile_of(task), wave + b)) return;
       attention.compute_block(tile_of(task), task % n_kv_heads, wave + b,
                               machine.scratch.of_thread<BlockScratch>(thread, attention.sizes()),
                               memory.at(n_tasks + task * blocks_a_wave + b));
     });
     machine.pool.run(static_cast<int>(n_tasks), [&](int task, int) {
       for (int64_t b = 0; b < n_blocks; ++b) {
-        if (sees(tile_of(task), wave + b))
+        if (attention.sees(tile_of(task), wave + b))
           attention.join(tile_of(task), wave + b, memory.at(n_tasks + task * blocks_a_wave + b),
                          memory.at(task));
       }

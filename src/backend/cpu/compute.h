@@ -30,6 +30,7 @@ void compute(Machine& machine, const Add& op);
 void compute(Machine& machine, const RopeStoreKv& op);
 void compute(Machine& machine, const PagedAttention& op);
 void compute(Machine& machine, const SelectPositions& op);
+void compute(Machine& machine, const CompressKv& op);
 void compute(Machine& machine, const Route& op);
 void compute(Machine& machine, const MoeGated& op);
 void compute(Machine& machine, const MoeDown& op);

@@ -93,6 +93,10 @@ void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange
     float* up = scratch.up + c * kMaxStrip;
     if (op.gate_bias) kernels.add(gate, op.gate_bias.f32() + range.first, range.n);
     if (op.up_bias) kernels.add(up, op.up_bias.f32() + range.first, range.n);
+    if (op.limit > 0) {
+      for (int64_t i = 0; i < range.n; ++i) gate[i] = std::min(gate[i], op.limit);
+      for (int64_t i = 0; i < range.n; ++i) up[i] = std::clamp(up[i], -op.limit, op.limit);
+    }
     activate(gate, up, op.out.f32() + columns[c] * n_out + range.first, range.n);
   }
 }

@@ -29,4 +29,36 @@ class PageReader {
   int64_t max_pages_;
 };
 
+// The same for entries that stand for `stride` positions each (CompressKv): one lies with the last of them.
+class EntryReader {
+ public:
+  // `pages` is (n_pages, 1, entries a page, head_dim).
+  struct Places {
+    int64_t stride;
+    int64_t page_size;  // in positions
+  };
+  EntryReader(const Tensor& pages, const Batch& batch, int64_t seq, const Places& places)
+      : pages_(pages),
+        row_bytes_(pages.row_bytes()),
+        table_(batch.page_tables.i32() + seq * batch.page_tables.dim(1)),
+        max_pages_(batch.page_tables.dim(1)),
+        places_(places) {}
+
+  std::byte* at(int64_t entry) const {
+    const int64_t last = (entry + 1) * places_.stride - 1;
+    check(entry >= 0 && last / places_.page_size < max_pages_, "an entry beyond the page table");
+    const int32_t page = table_[last / places_.page_size];
+    check(page >= 0 && page < pages_.dim(0), "an entry without a page");
+    const int64_t slot = last % places_.page_size / places_.stride;
+    return pages_.data + (page * pages_.dim(2) + slot) * row_bytes_;
+  }
+
+ private:
+  const Tensor& pages_;
+  int64_t row_bytes_;
+  const int32_t* table_;
+  int64_t max_pages_;
+  Places places_;
+};
+
 }  // namespace millrace::cpu

@@ -100,6 +100,7 @@ void compute(Machine& machine, const RopeStoreKv& op) {
     const RowRope rope(machine.kernels, op, r, machine.scratch.of_thread<RowScratch>(thread, n_pairs));
     rope.transform(op.q, op.q_norm);
     rope.scale_queries();
+    if (!op.k) return;
     rope.transform(op.k, op.k_norm);
     if (!op.k_pages) return;
     rope.store(op.k, op.k_pages);

@@ -103,7 +103,13 @@ void choose(const Kernels& kernels, const Route& op, int64_t r, std::span<float>
   }
   if (op.n_groups > 1) leave_out_groups(op, keys, scratch);
   const std::span chosen(op.experts.i32() + r * op.experts.dim(1), static_cast<size_t>(op.experts.dim(1)));
-  find_largest(keys, chosen);
+  if (op.table) {
+    const int32_t token = op.tokens.i32()[r];
+    check(token >= 0 && token < op.table.dim(0), "a token outside of the table");
+    std::copy_n(op.table.i32() + token * op.table.dim(1), chosen.size(), chosen.begin());
+  } else {
+    find_largest(keys, chosen);
+  }
 
   float* weights = op.weights.f32() + r * op.weights.dim(1);
   float sum = 0;

@@ -5,13 +5,15 @@ namespace millrace::cpu {
 
 void compute(Machine& machine, const Embed& op) {
   const int64_t hidden = op.out.n_cols();
+  const int64_t n_copies = op.out.n_rows() / std::max<int64_t>(1, op.out.dim(0));
   const Format& format = format_of(op.table.dtype);
-  for_each_row(machine, op.out.dim(0), hidden, [&](int64_t r, int) {
+  for_each_row(machine, op.out.dim(0), n_copies * hidden, [&](int64_t r, int) {
     const int32_t token = op.tokens.i32()[r];
     check(token >= 0 && token < op.table.dim(0), "a token outside of the vocabulary");
-    float* out = op.out.f32() + r * hidden;
+    float* out = op.out.f32() + r * n_copies * hidden;
     format.decode(op.table.row(token), out, hidden);
     if (op.scale != 1.0f) machine.kernels.scale(out, op.scale, hidden);
+    for (int64_t i = 1; i < n_copies; ++i) std::copy_n(out, hidden, out + i * hidden);
   });
 }
 

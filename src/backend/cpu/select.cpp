@@ -34,7 +34,9 @@ struct Scores {
   float* of_rows;  // (rows of a wave, n_positions)
 };
 
-int64_t n_seen(const SelectPositions& op, int64_t row) { return op.batch.positions.i32()[row] + 1; }
+int64_t n_seen(const SelectPositions& op, int64_t row) {
+  return (op.batch.positions.i32()[row] + 1) / op.entry_stride;
+}
 
 void score_block(const Kernels& kernels, const SelectPositions& op, int64_t row, int64_t block,
                  const SelectScratch& scratch, float* out) {
@@ -42,8 +44,11 @@ void score_block(const Kernels& kernels, const SelectPositions& op, int64_t row,
   const int64_t n_positions = std::min(kBlock, n_seen(op, row) - first);
   if (n_positions <= 0) return;
   const int64_t n_heads = op.q.dim(1);
-  const PageReader keys(op.k_pages, op.batch, op.batch.seq_of_row.i32()[row]);
-  for (int64_t j = 0; j < n_positions; ++j) scratch.k_rows[j] = keys.at(first + j, 0);
+  const int64_t seq = op.batch.seq_of_row.i32()[row];
+  const PageReader keys(op.k_pages, op.batch, seq);
+  const EntryReader entries(op.k_pages, op.batch, seq, {op.entry_stride, op.page_size});
+  for (int64_t j = 0; j < n_positions; ++j)
+    scratch.k_rows[j] = op.entry_stride == 1 ? keys.at(first + j, 0) : entries.at(first + j);
   for (int64_t h = 0; h < n_heads; ++h) scratch.queries[h] = op.q.f32() + (row * n_heads + h) * op.q.dim(2);
   kernels.index_scores[static_cast<size_t>(op.k_pages.dtype)]({
       .head_dim = static_cast<int>(op.q.dim(2)),
@@ -83,7 +88,7 @@ void compute(Machine& machine, const SelectPositions& op) {
   if (n_rows == 0) return;
   int64_t n_blocks = 0;
   for (int64_t r = 0; r < n_rows; ++r) n_blocks = std::max(n_blocks, (n_seen(op, r) + kBlock - 1) / kBlock);
-  const int64_t n_positions = n_blocks * kBlock;
+  const int64_t n_positions = std::max<int64_t>(1, n_blocks) * kBlock;
   constexpr int64_t kWaveBytes = 16 << 20;
   const int64_t rows_a_wave =
       std::clamp<int64_t>(kWaveBytes / (n_positions * static_cast<int64_t>(sizeof(float))), 1, n_rows);

@@ -1,5 +1,6 @@
 // Keys and values to their pages, and attention over them.
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "backend/reference/compute.h"
@@ -107,20 +108,47 @@ void attend(const PagedAttention& op, int64_t r, int64_t head, std::span<const f
   for (size_t i = 0; i < sums.size(); ++i) out[i] = static_cast<float>(sums[i]);
 }
 
-// Row `r` over the positions of its list.
-void attend_selected(const PagedAttention& op, int64_t r, int64_t kv_head) {
+// What row `r` selects, ascending.
+std::vector<int64_t> selection(const PagedAttention& op, int64_t r) {
+  std::vector<int64_t> list;
+  const int32_t* selected = op.selected.i32() + r * op.selected.dim(1);
+  for (int64_t i = 0; i < op.selected.dim(1) && selected[i] >= 0; ++i) list.push_back(selected[i]);
+  return list;
+}
+
+// The entries that row `r` sees.
+std::vector<int64_t> seen_entries(const PagedAttention& op, int64_t r) {
+  if (op.selected) return selection(op, r);
+  std::vector<int64_t> list(static_cast<size_t>((op.batch.positions.i32()[r] + 1) / op.entry_stride));
+  std::iota(list.begin(), list.end(), 0);
+  return list;
+}
+
+// Row `r` over the positions of its list, or over entries and what its window leaves.
+void attend_listed(const PagedAttention& op, int64_t r, int64_t kv_head) {
   const int64_t seq = op.batch.seq_of_row.i32()[r];
-  const int64_t n_selected = op.selected.dim(1);
+  const int64_t last = op.batch.positions.i32()[r];
+  const int64_t head_dim = op.k_pages.dim(3);
   std::vector<float> k, own_v;
-  for (int64_t i = 0; i < n_selected && op.selected.i32()[r * n_selected + i] >= 0; ++i) {
-    const int64_t position = op.selected.i32()[r * n_selected + i];
-    check(position <= op.batch.positions.i32()[r], "a selected position is not in the future");
-    const auto append = [&](const Tensor& pages, std::vector<float>& to) {
-      const std::vector<float> one = gather(pages, op.batch, seq, kv_head, position, position + 1);
-      to.insert(to.end(), one.begin(), one.end());
-    };
-    append(op.k_pages, k);
-    if (op.v_pages) append(op.v_pages, own_v);
+  const auto append = [&](const Tensor& pages, int64_t position, std::vector<float>& to) {
+    const std::vector<float> one = gather(pages, op.batch, seq, kv_head, position, position + 1);
+    to.insert(to.end(), one.begin(), one.end());
+  };
+  if (op.entry_pages) {
+    for (const int64_t entry : seen_entries(op, r)) {
+      check((entry + 1) * op.entry_stride <= last + 1, "an entry of the past");
+      k.resize(k.size() + static_cast<size_t>(head_dim));
+      const std::byte* row =
+          entry_row(op.entry_pages, op.batch, seq, entry, {op.entry_stride, op.k_pages.dim(2)});
+      format_of(op.entry_pages.dtype).decode(row, &k[k.size() - static_cast<size_t>(head_dim)], head_dim);
+    }
+    for (int64_t j = first_visible(op, last); j <= last; ++j) append(op.k_pages, j, k);
+  } else {
+    for (const int64_t position : selection(op, r)) {
+      check(position <= last, "a selected position is not in the future");
+      append(op.k_pages, position, k);
+      if (op.v_pages) append(op.v_pages, position, own_v);
+    }
   }
   check(!k.empty(), "a row sees something");
   const int64_t n_shared = op.q.dim(1) / op.k_pages.dim(1);
@@ -177,6 +205,7 @@ void compute(const RopeStoreKv& op) {
                      .pairing = rope.pairing,
                      .rope_begin = op.rope_begin};
     transform_row(by, op.q, r);
+    if (!op.k) continue;
     by.norm_weight = elements(op.k_norm);
     by.scale = 1;
     transform_row(by, op.k, r);
@@ -187,9 +216,9 @@ void compute(const RopeStoreKv& op) {
 }
 
 void compute(const PagedAttention& op) {
-  if (op.selected) {
+  if (op.selected || op.entry_pages) {
     for (int64_t r = 0; r < op.batch.n_rows(); ++r) {
-      for (int64_t kv_head = 0; kv_head < op.k_pages.dim(1); ++kv_head) attend_selected(op, r, kv_head);
+      for (int64_t kv_head = 0; kv_head < op.k_pages.dim(1); ++kv_head) attend_listed(op, r, kv_head);
     }
     return;
   }

@@ -19,6 +19,7 @@ void compute(const Add& op);
 void compute(const RopeStoreKv& op);
 void compute(const PagedAttention& op);
 void compute(const SelectPositions& op);
+void compute(const CompressKv& op);
 void compute(const Route& op);
 void compute(const MoeGated& op);
 void compute(const MoeDown& op);

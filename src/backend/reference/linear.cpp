@@ -28,12 +28,14 @@ void compute_product(const Linear& op, const Product& product) {
 
 void compute(const Embed& op) {
   const int64_t hidden = op.out.n_cols();
+  const int64_t n_copies = op.out.n_rows() / std::max<int64_t>(1, op.out.dim(0));
   for (int64_t r = 0; r < op.out.dim(0); ++r) {
     const int32_t token = op.tokens.i32()[r];
     check(token >= 0 && token < op.table.dim(0), "a token outside of the vocabulary");
-    const std::span<float> out(op.out.f32() + r * hidden, static_cast<size_t>(hidden));
+    const std::span<float> out(op.out.f32() + r * n_copies * hidden, static_cast<size_t>(hidden));
     decode_row(op.table, token, out);
     for (float& value : out) value *= op.scale;
+    for (int64_t i = 1; i < n_copies; ++i) std::copy_n(out.data(), hidden, out.data() + i * hidden);
   }
 }
 
@@ -71,8 +73,12 @@ void compute(const LinearGated& op) {
     decode_row(op.up, o, up);
     for (int64_t r = 0; r < op.x.dim(0); ++r) {
       const float* x = op.x.f32() + r * n_in;
-      const double g = dot(x, gate.data(), n_in) + bias_at(op.gate_bias, o);
-      const double u = dot(x, up.data(), n_in) + bias_at(op.up_bias, o);
+      double g = dot(x, gate.data(), n_in) + bias_at(op.gate_bias, o);
+      double u = dot(x, up.data(), n_in) + bias_at(op.up_bias, o);
+      if (op.limit > 0) {
+        g = std::min(g, double{op.limit});
+        u = std::clamp(u, -double{op.limit}, double{op.limit});
+      }
       op.out.f32()[r * n_out + o] = static_cast<float>(activate(op.activation, g) * u);
     }
   }

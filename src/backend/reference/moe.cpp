@@ -55,6 +55,14 @@ void leave_out_groups(const Route& op, std::span<float> keys) {
   }
 }
 
+// The experts of the token of row `r`.
+std::vector<int32_t> listed(const Route& op, int64_t r) {
+  const int32_t token = op.tokens.i32()[r];
+  check(token >= 0 && token < op.table.dim(0), "a token outside of the table");
+  const int32_t* experts = op.table.i32() + token * op.table.dim(1);
+  return {experts, experts + op.table.dim(1)};
+}
+
 void choose(const Route& op, int64_t r, std::span<const float> logits) {
   const std::vector<float> scores = scores_of(op.score, logits);
   std::vector<float> keys(logits.begin(), logits.end());
@@ -62,7 +70,7 @@ void choose(const Route& op, int64_t r, std::span<const float> logits) {
     for (size_t e = 0; e < keys.size(); ++e) keys[e] = scores[e] + op.select_bias.f32()[e];
   }
   if (op.n_groups > 1) leave_out_groups(op, keys);
-  const std::vector<int32_t> chosen = largest(keys, op.experts.dim(1));
+  const std::vector<int32_t> chosen = op.table ? listed(op, r) : largest(keys, op.experts.dim(1));
   double sum = op.sum_eps;
   for (const int32_t e : chosen) sum += scores[static_cast<size_t>(e)];
   const double scale = op.renormalise ? op.scale / sum : op.scale;

@@ -95,6 +95,10 @@ TEST(Reference, GatesBySiluAndByGelu) {
   op.activation = Activation::gelu_tanh;
   compute(op);
   EXPECT_FLOAT_EQ(out[0], 7 * 0.8411920f);  // gelu(1), tanh form
+  op.limit = 0.5f;
+  compute(op);
+  EXPECT_FLOAT_EQ(out[0],
+                  0.5f * 0.5f * 0.6914624f);  // gelu(0.5) * 0.5, tanh form: within 1e-4 of the normal's
 }
 
 TEST(Reference, ActivatesAfterTheBiasAndBeforeTheScale) {
@@ -397,6 +401,77 @@ TEST(Reference, AttendsToSelectedPositionsAlone) {
   mean.op.selected = view(selected, {2, 3});
   compute(mean.op);
   expect_near(mean.out, {1.5f, 7 / 3.0f});
+}
+
+// Runs of two positions in pages of two: entry w is in page w of the sequence.
+struct CompressCase {
+  CompressCase() {
+    op = {.batch = sequence.batch(),
+          .kv = view(kv, {4, 1}),
+          .gate = view(gate, {4, 1}),
+          .bias = view(bias, {2, 1}),
+          .norm = view(norm, {1}),
+          .row_pages = view(row_pages, {2, 1, 2, 2}),
+          .entry_pages = view(entry_pages, {2, 1, 1, 1}),
+          .rope = {.pairing = RopePairing::adjacent},
+          .norm_eps = 0};
+  }
+  OneSequence sequence{0, 4, 2};  // positions 0 and 1 in page 1, 2 and 3 in page 0
+  Floats kv{1, 3, -2, -6}, gate{0, 0, 0, std::log(3.0f)}, bias{0, std::log(3.0f)}, norm{2};
+  Floats row_pages = Floats(8), entry_pages = Floats(2);
+  CompressKv op;
+};
+
+TEST(Reference, CompressesRunsOfPositions) {
+  CompressCase one;
+  one.op.norm_eps = 0.25f;
+  compute(one.op);
+  EXPECT_EQ(one.row_pages, (Floats{-2, 0, -6, std::log(3.0f), 1, 0, 3, 0}));
+  const float first = (1 + 3 * 3) / 4.0f, second = (-2 - 9 * 6) / 10.0f;
+  expect_near(one.entry_pages, {2 * second / std::sqrt(second * second + 0.25f),
+                                2 * first / std::sqrt(first * first + 0.25f)});
+}
+
+// Rows (first half, second half): entry 1 mixes the first halves of rows 0 and 1 with the second ones of 2
+// and 3.
+TEST(Reference, CompressesOverlappingRuns) {
+  CompressCase two;
+  Floats kv{8, 1, 4, 3, 100, 2, 200, 6}, gate(8), bias(4), norm{1}, row_pages(16);
+  two.op.kv = view(kv, {4, 2});
+  two.op.gate = view(gate, {4, 2});
+  two.op.bias = view(bias, {2, 2});
+  two.op.row_pages = view(row_pages, {2, 1, 2, 4});
+  two.op.norm_eps = 75;  // of 5: 1 / sqrt(25 + 75)
+  compute(two.op);
+  expect_near(two.entry_pages, {0.5f, 2 / std::sqrt(79.0f)});
+}
+
+TEST(Reference, AttendsToEntriesBesidePositions) {
+  MeanCase mean;  // positions 3 and 4; keys are values, and 0: all weigh the same
+  Floats entries{30, 10, 20},
+      k_pages(6);  // entry w in page w of the sequence, which are stored from the last
+  mean.op.k_pages = view(k_pages, {3, 1, 2, 1});
+  mean.op.v_pages = {};
+  mean.op.window = 2;
+  mean.op.scale = 0;
+  mean.op.entry_pages = view(entries, {3, 1, 1, 1});
+  mean.op.entry_stride = 2;
+  compute(mean.op);
+  expect_near(mean.out, {7.5f, 7.5f});  // entries 20 and 10, two positions of 0
+  Ints selected{1, -1, -1, -1};
+  mean.op.selected = view(selected, {2, 2});
+  compute(mean.op);
+  expect_near(mean.out, {10 / 3.0f, 0});
+}
+
+TEST(Reference, RoutesByTheToken) {
+  RouteCase hash;
+  Ints tokens{1}, table{0, 1, 2, 0};
+  hash.op.tokens = view(tokens, {1});
+  hash.op.table = view(table, {2, 2});
+  compute(hash.op);
+  EXPECT_EQ(hash.experts, (Ints{2, 0}));
+  expect_near(hash.weights, {2 / 3.0f, 1 / 3.0f});
 }
 
 TEST(Reference, CollapsesAndExpandsStreams) {

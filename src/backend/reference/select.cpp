@@ -17,7 +17,10 @@ std::vector<float> scores_of_row(const SelectPositions& op, int64_t r, int64_t n
   std::vector<float> scores(static_cast<size_t>(n_seen));
   std::vector<float> key(static_cast<size_t>(head_dim));
   for (int64_t j = 0; j < n_seen; ++j) {
-    const std::byte* row = page_row(op.k_pages, op.batch, op.batch.seq_of_row.i32()[r], j, 0);
+    const int64_t seq = op.batch.seq_of_row.i32()[r];
+    const std::byte* row = op.entry_stride == 1
+                               ? page_row(op.k_pages, op.batch, seq, j, 0)
+                               : entry_row(op.k_pages, op.batch, seq, j, {op.entry_stride, op.page_size});
     format_of(op.k_pages.dtype).decode(row, key.data(), head_dim);
     double sum = 0;
     for (int64_t h = 0; h < n_heads; ++h) {
@@ -35,7 +38,7 @@ std::vector<float> scores_of_row(const SelectPositions& op, int64_t r, int64_t n
 void compute(const SelectPositions& op) {
   const int64_t n_selected = op.selected.dim(1);
   for (int64_t r = 0; r < op.batch.n_rows(); ++r) {
-    const int64_t n_seen = op.batch.positions.i32()[r] + 1;
+    const int64_t n_seen = (op.batch.positions.i32()[r] + 1) / op.entry_stride;
     const std::vector<float> scores = scores_of_row(op, r, n_seen);
     std::vector<int32_t> order(scores.size());
     std::iota(order.begin(), order.end(), 0);
