@@ -88,6 +88,7 @@ constexpr const char* kFolders[] = {
     "qwen3_next",
     "qwen3_next_hd128",
     "qwen3_5_moe",
+    "deepseek_v4",
 };
 
 fs::path goldens() { return fs::path(MILLRACE_DATA_DIR) / "goldens"; }

@@ -11,6 +11,7 @@ namespace millrace {
 Family llama_family();
 Family gemma_family();
 Family deepseek_family();
+Family deepseek4_family();
 Family phi3_family();
 Family cohere_family();
 Family olmo2_family();
@@ -23,9 +24,9 @@ Family gpt_oss_family();
 
 std::span<const Family> all_families() {
   static const Family kFamilies[] = {
-      llama_family(),     gemma_family(),   deepseek_family(),   phi3_family(),
-      cohere_family(),    olmo2_family(),   starcoder2_family(), glm4_family(),
-      qwen3next_family(), mixture_family(), llama4_family(),     gpt_oss_family(),
+      llama_family(),   gemma_family(),  deepseek_family(),   deepseek4_family(), phi3_family(),
+      cohere_family(),  olmo2_family(),  starcoder2_family(), glm4_family(),      qwen3next_family(),
+      mixture_family(), llama4_family(), gpt_oss_family(),
   };
   return kFamilies;
 }

@@ -309,6 +309,21 @@ TEST(Families, SinksMatter) {
             run_alone(*load_model(*far), *backend, tokens, 0));
 }
 
+TEST(Families, ExpertsOfTokensAreThere) {
+  const auto checkpoint = testing::tiny_deepseek4();
+  checkpoint->remove("blk.0.ffn_gate_tid2eid.weight");
+  checkpoint->add_integers("blk.0.ffn_gate_tid2eid.weight", {testing::kTinyVocab, 2}, 100);
+  EXPECT_NE(error_of(*checkpoint).find("names the expert"), std::string::npos) << error_of(*checkpoint);
+}
+
+TEST(Families, RunsThatDoNotDividePagesAreRefused) {
+  for (const int64_t stride : {1, 6}) {
+    const auto checkpoint = testing::tiny_deepseek4();
+    checkpoint->set("deepseek4.attention.compress_ratios", std::vector<int64_t>{stride, 4, 8});
+    EXPECT_NE(error_of(*checkpoint).find("compress_ratios"), std::string::npos) << error_of(*checkpoint);
+  }
+}
+
 TEST(Families, KeysThatAskForNothingAreFine) {
   const auto checkpoint = testing::tiny_llama();
   checkpoint->set("llama.vocab_size", int64_t{32});

@@ -128,6 +128,29 @@ std::vector<bool> Hparams::pattern_or(std::string_view key, int64_t n_layers, in
   return periodic_pattern(n_layers, count_or(key, period));
 }
 
+template <class T>
+std::vector<T> Hparams::numbers(std::string_view key, int64_t n_layers, Range range) {
+  const std::string name = asked(key);
+  const MetaValue* value = metadata_.find(name);
+  const auto n = static_cast<size_t>(n_layers);
+  if (value != nullptr && (std::holds_alternative<T>(*value)))
+    return std::vector<T>(n, checked(name, std::get<T>(*value), range));
+  auto all = metadata_.need<std::vector<T>>(name);
+  if (all.size() < n)
+    fail(ErrorKind::bad_model, "{} has {} entries for {} layers", printable(name), all.size(), n_layers);
+  all.resize(n);
+  for (const T each : all) checked(name, each, range);
+  return all;
+}
+
+std::vector<int64_t> Hparams::counts(std::string_view key, int64_t n_layers, Range range) {
+  return numbers<int64_t>(key, n_layers, range);
+}
+
+std::vector<double> Hparams::reals(std::string_view key, int64_t n_layers, Range range) {
+  return numbers<double>(key, n_layers, range);
+}
+
 void Hparams::refuse_rest() const {
   const std::string prefix = arch_ + ".";
   for (const auto& [key, value] : metadata_.entries()) {

@@ -48,6 +48,10 @@ class Hparams {
   // An array of flags for each layer, or a period p: true but for every p-th layer (0: true for all).
   std::vector<bool> pattern_or(std::string_view key, int64_t n_layers, int64_t period);
 
+  // An array for each layer (entries beyond them, of draft layers, do not count), or one number for all.
+  std::vector<int64_t> counts(std::string_view key, int64_t n_layers, Range range);
+  std::vector<double> reals(std::string_view key, int64_t n_layers, Range range);
+
   // Throws for the first key of this architecture that nobody asked for, unless it is known to change no
   // number, or holds the value that stands for "off".
   void refuse_rest() const;
@@ -55,6 +59,8 @@ class Hparams {
   [[noreturn]] void refuse(std::string_view key, std::string_view why) const;
 
  private:
+  template <class T>
+  std::vector<T> numbers(std::string_view key, int64_t n_layers, Range range);
   std::string asked(std::string_view key);
   std::string full(std::string_view key) const;
 

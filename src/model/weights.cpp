@@ -34,6 +34,11 @@ void check_entry(const Weight& weight, const Tensor& tensor) {
     fail(ErrorKind::bad_model, "tensor {} should have the shape {}, found {}", weight.name,
          text_of(weight.shape), shape_text(tensor));
   }
+  if (weight.is_table) {
+    if (tensor.dtype == Dtype::i32) return;
+    fail(ErrorKind::bad_model, "tensor {} should be I32, found {}", weight.name,
+         format_of(tensor.dtype).name);
+  }
   if (weight.is_f32 ? tensor.dtype != Dtype::f32 : tensor.dtype == Dtype::i32) {
     fail(ErrorKind::bad_model, "tensor {} should be {}, found {}", weight.name,
          weight.is_f32 ? "F32" : "a format of weights", format_of(tensor.dtype).name);
@@ -67,6 +72,11 @@ void WeightList::add_f32(Tensor& place, std::string_view name, std::vector<int64
 void WeightList::add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard) {
   add(place, name, std::move(shape), shard);
   entries_.back().is_optional = true;
+}
+
+void WeightList::add_table(Tensor& place, std::string_view name, std::vector<int64_t> shape) {
+  add(place, name, std::move(shape));
+  entries_.back().is_table = true;
 }
 
 void WeightList::leave_out_layers(int64_t begin, int64_t end) {

@@ -20,6 +20,7 @@ struct Weight {
   Shard shard = Shard::none;
   bool is_optional = false;
   bool is_f32 = false;      // vectors, and what is used as several of them
+  bool is_table = false;    // of int32
   Tensor* place = nullptr;  // where the model keeps its view
 };
 
@@ -35,6 +36,9 @@ class WeightList {
   // Left an empty tensor where the checkpoint has none.
   void add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape,
                     Shard shard = Shard::none);
+
+  // A matrix of int32: what tokens mean, no weight.
+  void add_table(Tensor& place, std::string_view name, std::vector<int64_t> shape);
 
   // Tensors of the blocks [begin, end) are not bound, and no reason to refuse: layers of multi-token
   // prediction, which draft and change no result.

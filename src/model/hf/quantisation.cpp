@@ -1,6 +1,7 @@
 #include "model/hf/quantisation.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "model/hf/config.h"
@@ -254,6 +255,29 @@ Tensor plain_tensor(const SafetensorsTensor& from) {
   return tensor;
 }
 
+// A table of 64-bit integers, in 32 bits as ops read it.
+class NarrowTable final : public PackedWeight {
+ public:
+  explicit NarrowTable(const SafetensorsTensor& from) : from_(from) {}
+
+  Tensor layout() const override { return Tensor(nullptr, Dtype::i32, {from_.shape[0], from_.shape[1]}); }
+  void write(Dtype dtype, std::byte* out) const override {
+    check(dtype == Dtype::i32, "a table has one format");
+    for (size_t i = 0; i < from_.bytes.size() / sizeof(int64_t); ++i) {
+      int64_t wide = 0;
+      std::memcpy(&wide, from_.bytes.data() + i * sizeof wide, sizeof wide);
+      const auto narrow = static_cast<int32_t>(wide);
+      if (narrow != wide)
+        fail(ErrorKind::bad_model, "tensor {} holds {}, which needs more than 32 bits", printable(from_.name),
+             wide);
+      std::memcpy(out + i * sizeof narrow, &narrow, sizeof narrow);
+    }
+  }
+
+ private:
+  const SafetensorsTensor& from_;
+};
+
 // The packing that `tensor` holds the codes of, or nullptr.
 const Packing* packing_of(std::span<const Packing> packings, const SafetensorsModel& files,
                           const SafetensorsTensor& tensor) {
@@ -302,7 +326,13 @@ std::vector<HfPart> HfQuantisation::parts(const SafetensorsModel& files,
   for (const SafetensorsTensor* tensor : rest) {
     const bool is_used =
         members.contains(tensor->name) || (!packings_.empty() && is_of_activations(tensor->name));
-    if (!is_used) parts.push_back({tensor->name, plain_tensor(*tensor), nullptr});
+    if (is_used) continue;
+    if (tensor->dtype == "I64" && tensor->shape.size() == 2) {
+      auto table = std::make_shared<NarrowTable>(*tensor);
+      parts.push_back({tensor->name, table->layout(), table});
+    } else {
+      parts.push_back({tensor->name, plain_tensor(*tensor), nullptr});
+    }
   }
   return parts;
 }

@@ -26,7 +26,8 @@ void run_mlp(const Pass& pass, const Mlp& mlp, const Tensor& x, const Tensor& ou
                                  .gate_bias = mlp.gate_bias,
                                  .up_bias = mlp.up_bias,
                                  .out = inner,
-                                 .activation = mlp.activation});
+                                 .activation = mlp.activation,
+                                 .limit = mlp.limit});
   } else {
     pass.backend.run(Linear{.x = x,
                             .products = {{.weight = mlp.up, .bias = mlp.up_bias, .out = inner}},
@@ -147,6 +148,8 @@ void run_experts(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor
                          .weight = moe.router,
                          .bias = moe.router_bias,
                          .select_bias = moe.select_bias,
+                         .tokens = moe.chooses_by_token ? pass.batch.tokens : Tensor(),
+                         .table = moe.table,
                          .experts = experts,
                          .weights = weights,
                          .score = moe.score,

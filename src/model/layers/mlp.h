@@ -16,6 +16,7 @@ struct Mlp {
   Tensor down;      // (hidden, n_ff)
   Tensor gate_bias, up_bias, down_bias;
   Activation activation = Activation::silu;
+  float limit = 0.0f;  // of what goes into the activation, and of what it is multiplied by; 0: none
 };
 
 void list_mlp(WeightList& list, Mlp& mlp);
@@ -37,6 +38,8 @@ struct Moe {
   Tensor down;                           // (n_experts, hidden, n_ff)
   Tensor gate_bias, up_bias, down_bias;  // (n_experts, n_ff), (n_experts, n_ff), (n_experts, hidden)
   RouteScore score = RouteScore::softmax;
+  bool chooses_by_token = false;
+  Tensor table;  // int32 (n_vocab, n_used): the experts of each token, where it chooses
   int64_t n_groups = 1;
   int64_t n_groups_used = 1;
   bool is_renormalised = true;  // the weights of the chosen experts sum to 1

@@ -46,6 +46,12 @@ class MemoryCheckpoint final : public Checkpoint {
     for (float& value : values) value = normal(random_);
     add(std::move(name), std::move(shape), values.data());
   }
+  // int32 elements in [0, n_values).
+  void add_integers(std::string name, std::vector<int64_t> shape, int32_t n_values) {
+    std::vector<int32_t>& values = integers_.emplace_back(static_cast<size_t>(shape[0] * shape[1]));
+    for (int32_t& value : values) value = static_cast<int32_t>(random_() % static_cast<uint32_t>(n_values));
+    tensors_.push_back({std::move(name), Tensor(values.data(), Dtype::i32, {shape[0], shape[1]})});
+  }
   void remove(std::string_view name) {
     std::erase_if(tensors_, [&](const NamedTensor& named) { return named.name == name; });
   }
@@ -61,6 +67,7 @@ class MemoryCheckpoint final : public Checkpoint {
   Metadata metadata_;
   std::vector<NamedTensor> tensors_;
   std::deque<std::vector<float>> values_;
+  std::deque<std::vector<int32_t>> integers_;
   std::deque<std::string> texts_;
   std::mt19937 random_{1};
 };
