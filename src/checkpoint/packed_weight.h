@@ -24,6 +24,9 @@ class PackedWeight {
   // Writes the elements in layout().dtype; a weight of integers also in Dtype::q8_z, which holds any of them.
   // Throws Error(bad_model) for a code or scale that is not a number.
   virtual void write(Dtype dtype, std::byte* out) const = 0;
+  // The same weight with rows and columns exchanged, with the same values; nullptr where its scales do not
+  // allow that.
+  virtual std::unique_ptr<PackedWeight> transposed() const { return nullptr; }
 };
 
 // The tensors that make one weight: their names begin alike.

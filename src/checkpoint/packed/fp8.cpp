@@ -28,13 +28,27 @@ class Fp8Weight final : public PackedWeight {
   }
 
   Tensor layout() const override {
-    if (codes_.shape.size() == 2) return Tensor(nullptr, Dtype::f8_e4m3, {n_rows_, n_cols_});
-    return Tensor(nullptr, Dtype::f8_e4m3, {n_matrices_, n_rows_, n_cols_});
+    const auto [n_rows, n_cols] = is_transposed_ ? std::pair(n_cols_, n_rows_) : std::pair(n_rows_, n_cols_);
+    if (codes_.shape.size() == 2) return Tensor(nullptr, Dtype::f8_e4m3, {n_rows, n_cols});
+    return Tensor(nullptr, Dtype::f8_e4m3, {n_matrices_, n_rows, n_cols});
+  }
+
+  // Scales of blocks of 128 x 128, or of the matrix, are as good for columns as for rows.
+  std::unique_ptr<PackedWeight> transposed() const override {
+    if (block_.n_rows % kF8Elems != 0 && block_.n_rows < n_rows_) return nullptr;
+    auto other = std::make_unique<Fp8Weight>(*this);
+    other->is_transposed_ = !is_transposed_;
+    return other;
   }
 
   void write(Dtype dtype, std::byte* out) const override {
     check(dtype == Dtype::f8_e4m3, "the format of the layout");
     for (int64_t m = 0; m < n_matrices_; ++m) {
+      if (is_transposed_) {
+        write_transposed(m, reinterpret_cast<BlockF8E4M3*>(out));
+        out += n_cols_ * n_bytes_of(dtype, n_rows_);
+        continue;
+      }
       for (int64_t row = 0; row < n_rows_; ++row) {
         write_row(m, row, reinterpret_cast<BlockF8E4M3*>(out));
         out += n_bytes_of(dtype, n_cols_);
@@ -67,6 +81,37 @@ class Fp8Weight final : public PackedWeight {
     return scale_.shape == shape && block_.n_cols % kF8Elems == 0;
   }
 
+  // Columns as rows, some at a time, so that a line of codes that is read is used as a whole.
+  void write_transposed(int64_t matrix, BlockF8E4M3* out) const {
+    constexpr int64_t kAtOnce = 64;
+    const int64_t n_blocks = blocks_in(n_rows_, kF8Elems);
+    for (int64_t col = 0; col < n_cols_; col += kAtOnce) {
+      const int64_t n = std::min(kAtOnce, n_cols_ - col);
+      for (int64_t b = 0; b < n_blocks; ++b) write_blocks(matrix, {col, col + n}, b, out + col * n_blocks);
+    }
+  }
+
+  struct ColumnRange {
+    int64_t begin, end;
+  };
+
+  // Block `b` of each of some transposed rows; `out` is the first block of the first one.
+  void write_blocks(int64_t matrix, ColumnRange cols, int64_t b, BlockF8E4M3* out) const {
+    const int64_t n_blocks = blocks_in(n_rows_, kF8Elems), n_col_blocks = blocks_in(n_cols_, block_.n_cols);
+    const int64_t first = b * kF8Elems, n = std::min<int64_t>(kF8Elems, n_rows_ - first);
+    const int64_t scale_row = matrix * blocks_in(n_rows_, block_.n_rows) + first / block_.n_rows;
+    const auto* codes =
+        reinterpret_cast<const uint8_t*>(codes_.bytes.data()) + (matrix * n_rows_ + first) * n_cols_;
+    for (int64_t col = cols.begin; col < cols.end; ++col) {
+      BlockF8E4M3& block = out[(col - cols.begin) * n_blocks + b];
+      block.d = real_at(scale_, scale_row * n_col_blocks + col / block_.n_cols);
+      for (int64_t k = 0; k < n; ++k) block.q[k] = codes[k * n_cols_ + col];
+      std::fill(block.q + n, std::end(block.q), uint8_t{0});
+      if (!std::isfinite(block.d) || std::any_of(block.q, block.q + n, is_nan_e4m3))
+        tensors_.refuse(fmt::format("column {} holds a NaN or an infinity", col));
+    }
+  }
+
   void write_row(int64_t matrix, int64_t row, BlockF8E4M3* out) const {
     const int64_t n_col_blocks = blocks_in(n_cols_, block_.n_cols);
     const int64_t scale_row = matrix * blocks_in(n_rows_, block_.n_rows) + row / block_.n_rows;
@@ -86,7 +131,8 @@ class Fp8Weight final : public PackedWeight {
   const SafetensorsTensor& codes_;
   const SafetensorsTensor& scale_;
   ScaleBlock block_;
-  int64_t n_matrices_ = 0, n_rows_ = 0, n_cols_ = 0;
+  int64_t n_matrices_ = 0, n_rows_ = 0, n_cols_ = 0;  // as they are stored
+  bool is_transposed_ = false;
 };
 
 }  // namespace

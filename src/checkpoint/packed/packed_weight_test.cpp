@@ -176,6 +176,21 @@ TEST(PackedWeight, Fp8HasRaggedBlocks) {
   EXPECT_EQ(found.at(127, 128), 2.0f);
   EXPECT_EQ(found.at(128, 127), 3.0f);
   EXPECT_EQ(found.at(129, 143), -16.0f);
+  const Result other = result_of(file, [&](const PackedTensors& t) { return make(t)->transposed(); });
+  ASSERT_EQ(other.n_cols, 130);
+  for (int64_t row = 0; row < 130; ++row) {
+    for (int64_t col = 0; col < 144; ++col) EXPECT_EQ(other.at(col, row), found.at(row, col));
+  }
+}
+
+// The scale of a row would change within a block of a column.
+TEST(PackedWeight, ScalesOfRowsDoNotAllowToTranspose) {
+  File file;
+  file.add(".weight", "F8_E4M3", {4, 128}, std::vector<uint8_t>(512, 0x38));
+  file.add(".weight_scale", "F32", {4, 1}, std::vector<float>{1, 2, 3, 4});
+  const std::string bytes = file.bytes();
+  const auto list = parse_safetensors(std::as_bytes(std::span(bytes)), "test");
+  EXPECT_EQ(make_fp8(PackedTensors(list, "w"), ".weight", ".weight_scale", {})->transposed(), nullptr);
 }
 
 TEST(PackedWeight, Fp4) {

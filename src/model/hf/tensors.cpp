@@ -200,6 +200,22 @@ RowChoice rows_of(HfChange change, int64_t n_rows) {
   }
 }
 
+// What is left of a change of experts that have been transposed already.
+HfChange without_transposition(HfChange change) {
+  switch (change) {
+    case HfChange::first_half_transposed:
+      return HfChange::first_half;
+    case HfChange::second_half_transposed:
+      return HfChange::second_half;
+    case HfChange::even_transposed:
+      return HfChange::even;
+    case HfChange::odd_transposed:
+      return HfChange::odd;
+    default:
+      return HfChange::none;
+  }
+}
+
 struct Columns {
   const std::byte* from;  // (n_in, n_columns)
   int64_t n_in;
@@ -244,6 +260,7 @@ void HfTensor::add_part(int64_t expert, const HfPart& part) {
 
 void HfTensor::finish(const HeadCounts& heads) {
   heads_ = heads;
+  if (is_transposed()) transpose_packed();
   settle_format();
   if (layout_.n_dims == 0 || layout_.n_elems() == 0) {
     fail(ErrorKind::bad_model, "{} is {}, expected a vector or matrix with elements", name_,
@@ -274,6 +291,15 @@ void HfTensor::finish(const HeadCounts& heads) {
   const bool is_as_stored = !is_stacked_ && keeps_elements && order_.empty();
   if (!is_as_stored || (becomes_f32 && layout_.dtype != Dtype::f32)) layout_.data = nullptr;
   if (becomes_f32) layout_.dtype = Dtype::f32;
+}
+
+// Quantised experts lay themselves out the other way round, where they can; the others are refused.
+void HfTensor::transpose_packed() {
+  if (parts_.size() != 1 || parts_[0].packed == nullptr) return;
+  std::shared_ptr<const PackedWeight> other = parts_[0].packed->transposed();
+  if (other == nullptr) return;
+  parts_[0] = {parts_[0].name, other->layout(), other};
+  change_ = without_transposition(change_);
 }
 
 bool HfTensor::is_transposed() const { return changes_outputs(change_).is_transposed; }

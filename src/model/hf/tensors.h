@@ -38,6 +38,7 @@ class HfTensor {
   void write(std::byte* out) const;
 
  private:
+  void transpose_packed();
   void settle_format();
   void settle_rows();
   void settle_latent();
@@ -50,7 +51,7 @@ class HfTensor {
   void write_columns(const Tensor& part, std::byte* out) const;
 
   std::string name_;
-  HfChange change_;
+  HfChange change_;  // what is left to do
   HfOrder order_;
   bool is_stacked_ = false;
   int64_t n_paired_heads_ = 0;
