@@ -85,6 +85,10 @@ TEST(OpCost, CountsVisiblePositions) {
   all.op.window = 3;  // 3 of the first sequence; of the second those from 2 to 6
   EXPECT_EQ(cost_of(all.op, Elements::readable),
             (OpCost{.read_bytes = 256 + 8 * 32, .written_bytes = 256, .flops = 2 * 12 * 2 * 16}));
+  all.op.window = 0;
+  all.op.chunk = 4;  // 8 and 9 of the first sequence; 4 to 6 of the second
+  EXPECT_EQ(cost_of(all.op, Elements::readable),
+            (OpCost{.read_bytes = 256 + 5 * 32, .written_bytes = 256, .flops = 2 * 8 * 2 * 16}));
 }
 
 TEST(OpCost, OfUnknownElementsIsNeverLess) {
