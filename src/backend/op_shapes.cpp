@@ -240,7 +240,8 @@ void check_op(const CompressKv& op, const Rules& rules) {
                 "a stride divides pages, or is whole pages");
   const Tensor& inv_freq = op.rope.inv_freq;
   rules.expect_optional(inv_freq, "inv_freq", Kind::vector, {1, inv_freq.dim(1)});
-  rules.require(op.rope.pairing == RopePairing::adjacent && op.rope_begin + 2 * inv_freq.dim(1) <= head_dim,
+  rules.require(!inv_freq || (op.rope.pairing == RopePairing::adjacent &&
+                              op.rope_begin + 2 * inv_freq.dim(1) <= head_dim),
                 "adjacent pairs within the head");
 }
 
