@@ -284,8 +284,6 @@ Json delta_net_config(const char* model_type) {
   config["linear_num_value_heads"] = 4;
   config["linear_key_head_dim"] = 1;
   config["linear_value_head_dim"] = 2;
-  config["num_experts"] = kExperts;
-  config["num_experts_per_tok"] = 1;
   return config;
 }
 
@@ -303,7 +301,10 @@ TEST_F(HfImport, FusedDeltaNetsAreSplit) {
   weights.add("model.layers.0.linear_attn.conv1d.weight", {12, 1, 4});
   weights.add("model.layers.0.linear_attn.A_log", {4});
   weights.add("mtp.fc.weight", {kHidden, 2 * kHidden});
-  const auto checkpoint = open(delta_net_config("qwen3_next"), weights);
+  Json config = delta_net_config("qwen3_next");
+  config["num_experts"] = kExperts;
+  config["num_experts_per_tok"] = 1;
+  const auto checkpoint = open(config, weights);
   // For each key head q, k, four of v and four of z.
   EXPECT_EQ(rows_of(*checkpoint, "blk.0.attn_qkv.weight", kHidden),
             (std::vector<float>{0, 10, 1, 11, 2, 3, 4, 5, 12, 13, 14, 15}));
