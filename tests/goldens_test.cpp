@@ -67,6 +67,7 @@ constexpr const char* kFolders[] = {
     "glm_moe_dsa",
     "glm_moe_dsa_shared",
     "qwen3_5",
+    "kimi_linear",
     "qwen3_fp8",
     "qwen2_5_vl",
     "qwen3_vl",

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <random>
 
+#include "model/testing/tiny_models.h"
+
 namespace millrace {
 namespace {
 
@@ -114,7 +116,7 @@ Answer answer_of(const Engine::Ticket& ticket) {
   return answer;
 }
 
-std::vector<Request> mixed_requests() {
+std::vector<Request> mixed_requests(int64_t n_vocab) {
   std::mt19937 random(3);
   std::vector<Request> requests;
   for (int i = 0; i < 40; ++i) {
@@ -122,7 +124,7 @@ std::vector<Request> mixed_requests() {
     const size_t n_shared = random() % 60;  // a common beginning, so that prefixes are shared
     for (size_t k = 0; k < n_shared; ++k) request.prompt.push_back(static_cast<int32_t>(k % 7));
     for (size_t k = 0; k < 1 + random() % 20; ++k)
-      request.prompt.push_back(static_cast<int32_t>(random() % kVocab));
+      request.prompt.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(n_vocab)));
     request.max_tokens = static_cast<int64_t>(random() % 60);
     request.sampling.temperature = i % 2 == 0 ? 0.0f : 0.8f;
     request.sampling.seed = static_cast<uint64_t>(i);
@@ -146,9 +148,8 @@ Engine::Options options_of(int64_t n_kv_positions, int64_t max_rows, bool has_pr
           .snapshot_distance = 7};  // 8: whole pages
 }
 
-void expect_cold_equals_warm(const Model& model) {
-  NoBackend backend;
-  const std::vector<Request> requests = mixed_requests();
+void expect_cold_equals_warm(const Model& model, Backend& backend) {
+  const std::vector<Request> requests = mixed_requests(model.shape().n_vocab);
   std::vector<Answer> alone;
   for (const Request& request : requests) {
     Engine engine(model, backend, options_of(160, 64, false));
@@ -172,8 +173,22 @@ void expect_cold_equals_warm(const Model& model) {
   }
 }
 
-TEST(Engine, ColdEqualsWarm) { expect_cold_equals_warm(HashModel()); }
-TEST(Engine, ColdEqualsWarmWithStates) { expect_cold_equals_warm(StateModel()); }
+TEST(Engine, ColdEqualsWarm) {
+  NoBackend backend;
+  expect_cold_equals_warm(HashModel(), backend);
+}
+
+TEST(Engine, ColdEqualsWarmWithStates) {
+  NoBackend backend;
+  expect_cold_equals_warm(StateModel(), backend);
+}
+
+// The same by real numbers: delta nets and attention of random weights.
+TEST(Engine, ColdEqualsWarmOfARecurrentModel) {
+  const auto checkpoint = millrace::testing::tiny_qwen35("qwen35");
+  const auto backend = make_cpu_backend(2);
+  expect_cold_equals_warm(*load_model(*checkpoint), *backend);
+}
 
 void expect_cached(const Model& model) {
   NoBackend backend;

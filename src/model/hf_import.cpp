@@ -129,10 +129,15 @@ class HfFolderCheckpoint final : public HfFolder {
     const std::vector<HfPart> parts =
         quantisation_.parts(files_, [](std::string_view name) { return !is_of_tower(name); });
     const std::string arch(class_.architecture);
-    const auto optional = [&](const char* key) { return metadata().get_or<int64_t>(arch + key, 0); };
+    // Nothing where it is not one number: then nobody pairs heads.
+    const auto optional = [&](const char* key) {
+      const MetaValue* value = metadata().find(arch + key);
+      const bool is_one = value != nullptr && std::holds_alternative<int64_t>(*value);
+      return is_one ? std::get<int64_t>(*value) : 0;
+    };
     scope.n_layers = metadata().need<int64_t>(arch + ".block_count");
     scope.heads = {.n_heads = metadata().need<int64_t>(arch + ".attention.head_count"),
-                   .n_kv_heads = metadata().need<int64_t>(arch + ".attention.head_count_kv"),
+                   .n_kv_heads = optional(".attention.head_count_kv"),
                    .nope_dim = optional(".attention.key_length_mla") - optional(".rope.dimension_count"),
                    .v_head_dim = optional(".attention.value_length_mla")};
     mapped_ = map_tensors(parts, class_, metadata(), scope);

@@ -100,6 +100,15 @@ int64_t Hparams::count_or(std::string_view key, int64_t otherwise, Range range) 
   return has(key) ? count(key, range) : otherwise;
 }
 
+std::vector<int64_t> Hparams::counts(std::string_view key, Range range) {
+  const std::string name = asked(key);
+  const MetaValue* value = metadata_.find(name);
+  if (value == nullptr || std::holds_alternative<int64_t>(*value)) return {count(key, range)};
+  const auto counts = metadata_.need<std::vector<int64_t>>(name);
+  for (const int64_t count : counts) checked(name, count, range);
+  return counts;
+}
+
 double Hparams::real(std::string_view key, Range range) {
   const std::string name = asked(key);
   return checked(name, metadata_.need<double>(name), range);

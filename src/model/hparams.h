@@ -41,6 +41,8 @@ class Hparams {
 
   int64_t count(std::string_view key, Range range = kCount);
   int64_t count_or(std::string_view key, int64_t otherwise, Range range = kCountOrNone);
+  // An array of them, or one alone.
+  std::vector<int64_t> counts(std::string_view key, Range range = kCount);
   double real(std::string_view key, Range range = kPositive);
   double real_or(std::string_view key, double otherwise, Range range = kPositive);
   bool flag_or(std::string_view key, bool otherwise);

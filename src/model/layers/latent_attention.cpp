@@ -83,7 +83,12 @@ LatentSizes read_latent_sizes(Hparams& hparams, int64_t hidden) {
     hparams.refuse("rope.dimension_count",
                    fmt::format("{} of the {} dimensions of a head cannot rotate", sizes.rope_dim, head_dim));
   }
-  need_equal(hparams, "attention.head_count_kv", keeps_latents ? 1 : sizes.n_heads);
+  const int64_t n_kv_heads = keeps_latents ? 1 : sizes.n_heads;
+  for (const int64_t n : hparams.counts("attention.head_count_kv", kCountOrNone)) {
+    // 0: a layer without attention
+    if (n != 0 && n != n_kv_heads)
+      hparams.refuse("attention.head_count_kv", fmt::format("expected {}, found {}", n_kv_heads, n));
+  }
   if (keeps_latents) {
     need_equal(hparams, "attention.key_length", sizes.key_dim());
     need_equal(hparams, "attention.value_length", sizes.kv_rank);
