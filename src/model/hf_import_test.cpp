@@ -252,6 +252,9 @@ TEST_F(HfImport, RoutingThatIsNotUnderstoodIsRefused) {
       {"minimax_m2", "use_routing_bias", false},
       {"minimax_m2", "shared_intermediate_size", 16},
       {"minimax_m2", "attn_type_list", Json::Array{1, 0}},
+      {"minimax", "attn_type_list", Json::Array{0}},
+      {"minimax", "layernorm_mlp_beta", 3.5},
+      {"minimax", "num_expert_group", 8},
       {"qwen2_moe", "use_sliding_window", true},
       {"gpt_oss", "layer_types", Json::Array{"chunked_attention"}},
   };

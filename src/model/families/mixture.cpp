@@ -222,6 +222,13 @@ void write_minimax_m2(HfConfig& config, HfKeys& keys) {
   for (const std::string_view key : {"use_qk_norm", "use_routing_bias"}) {
     if (!config.flag_or(key, true)) config.refuse(key, "only true is implemented");
   }
+  keys.set("expert_weights_scale", config.real_or("routed_scaling_factor", 1.0));
+  for (const std::string_view key :
+       {"layernorm_full_attention_beta", "layernorm_linear_attention_beta", "layernorm_mlp_beta"}) {
+    if (config.real_or(key, 1.0) != 1.0) config.refuse(key, "only 1 is implemented");
+  }
+  if (config.count_or("num_expert_group", 1) != 1 || config.count_or("topk_group", 1) != 1)
+    config.refuse("num_expert_group", "only one group of experts is implemented for this class");
   if (config.count_or("shared_intermediate_size", 0, kCountOrNone) != 0)
     config.refuse("shared_intermediate_size", "a shared expert is not implemented for this class");
   if (config.has("attn_type_list")) {
@@ -229,9 +236,13 @@ void write_minimax_m2(HfConfig& config, HfKeys& keys) {
     if (std::ranges::any_of(types, [](double type) { return type != 1.0; }))
       config.refuse("attn_type_list", "only 1 (attention) is implemented");
   }
-  // Of layers that draft, whose weights are not published.
-  for (const std::string_view key : {"use_mtp", "num_mtp_modules", "mtp_transformer_layers"})
+  // Of layers that draft, whose weights are not published; of windows, shared experts and dense layers, which
+  // there are none of; of a limit of the server.
+  for (const std::string_view key :
+       {"use_mtp", "num_mtp_modules", "mtp_transformer_layers", "swa_rope_theta", "shared_moe_mode",
+        "mlp_intermediate_size", "use_grouped_topk", "max_model_len"}) {
     config.find(key);
+  }
 }
 
 constexpr HfModelClass kHfClasses[] = {
@@ -239,6 +250,10 @@ constexpr HfModelClass kHfClasses[] = {
     {"glm4_moe", "glm4moe", R"({"rms_norm_eps": 1e-5, "rope_theta": 10000.0, "partial_rotary_factor": 0.5})",
      kGlm4, write_glm4_moe},
     {"minimax_m2", "minimax-m2", R"({"rms_norm_eps": 1e-6, "rope_theta": 5000000.0})", kMiniMax,
+     write_minimax_m2},
+    // So the first files of MiniMax-M2 say. Those of MiniMax-Text-01 say it too, and are refused: their
+    // layers are of other types.
+    {"minimax", "minimax-m2", R"({"rms_norm_eps": 1e-6, "rope_theta": 5000000.0})", kMiniMax,
      write_minimax_m2},
 };
 
