@@ -309,6 +309,26 @@ TEST(Families, SinksMatter) {
             run_alone(*load_model(*far), *backend, tokens, 0));
 }
 
+// What a file of Mistral Large 3 says beyond DeepSeek's: softmax routing, and queries that grow with
+// position.
+TEST(Families, LatentQueriesMayGrow) {
+  const auto backend = make_reference_backend();
+  const std::vector<int32_t> tokens = random_tokens(20, 1);
+  const auto plain = testing::tiny_deepseek2(), growing = testing::tiny_deepseek2();
+  for (testing::MemoryCheckpoint* each : {plain.get(), growing.get()}) {
+    each->set("deepseek2.expert_gating_func", int64_t{1});
+    for (int64_t i = 1; i < testing::kTinyLayers; ++i)
+      each->remove(testing::block_name(i) + "exp_probs_b.bias");
+  }
+  growing->set("deepseek2.attention.temperature_scale", 0.1);
+  growing->set("deepseek2.attention.temperature_length", int64_t{8});
+  const std::vector<float> before = run_alone(*load_model(*plain), *backend, tokens, 0);
+  const std::vector<float> after = run_alone(*load_model(*growing), *backend, tokens, 0);
+  const auto eight_rows = 8 * testing::kTinyVocab;
+  EXPECT_TRUE(std::equal(before.begin(), before.begin() + eight_rows, after.begin()));
+  EXPECT_FALSE(std::equal(before.begin() + eight_rows, before.end(), after.begin() + eight_rows));
+}
+
 TEST(Families, ExpertsOfTokensAreThere) {
   const auto checkpoint = testing::tiny_deepseek4();
   checkpoint->remove("blk.0.ffn_gate_tid2eid.weight");

@@ -489,6 +489,7 @@ void write_ropes(HfConfig& config, HfKeys& keys) {
 void write_v4(HfConfig& config, HfKeys& keys) {
   config.expect("hidden_act", "silu");
   config.expect("scoring_func", "sqrtsoftplus");
+  config.expect("topk_method", "noaux_tc");
   if (!config.flag_or("norm_topk_prob", true)) config.refuse("norm_topk_prob", "only true is implemented");
   const int64_t n_layers = config.count("num_hidden_layers", {1, 4096});
   const int64_t head_dim = config.count("head_dim");
