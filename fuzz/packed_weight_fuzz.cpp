@@ -22,7 +22,9 @@ void lay_out(const PackedWeight& weight) {
 template <class Make>
 void attempt(const Make& make) {
   try {
-    lay_out(*make());
+    const auto weight = make();
+    lay_out(*weight);
+    if (const auto other = weight->transposed()) lay_out(*other);
   } catch (const Error&) {
   }
 }
