@@ -123,7 +123,13 @@ class Nvfp4Weight final : public PackedWeight {
       *block = {};
       block->d = global_scales_[static_cast<size_t>(row / shape_.n_rows)];
       const auto n = static_cast<int>(std::min<int64_t>(kNvfp4Elems, shape_.n_cols - col));
-      for (int k = 0; k < n; ++k) set_nvfp4_code(*block, k, code_at(codes, col + k));
+      for (int k = 0; k < n; k += 32) {
+        const bool has_second = k + 16 < n;  // group of 16
+        for (int j = 0; j < 16; ++j) {
+          const int second = has_second ? code_at(codes, col + k + 16 + j) : 0;
+          block->qs[k / 2 + j] = static_cast<uint8_t>(code_at(codes, col + k + j) | second << 4);
+        }
+      }
       for (int k = 0; k < n; k += 16) {
         block->s[k / 16] = scales[(col + k) / 16];
         if (is_nan_e4m3(block->s[k / 16])) tensors_.refuse(fmt::format("a scale of row {} is NaN", row));
