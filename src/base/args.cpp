@@ -97,6 +97,11 @@ void Args::positional(const std::string& name, const std::string& help, std::str
   parser_->app.add_option(name, value, help)->required(presence == Presence::needed);
 }
 
+void Args::positional(const std::string& name, const std::string& help, std::vector<std::string>& values) {
+  entries_.push_back({.names = {name}, .help = help, .takes_value = true, .is_positional = true});
+  parser_->app.add_option(name, values, help);
+}
+
 void Args::flag(const std::string& names, const std::string& help, bool& value) {
   note(names, help, false);
   parser_->app.add_flag(names, value, help);

@@ -29,6 +29,8 @@ class Args {
   // Each variable must outlive parse(), and keeps its value where the argument is not given. `names`: "--a"
   // or "-x,--a".
   void positional(const std::string& name, const std::string& help, std::string& value, Presence presence);
+  // All that stands after the other positional arguments.
+  void positional(const std::string& name, const std::string& help, std::vector<std::string>& values);
   void flag(const std::string& names, const std::string& help, bool& value);
   void option(const std::string& names, const std::string& help, std::string& value);
   void option(const std::string& names, const std::string& help, int64_t& value);
