@@ -18,6 +18,7 @@
 #include "model/hf/generation_config.h"
 #include "model/hf/keys.h"
 #include "model/hf/quantisation.h"
+#include "model/hf/sentence_modules.h"
 #include "model/hf/tensors.h"
 #include "tensor/buffer.h"
 
@@ -27,11 +28,18 @@ namespace {
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 constexpr int64_t kBytesWorthThreads = 16 << 20;
 
-const HfModelClass& class_of(std::string_view model_type) {
+bool has_flag(const Json& config, std::string_view key) {
+  const Json* flag = config.find(key);
+  return flag != nullptr && flag->is_bool() && flag->as_bool();
+}
+
+const HfModelClass& class_of(const Json& config) {
+  const std::string& model_type = config.at("model_type").as_string();
   std::vector<std::string_view> known;
   for (const Family& family : all_families()) {
     for (const HfModelClass& each : family.hf_classes) {
-      if (each.model_type == model_type) return each;
+      const bool is_meant = each.needs_flag.empty() || has_flag(config, each.needs_flag);
+      if (each.model_type == model_type && is_meant) return each;
       known.push_back(each.model_type);
     }
   }
@@ -43,14 +51,16 @@ class HfFolderCheckpoint final : public HfFolder {
  public:
   HfFolderCheckpoint(const std::filesystem::path& folder, std::string_view config_name)
       : config_(Json::parse(read_file(folder / config_name, kMaxConfigBytes), config_name)),
-        class_(class_of(text_config().at("model_type").as_string())),
+        class_(class_of(text_config())),
         defaults_(Json::parse(class_.defaults, "the defaults of the class")),
         files_(folder),
+        modules_(read_sentence_modules(folder)),
         keys_(class_.architecture) {
     HfConfig config(std::string(config_name), {&text_config(), &config_, &defaults_});
     if (const auto quantised = quantisation_config(config, folder))
       quantisation_ = HfQuantisation(*quantised);
     class_.write_keys(config, keys_);
+    write_pooling();
     add_generation_config(folder, keys_.metadata());
     HfScope scope{.is_tied = has_tied_ends(config),
                   .n_draft_layers = config.count_or("num_nextn_predict_layers", 0, kCountOrNone)};
@@ -84,6 +94,19 @@ class HfFolderCheckpoint final : public HfFolder {
   const Json& text_config() const {
     const Json* text = config_.find("text_config");
     return text != nullptr && text->is_object() ? *text : config_;
+  }
+
+  // What turns rows into embeddings. A decoder without a head is one too: its last position has seen all
+  // others.
+  void write_pooling() {
+    const Json* classes = config_.find("architectures");
+    const bool is_named = classes != nullptr && classes->is_array() && !classes->as_array().empty();
+    const std::string_view name = is_named ? classes->as_array()[0].as_string() : std::string_view();
+    const std::string causal = std::string(class_.architecture) + ".attention.causal";
+    std::optional<Pooling> pooling = modules_.pooling;
+    if (name.ends_with("ForSequenceClassification")) pooling = Pooling::rank;
+    if (!pooling && name.ends_with("Model") && metadata().get_or<bool>(causal, true)) pooling = Pooling::last;
+    if (pooling) keys_.set("pooling_type", int64_t{static_cast<int>(*pooling)});
   }
 
   // Of a model with a tower its own config decides, where that says anything.
@@ -123,11 +146,28 @@ class HfFolderCheckpoint final : public HfFolder {
                 contents_.n_tower_tensors, contents_.tower_bytes / 1000000);
   }
 
+  // The projections of sentence-transformers: dense_2 and dense_3, after the steps 1 (pooling) and 2.
+  void map_dense(const HeadCounts& heads) {
+    for (size_t i = 0; i < modules_.dense.size(); ++i) {
+      const std::filesystem::path file = modules_.dense[i] / "model.safetensors";
+      dense_files_.push_back(std::make_unique<SafetensorsModel>(file));
+      const std::vector<HfPart> parts =
+          HfQuantisation().parts(*dense_files_.back(), [](std::string_view) { return true; });
+      if (parts.size() != 1 || parts[0].name != "linear.weight") {
+        fail(ErrorKind::bad_model, "{} should hold the tensor linear.weight and no other",
+             printable(file.string(), 400));
+      }
+      mapped_.emplace_back(fmt::format("dense_{}.weight", i + 2), HfChange::none, HfOrder());
+      mapped_.back().add_part(-1, parts[0]);
+      mapped_.back().finish(heads);
+    }
+  }
+
   // Settles the tensors: those of the files, then those that the config holds.
   void map(HfScope scope) {
     count_contents();
-    const std::vector<HfPart> parts =
-        quantisation_.parts(files_, [](std::string_view name) { return !is_of_tower(name); });
+    const std::vector<HfPart> parts = quantisation_.parts(
+        files_, [](std::string_view name) { return !is_of_tower(name) && !is_buffer(name); });
     const std::string arch(class_.architecture);
     // Nothing where it is not one number: then nobody pairs heads.
     const auto optional = [&](const char* key) {
@@ -141,6 +181,7 @@ class HfFolderCheckpoint final : public HfFolder {
                    .nope_dim = optional(".attention.key_length_mla") - optional(".rope.dimension_count"),
                    .v_head_dim = optional(".attention.value_length_mla")};
     mapped_ = map_tensors(parts, class_, metadata(), scope);
+    map_dense(scope.heads);
     std::vector<NamedTensor> tensors;
     for (const HfTensor& each : mapped_) tensors.push_back({each.name(), usable(each.layout())});
     for (const HfKeys::Vector& vector : keys_.vectors()) {
@@ -207,6 +248,8 @@ class HfFolderCheckpoint final : public HfFolder {
   const HfModelClass& class_;
   Json defaults_;
   SafetensorsModel files_;
+  SentenceModules modules_;
+  std::vector<std::unique_ptr<SafetensorsModel>> dense_files_;
   HfKeys keys_;
   HfQuantisation quantisation_;
   HfContents contents_;

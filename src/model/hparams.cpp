@@ -25,12 +25,17 @@ constexpr Harmless kHarmless[] = {
     {.key = "attention.causal", .off = {1, 1}},
     {.key = "attention.layer_norm_epsilon", .is_always = true},  // beside an RMSNorm's
     {.key = "attention.clamp_kqv"},
+    {.key = "classifier.output_labels", .is_always = true},  // names of scores
     {.key = "attention.max_alibi_bias"},
     {.key = "attention.scale"},
     {.key = "attention.shared_kv_layers"},
     {.key = "attention.sliding_window"},
     {.key = "attention.temperature_scale"},
     {.key = "attn_logit_softcapping"},
+    {.key = "dense_2_feat_in", .is_always = true},  // the tensors say it
+    {.key = "dense_2_feat_out", .is_always = true},
+    {.key = "dense_3_feat_in", .is_always = true},
+    {.key = "dense_3_feat_out", .is_always = true},
     {.key = "embedding_scale", .off = {0, 1}},
     {.key = "expert_count"},
     {.key = "expert_group_count", .off = {0, 1}},
@@ -81,9 +86,10 @@ std::string architecture(const Metadata& metadata) {
 
 }  // namespace
 
-std::vector<bool> periodic_pattern(int64_t n, int64_t period) {
+std::vector<bool> periodic_pattern(int64_t n, int64_t period, Odd odd) {
   std::vector<bool> flags(static_cast<size_t>(n), true);
-  for (int64_t i = period - 1; period > 0 && i < n; i += period) flags[static_cast<size_t>(i)] = false;
+  const int64_t first = odd == Odd::first ? 0 : period - 1;
+  for (int64_t i = first; period > 0 && i < n; i += period) flags[static_cast<size_t>(i)] = false;
   return flags;
 }
 
@@ -126,7 +132,7 @@ std::string Hparams::text_or(std::string_view key, std::string_view otherwise) {
   return std::string(metadata_.get_or<std::string_view>(asked(key), otherwise));
 }
 
-std::vector<bool> Hparams::pattern_or(std::string_view key, int64_t n_layers, int64_t period) {
+std::vector<bool> Hparams::pattern_or(std::string_view key, int64_t n_layers, int64_t period, Odd odd) {
   const std::string name = asked(key);
   const MetaValue* value = metadata_.find(name);
   if (value != nullptr && std::holds_alternative<std::vector<bool>>(*value)) {
@@ -134,7 +140,7 @@ std::vector<bool> Hparams::pattern_or(std::string_view key, int64_t n_layers, in
     if (std::ssize(flags) == n_layers) return flags;
     fail(ErrorKind::bad_model, "{} has {} entries for {} layers", printable(name), flags.size(), n_layers);
   }
-  return periodic_pattern(n_layers, count_or(key, period));
+  return periodic_pattern(n_layers, count_or(key, period), odd);
 }
 
 template <class T>

@@ -26,8 +26,10 @@ inline constexpr Range kRopeBase{1.0, 1e15};
 inline constexpr Range kRopeFactor{1e-6, 1e6};
 inline constexpr Range kPositive{std::numeric_limits<float>::min(), std::numeric_limits<float>::max()};
 
-// n flags, true but for every p-th; all true when `period` is 0.
-std::vector<bool> periodic_pattern(int64_t n, int64_t period);
+// Which of each `period` flags is the odd one out.
+enum class Odd { first, last };
+// n flags, true but for one of each `period`; all true when `period` is 0.
+std::vector<bool> periodic_pattern(int64_t n, int64_t period, Odd odd = Odd::last);
 
 // Keys are those of GGUF without the "{arch}." in front; keys of our own begin with "millrace." and stand
 // as they are. Every member throws Error(bad_model) naming the key for a value outside its range.
@@ -47,8 +49,8 @@ class Hparams {
   double real_or(std::string_view key, double otherwise, Range range = kPositive);
   bool flag_or(std::string_view key, bool otherwise);
   std::string text_or(std::string_view key, std::string_view otherwise);
-  // An array of flags for each layer, or a period p: true but for every p-th layer (0: true for all).
-  std::vector<bool> pattern_or(std::string_view key, int64_t n_layers, int64_t period);
+  // An array of flags for each layer, or a period: true but for one layer of each (0: true for all).
+  std::vector<bool> pattern_or(std::string_view key, int64_t n_layers, int64_t period, Odd odd = Odd::last);
 
   // An array for each layer (entries beyond them, of draft layers, do not count), or one number for all.
   std::vector<int64_t> counts(std::string_view key, int64_t n_layers, Range range);

@@ -9,6 +9,7 @@
 #include "checkpoint/checkpoint.h"
 #include "kv/kv_cache.h"
 #include "kv/state_cache.h"
+#include "model/pooling.h"
 #include "tensor/arena.h"
 
 namespace millrace {
@@ -20,6 +21,7 @@ struct Pass {
   const Batch& batch;
   const KvCache& kv;
   const StateCache& states;
+  bool wants_scores = false;  // of a model with a classification head: pools go through it
 };
 
 // What the rest of the house must know of any model.
@@ -35,6 +37,15 @@ struct ModelShape {
   // longrope: a sequence whose prompt has more positions than this uses rope table 1, the others table 0. 0:
   // one table.
   int64_t long_rope_from = 0;
+  // False: a row sees the rows after it too. Such a model keeps no pages, and its sequences are never
+  // divided.
+  bool is_causal = true;
+  int64_t n_embedding = 0;          // elements of an embedding; 0: the model gives logits
+  int64_t n_scores = 0;             // of the classification head (a reranker has one); 0: there is none
+  int64_t n_token_types = 0;        // kinds of segments that rows are told apart by (BERT); 0: none
+  Pooling pooling = Pooling::none;  // what the file asks for; none: it does not say
+
+  bool gives_embeddings() const { return n_embedding > 0; }
 };
 
 class Model {
@@ -43,8 +54,9 @@ class Model {
 
   virtual const ModelShape& shape() const = 0;
   // Runs the rows of pass.batch: writes their keys and values to the pages, returns the logits of
-  // batch.logit_rows: float32 (n_logit_rows, n_vocab) in pass.arena. Any number of threads may call it with
-  // different passes.
+  // batch.logit_rows: float32 (n_logit_rows, n_vocab) in pass.arena. A model that gives embeddings returns
+  // those of the batch's pools, as long as they come: (n_pools, n_embedding), or (n_pools, n_scores). Any
+  // number of threads may call it with different passes.
   virtual Tensor forward(const Pass& pass) const = 0;
 };
 

@@ -1,6 +1,7 @@
 // Gemma 2 and 3 (Gemma Team 2024, 2025): norms before and after each branch, layers that alternate between a
 // sliding window and the whole context, scaled embeddings, GeGLU. Gemma 2 caps scores and logits; Gemma 3
-// norms heads instead, and rotates its two kinds of layers by two bases.
+// norms heads instead, and rotates its two kinds of layers by two bases. EmbeddingGemma (Vera et al. 2025) is
+// Gemma 3 as an encoder.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -8,6 +9,8 @@
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/attention.h"
+#include "model/layers/bidirectional_attention.h"
+#include "model/layers/embedding_end.h"
 #include "model/layers/mlp.h"
 #include "model/layers/stream.h"
 
@@ -20,7 +23,8 @@ struct Variant {
   bool has_head_norms;
   double score_softcap;  // where the file names none; 0: no cap
   double logit_softcap;
-  double sliding_base;   // rope base of sliding layers where the file names none; 0: that of the others
+  double sliding_base;  // rope base of sliding layers where the file names none; 0: that of the others
+  bool is_encoder;
   int64_t n_layers_27b;  // the size whose scores are scaled by the width of a head of the stream
 };
 
@@ -31,6 +35,7 @@ constexpr Variant kVariants[] = {
      .score_softcap = 50.0,
      .logit_softcap = 30.0,
      .sliding_base = 0.0,
+     .is_encoder = false,
      .n_layers_27b = 46},
     {.architecture = "gemma3",
      .window_period = 6,
@@ -38,7 +43,16 @@ constexpr Variant kVariants[] = {
      .score_softcap = 0.0,
      .logit_softcap = 0.0,
      .sliding_base = 10000.0,
+     .is_encoder = false,
      .n_layers_27b = 62},
+    {.architecture = "gemma-embedding",
+     .window_period = 6,
+     .has_head_norms = true,
+     .score_softcap = 0.0,
+     .logit_softcap = 0.0,
+     .sliding_base = 10000.0,
+     .is_encoder = true,
+     .n_layers_27b = 0},
 };
 
 struct Layer {
@@ -56,25 +70,27 @@ class Gemma final : public Model {
 
  private:
   Layer read_layer(Hparams& hparams, const Variant& variant) const;
-  WeightList weights(const Variant& variant);
+  WeightList weights(const Variant& variant, const Checkpoint& checkpoint);
   void read_positions(Hparams& hparams, const Variant& variant);
 
   ModelShape shape_;
   Ends ends_;
   std::vector<Layer> layers_;
   RopeTable global_rope_, sliding_rope_;
+  EmbeddingEnd end_;
 };
 
 Gemma::Gemma(const Checkpoint& checkpoint, const Variant& variant) {
   Hparams hparams(checkpoint.metadata());
   shape_ = read_shape(hparams, checkpoint);
+  if (variant.is_encoder) read_encoder(hparams, shape_);
   ends_ = read_ends(hparams, shape_);
   ends_.embd_scale = std::sqrt(static_cast<float>(shape_.hidden));
   ends_.logit_softcap =
       static_cast<float>(hparams.real_or("final_logit_softcapping", variant.logit_softcap, {0.0, 1e6}));
   layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams, variant));
-  shape_.kv_layers.assign(layers_.size(), layers_[0].attention.sizes.kv_layer());
-  weights(variant).bind(checkpoint);
+  if (shape_.is_causal) shape_.kv_layers.assign(layers_.size(), layers_[0].attention.sizes.kv_layer());
+  weights(variant, checkpoint).bind(checkpoint);
   read_positions(hparams, variant);
   hparams.refuse_rest();
 }
@@ -113,9 +129,10 @@ void Gemma::read_positions(Hparams& hparams, const Variant& variant) {
   }
 }
 
-WeightList Gemma::weights(const Variant& variant) {
+WeightList Gemma::weights(const Variant& variant, const Checkpoint& checkpoint) {
   WeightList list;
   list_ends(list, ends_);
+  if (variant.is_encoder) list_dense(list, end_, checkpoint, shape_);
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
     list.begin_layer(static_cast<int64_t>(i));
@@ -135,13 +152,17 @@ Tensor Gemma::forward(const Pass& pass) const {
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     stream.norm(layer.attn_norm);
-    run_attention(pass, layer.attention, static_cast<int64_t>(i), stream.normed(), stream.branch());
+    if (shape_.is_causal) {
+      run_attention(pass, layer.attention, static_cast<int64_t>(i), stream.normed(), stream.branch());
+    } else {
+      run_bidirectional_attention(pass, layer.attention, stream.normed(), stream.branch());
+    }
     stream.norm_branch(layer.post_attention_norm);
     stream.norm(layer.ffn_norm);
     run_mlp(pass, layer.mlp, stream.normed(), stream.branch());
     stream.norm_branch(layer.post_ffw_norm);
   }
-  return stream.logits();
+  return shape_.gives_embeddings() ? run_embedding_end(pass, end_, stream.rows()) : stream.logits();
 }
 
 std::unique_ptr<Model> load_gemma(const Checkpoint& checkpoint) {
@@ -186,6 +207,12 @@ void write_gemma3(HfConfig& config, HfKeys& keys) {
                                      : local_base);
 }
 
+void write_embedding_gemma(HfConfig& config, HfKeys& keys) {
+  write_gemma3(config, keys);
+  config.find("use_bidirectional_attention");  // it is the reason why this is called
+  keys.set("attention.causal", false);
+}
+
 constexpr std::string_view kGemma2Defaults = R"({
   "head_dim": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 8192,
   "query_pre_attn_scalar": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0,
@@ -198,9 +225,12 @@ constexpr std::string_view kGemma3Defaults = R"({
 
 constexpr HfModelClass kHfClasses[] = {
     {"gemma2", "gemma2", kGemma2Defaults, kTensors, write_gemma2},
+    {"gemma3_text", "gemma-embedding", kGemma3Defaults, kTensors, write_embedding_gemma, "model",
+     "use_bidirectional_attention"},
     {"gemma3_text", "gemma3", kGemma3Defaults, kTensors, write_gemma3},
 };
-constexpr std::string_view kArchitectures[] = {kVariants[0].architecture, kVariants[1].architecture};
+constexpr std::string_view kArchitectures[] = {kVariants[0].architecture, kVariants[1].architecture,
+                                               kVariants[2].architecture};
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/attention.h"
+#include "model/layers/embedding_end.h"
 #include "model/layers/mlp.h"
 #include "model/layers/stream.h"
 
@@ -82,6 +83,10 @@ class Llama final : public Model {
 Llama::Llama(const Checkpoint& checkpoint, const Variant& variant) {
   Hparams hparams(checkpoint.metadata());
   shape_ = read_shape(hparams, checkpoint);
+  read_pooling(hparams, shape_);
+  if (shape_.pooling == Pooling::rank) {
+    hparams.refuse("pooling_type", "rank (4) is not implemented for this architecture");
+  }
   ends_ = read_ends(hparams, shape_);
   if (variant.has_scales) read_scales(hparams);
   layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
@@ -175,7 +180,7 @@ Tensor Llama::forward(const Pass& pass) const {
       run_mlp(pass, layer.mlp, stream.normed(), stream.branch());
     }
   }
-  return stream.logits();
+  return shape_.gives_embeddings() ? run_embedding_end(pass, {}, stream.rows()) : stream.logits();
 }
 
 std::unique_ptr<Model> load_llama(const Checkpoint& checkpoint) {

@@ -175,6 +175,18 @@ void write_decoder_keys(HfConfig& config, HfKeys& keys, std::string_view n_ff) {
   for (const std::string_view key : {"attention_bias", "mlp_bias", "tie_word_embeddings"}) config.find(key);
 }
 
+void write_encoder_keys(HfConfig& config, HfKeys& keys, std::string_view eps) {
+  const int64_t n_heads = config.count("num_attention_heads");
+  keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
+  keys.set("embedding_length", config.count("hidden_size"));
+  keys.set("feed_forward_length", config.count("intermediate_size"));
+  keys.set("attention.head_count", n_heads);
+  keys.set("attention.head_count_kv", n_heads);
+  keys.set("attention.layer_norm_epsilon", config.real(eps, {0.0, 1.0}));
+  keys.set("attention.causal", false);
+  keys.set("vocab_size", config.count("vocab_size"));
+}
+
 void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type) {
   HfConfig rope = rope_config(config, layer_type);
   const RopeKind kind{.n_rotary = read_n_rotary(config, rope),
@@ -247,19 +259,24 @@ double read_plain_rope_base(HfConfig& config, std::string_view layer_type, doubl
   return base;
 }
 
-void write_window_keys(HfConfig& config, HfKeys& keys, std::vector<bool> slides, int64_t implied_period) {
-  if (config.has("layer_types")) {
-    const std::vector<std::string> types = config.texts("layer_types");
-    if (types.size() != slides.size()) {
-      config.refuse("layer_types", fmt::format("{} entries for {} layers", types.size(), slides.size()));
-    }
-    for (size_t i = 0; i < types.size(); ++i) {
-      slides[i] = types[i] == "sliding_attention";
-      if (!slides[i] && types[i] != "full_attention") {
-        config.refuse("layer_types", fmt::format("{} is not implemented", printable(types[i])));
-      }
+std::vector<bool> read_layer_types(HfConfig& config, std::vector<bool> otherwise) {
+  if (!config.has("layer_types")) return otherwise;
+  const std::vector<std::string> types = config.texts("layer_types");
+  if (types.size() != otherwise.size()) {
+    config.refuse("layer_types", fmt::format("{} entries for {} layers", types.size(), otherwise.size()));
+  }
+  std::vector<bool> slides;
+  for (const std::string& type : types) {
+    slides.push_back(type == "sliding_attention");
+    if (!slides.back() && type != "full_attention") {
+      config.refuse("layer_types", fmt::format("{} is not implemented", printable(type)));
     }
   }
+  return slides;
+}
+
+void write_window_keys(HfConfig& config, HfKeys& keys, std::vector<bool> slides, int64_t implied_period) {
+  slides = read_layer_types(config, std::move(slides));
   const int64_t window = config.count_or("sliding_window", 0, {1, INT32_MAX});
   if (window == 0 || std::ranges::find(slides, true) == slides.end()) return;
   keys.set("attention.sliding_window", window);

@@ -44,6 +44,10 @@ class HfKeys {
 // width of a dense feed-forward.
 void write_decoder_keys(HfConfig& config, HfKeys& keys, std::string_view n_ff = "intermediate_size");
 
+// The same of an encoder, without context_length; `eps` is what the class calls the epsilon of its layer
+// norms.
+void write_encoder_keys(HfConfig& config, HfKeys& keys, std::string_view eps);
+
 // The base and the scaling of the rotation, in either spelling; `layer_type` picks one of several.
 void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type = "full_attention");
 // Widths and ranks of latent attention in place of write_decoder_keys' heads, and its rotation, which is
@@ -54,6 +58,8 @@ void write_latent_keys(HfConfig& config, HfKeys& keys);
 // has none.
 double read_plain_rope_base(HfConfig& config, std::string_view layer_type, double otherwise);
 
+// Which layers slide: what layer_types says, or `otherwise`.
+std::vector<bool> read_layer_types(HfConfig& config, std::vector<bool> otherwise);
 // sliding_window and the layers that slide. `slides` is what the class does where the config has no
 // layer_types; `implied_period` is the pattern that a GGUF file without one means (Hparams::pattern_or), and
 // is then not written.

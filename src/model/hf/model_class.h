@@ -41,7 +41,8 @@ enum class HfChange {
 };
 
 // `{}` in `hf` stands for the layer; `{e}` for the expert: those tensors are stacked. The names have no
-// "language_model." in them.
+// "language_model." in them, and "model." in front of what belongs to the body. An empty `gguf`: the tensor
+// is not needed.
 struct HfTensorRule {
   std::string_view hf;    // "model.layers.{}.self_attn.q_proj.weight"
   std::string_view gguf;  // "blk.{}.attn_q.weight"
@@ -56,6 +57,11 @@ struct HfModelClass {
   std::span<const HfTensorRule> tensors;
   // Translates the config. What it does not ask for is refused.
   void (*write_keys)(HfConfig& config, HfKeys& keys);
+  // What stands before the names of the body in a checkpoint with a head; one of the body alone has nothing
+  // there.
+  std::string_view body = "model";
+  // The class is meant only where config.json has this flag, and goes before the one without.
+  std::string_view needs_flag = {};
 };
 
 }  // namespace millrace

@@ -68,7 +68,7 @@ Pattern pattern_of(std::string_view name) {
     const bool is_number = !segment.empty() && segment.size() <= 6 &&
                            std::ranges::all_of(segment, [](char c) { return c >= '0' && c <= '9'; });
     if (at > 0) pattern.text += '.';
-    if (is_number && previous == "layers") {
+    if (is_number && (previous == "layers" || previous == "layer")) {
       pattern.text += "{}";
       pattern.layer = segment;
     } else if (is_number && previous == "experts") {
@@ -83,13 +83,15 @@ Pattern pattern_of(std::string_view name) {
   return pattern;
 }
 
-// The name without the part that says "this is the text half of a larger model".
-std::string text_name(std::string_view name) {
+// The name without the part that says "this is the text half of a larger model", and with "model." for
+// `body`.
+std::string text_name(std::string_view name, std::string_view body) {
   for (const std::string_view prefix : {"model.language_model.", "language_model.model."}) {
     if (name.starts_with(prefix)) return "model." + std::string(name.substr(prefix.size()));
   }
   if (name.starts_with("language_model.")) name.remove_prefix(std::string_view("language_model.").size());
-  return std::string(name);
+  const bool is_of_body = name.starts_with(body) && name.substr(body.size()).starts_with('.');
+  return is_of_body ? "model" + std::string(name.substr(body.size())) : std::string(name);
 }
 
 // Formats of integers, whose values Q8_Z holds.
@@ -240,6 +242,10 @@ void write_transposed(const Columns& matrix, const RowChoice& choice, std::byte*
 }
 
 }  // namespace
+
+bool is_buffer(std::string_view name) {
+  return name.ends_with("rotary_emb.inv_freq") || name.ends_with("embeddings.position_ids");
+}
 
 bool is_of_tower(std::string_view name) {
   constexpr std::string_view kTowers[] = {"vision_tower.", "vision_model.",         "visual.",
@@ -507,21 +513,23 @@ std::vector<HfTensor> map_tensors(std::span<const HfPart> parts, const HfModelCl
   std::map<std::string, size_t, std::less<>> index;
   int64_t n_left_out = 0;
   for (const HfPart& part : parts) {
-    const Pattern pattern = pattern_of(text_name(part.name));
+    const Pattern pattern = pattern_of(text_name(part.name, model_class.body));
     const int64_t layer = pattern.layer.empty() ? -1 : std::stoll(pattern.layer);
     const bool drafts = layer >= scope.n_layers && layer < scope.n_layers + scope.n_draft_layers;
     if (part.name.starts_with("mtp.") || drafts) {
       ++n_left_out;
       continue;
     }
-    if (pattern.text.ends_with("rotary_emb.inv_freq") || (scope.is_tied && pattern.text == "lm_head.weight"))
-      continue;
-    const std::vector<const HfTensorRule*> rules = rules_for(pattern.text, model_class);
+    if (scope.is_tied && pattern.text == "lm_head.weight") continue;
+    std::vector<const HfTensorRule*> rules = rules_for(pattern.text, model_class);
+    // Of a body alone: nothing stands before its names.
+    if (rules.empty()) rules = rules_for("model." + pattern.text, model_class);
     if (rules.empty()) {
       fail(ErrorKind::bad_model, "tensor {} is not one that a model of type {} has", printable(part.name),
            model_class.model_type);
     }
     for (const HfTensorRule* rule : rules) {
+      if (rule->gguf.empty()) continue;
       std::string name = gguf_name(*rule, pattern);
       const auto [entry, is_new] = index.emplace(name, tensors.size());
       if (is_new) {

@@ -71,6 +71,8 @@ struct HfScope {
 
 // Whether the tensor belongs to what turns images or sound into embeddings: a text model does without.
 bool is_of_tower(std::string_view name);
+// Whether `name` is that of a buffer which a class computes by itself.
+bool is_buffer(std::string_view name);
 
 // The tensors of the model, blocks in their order. Throws Error(bad_model) for a tensor that no rule knows.
 std::vector<HfTensor> map_tensors(std::span<const HfPart> parts, const HfModelClass& model_class,

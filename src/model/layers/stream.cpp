@@ -61,6 +61,12 @@ const Tensor& Stream::summed() {
   return x_;
 }
 
+void Stream::norm_embeddings(const Tensor& weight) {
+  norm(weight);
+  pass_.backend.run(
+      Norm{.x = x_, .weight = weight, .out = x_, .kind = ends_.norm_kind, .eps = ends_.norm_eps});
+}
+
 void Stream::norm_branch(const Tensor& weight) {
   pass_.backend.run(
       Norm{.x = branch_, .weight = weight, .out = branch_, .kind = ends_.norm_kind, .eps = ends_.norm_eps});
@@ -94,6 +100,11 @@ Tensor Stream::logits() {
                            .scale = ends_.logit_scale,
                            .softcap = ends_.logit_softcap});
   return logits;
+}
+
+Tensor Stream::rows() {
+  norm(ends_.output_norm, ends_.output_norm_bias);
+  return normed_;
 }
 
 }  // namespace millrace

@@ -41,10 +41,14 @@ class Stream {
   void norm(const Tensor& weight, const Tensor& bias = Tensor());
   // x with what waited to be added to it: the input of a branch that has no norm before it.
   const Tensor& summed();
+  // x = normed = norm(x) * weight: an encoder whose first branch reads the normed embeddings.
+  void norm_embeddings(const Tensor& weight);
   // branch = norm(branch) * weight (Gemma's norm after each branch).
   void norm_branch(const Tensor& weight);
   // The logits of batch.logit_rows: float32 (n_logit_rows, n_vocab).
   Tensor logits();
+  // Every row after the last norm: float32 (n_rows, hidden).
+  Tensor rows();
 
   const Tensor& normed() const { return normed_; }  // (n_rows, hidden)
   const Tensor& branch() const { return branch_; }  // (n_rows, hidden)

@@ -17,6 +17,7 @@ namespace millrace::testing {
 struct Rows {
   size_t sequence;
   std::span<const int32_t> tokens;
+  std::span<const int32_t> token_types = {};  // empty: all 0
 };
 
 class Driver {
@@ -47,9 +48,15 @@ class Driver {
     is_long_[sequence] = from > 0 && static_cast<int64_t>(n_tokens) > from ? 1 : 0;
   }
 
-  // Appends the tokens to their sequences in one step; logits of every row: (n_rows, n_vocab).
+  // Rows of a sequence pool into one embedding from now on, or into its scores.
+  void set_pooling(Pooling pooling) { pooling_ = pooling; }
+
+  // Appends the tokens to their sequences in one step; logits of every row: (n_rows, n_vocab). Of a model
+  // that gives embeddings: (n_rows or, with a pooling, n_sequences; n_embedding or n_scores).
   std::vector<float> step(std::span<const Rows> step) {
     Ints ints = ints_of(step);
+    const bool gives_embeddings = model_.shape().gives_embeddings();
+    std::vector<int32_t> nothing_wanted;
     const auto view = [](std::vector<int32_t>& values) {
       return Tensor(values.data(), Dtype::i32, {std::ssize(values)});
     };
@@ -62,14 +69,17 @@ class Driver {
         .rope_tables = view(ints.rope_tables),
         .state_from = view(ints.state_from),
         .state_to = view(ints.state_to),
-        .logit_rows = view(ints.logit_rows)};
+        .logit_rows = view(gives_embeddings ? nothing_wanted : ints.logit_rows),
+        .pool_begin = view(ints.pool_begin),
+        .pool_end = view(ints.pool_end),
+        .token_types = view(ints.token_types)};
     Arena measuring;
     Measure nothing;
-    model_.forward({.backend = nothing, .arena = measuring, .batch = batch, .kv = kv_, .states = states_});
+    const bool wants_scores = pooling_ == Pooling::rank;
+    model_.forward({nothing, measuring, batch, kv_, states_, wants_scores});
     const Buffer memory(measuring.peak_bytes());
     Arena arena(memory.data(), memory.n_bytes());
-    const Tensor logits =
-        model_.forward({.backend = backend_, .arena = arena, .batch = batch, .kv = kv_, .states = states_});
+    const Tensor logits = model_.forward({backend_, arena, batch, kv_, states_, wants_scores});
     check(arena.peak_bytes() == measuring.peak_bytes(), "a forward takes the memory that it measured");
     peak_bytes_ = std::max(peak_bytes_, arena.peak_bytes());
     return {logits.f32(), logits.f32() + logits.n_elems()};
@@ -104,6 +114,7 @@ class Driver {
   struct Ints {
     std::vector<int32_t> tokens, positions, seq_of_row, row_begin{0}, page_tables, rope_tables, state_from,
         state_to, logit_rows;
+    std::vector<int32_t> pool_begin, pool_end, token_types;
   };
 
   Ints ints_of(std::span<const Rows> step) {
@@ -120,6 +131,9 @@ class Driver {
         ints.positions.push_back(lengths_[rows.sequence]++);
         ints.seq_of_row.push_back(static_cast<int32_t>(ints.rope_tables.size()));
       }
+      add_pools(ints, ints.row_begin.back(), static_cast<int32_t>(ints.tokens.size()));
+      for (size_t i = 0; i < rows.tokens.size(); ++i)
+        ints.token_types.push_back(rows.token_types.empty() ? 0 : rows.token_types[i]);
       ints.row_begin.push_back(static_cast<int32_t>(ints.tokens.size()));
       ints.rope_tables.push_back(is_long_[rows.sequence]);
       const auto first = pages_.begin() + static_cast<int64_t>(rows.sequence) * n_pages_each_;
@@ -130,8 +144,31 @@ class Driver {
     return ints;
   }
 
+  void add_pools(Ints& ints, int32_t begin, int32_t end) const {
+    const auto add = [&](int32_t first, int32_t last) {
+      ints.pool_begin.push_back(first);
+      ints.pool_end.push_back(last);
+    };
+    switch (pooling_) {
+      case Pooling::none:
+        for (int32_t row = begin; row < end; ++row) add(row, row + 1);
+        break;
+      case Pooling::mean:
+        add(begin, end);
+        break;
+      case Pooling::last:
+        add(end - 1, end);
+        break;
+      case Pooling::cls:
+      case Pooling::rank:
+        add(begin, begin + 1);
+        break;
+    }
+  }
+
   const Model& model_;
   Backend& backend_;
+  Pooling pooling_ = Pooling::none;
   int64_t n_pages_each_;
   std::vector<int32_t> lengths_;  // positions of each sequence so far
   std::vector<int32_t> is_long_;
