@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <limits>
 #include <map>
@@ -37,12 +38,32 @@ SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& op
           .states = {.layers = model.shape().state_layers, .n_slots = n_slots_for(model, options)}};
 }
 
-BatchLimits batch_limits(const Engine::Options& options) {
+BatchLimits batch_limits(const Model& model, const Engine::Options& options) {
   const int64_t n_seqs = n_running_of(options);
+  const bool wants_every_row = model.shape().gives_embeddings() && options.pooling == Pooling::none;
   return {.max_rows = options.max_rows,
           .max_sequences = n_seqs,
-          .max_logit_rows = n_seqs,
-          .max_pages = n_pages_for(options.n_ctx, options.page_size)};
+          .max_logit_rows = wants_every_row ? options.max_rows : n_seqs,
+          .max_pages = n_pages_for(options.n_ctx, options.page_size),
+          .pooling = options.pooling.value_or(Pooling::none)};
+}
+
+// Whether a sequence must be computed in one step: its rows see each other, or are pooled together.
+bool keeps_sequences_whole(const Model& model, const Engine::Options& options) {
+  const ModelShape& shape = model.shape();
+  return !shape.is_causal || (shape.gives_embeddings() && options.pooling != Pooling::last);
+}
+
+// Positions for sequences that fill a step, each with a page that it does not fill.
+int64_t n_positions_of_step(const Engine::Options& options) {
+  return std::max(options.n_ctx + options.page_size,
+                  options.max_rows + 2 * options.max_sequences * options.page_size);
+}
+
+void need_pooling(const Model& model, Pooling pooling) {
+  if (pooling == Pooling::rank && model.shape().n_scores == 0) {
+    fail(ErrorKind::usage, "the pooling is rank, and the model has no classification head to rank by");
+  }
 }
 
 Engine::Options filled_in(const Model& model, Engine::Options options) {
@@ -52,7 +73,15 @@ Engine::Options filled_in(const Model& model, Engine::Options options) {
       fail(ErrorKind::usage, "{} is {}, expected {} to {}", name, value, min, kMax);
   };
   if (options.n_ctx == 0) options.n_ctx = model.shape().n_ctx_train;
-  if (options.n_kv_positions == 0) options.n_kv_positions = options.n_ctx;
+  const bool gives_embeddings = model.shape().gives_embeddings();
+  if (!gives_embeddings && options.pooling)
+    fail(ErrorKind::usage, "a pooling for a model without embeddings");
+  if (gives_embeddings && !options.pooling) options.pooling = model.shape().pooling;
+  if (gives_embeddings) need_pooling(model, *options.pooling);
+  if (keeps_sequences_whole(model, options)) options.has_prefix_cache = false;
+  if (options.n_kv_positions == 0) {
+    options.n_kv_positions = gives_embeddings ? n_positions_of_step(options) : options.n_ctx;
+  }
   need("the context", options.n_ctx, 1);
   need("the number of kept positions", options.n_kv_positions, options.n_ctx);
   need("the page size", options.page_size, 1);
@@ -69,7 +98,7 @@ MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
   const SequenceMemory::Shape shape = memory_shape(model, options);
   return {.kv_bytes = shape.kv_bytes(),
           .state_bytes = shape.state_bytes(),
-          .arena_bytes = Runner::arena_bytes(model, shape, batch_limits(options))};
+          .arena_bytes = Runner::arena_bytes(model, shape, batch_limits(model, options))};
 }
 
 MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
@@ -94,14 +123,15 @@ class Engine::Loop {
         plan_(fitting_plan(model, options_)),
         model_(model),
         memory_(memory_shape(model, options_)),
-        runner_(model, backend, memory_, batch_limits(options_)),
+        runner_(model, backend, memory_, batch_limits(model, options_)),
         scheduler_({.n_pages = memory_.kv.shape().n_pages,
                     .page_size = options_.page_size,
                     .max_rows = options_.max_rows,
-                    .max_sequences = batch_limits(options_).max_sequences,
+                    .max_sequences = batch_limits(model, options_).max_sequences,
                     .has_prefix_cache = options_.has_prefix_cache,
                     .n_slots = memory_.states.shape().n_slots,
-                    .snapshot_distance = options_.snapshot_distance}),
+                    .snapshot_distance = options_.snapshot_distance,
+                    .keeps_sequences_whole = keeps_sequences_whole(model, options_)}),
         thread_([this] { run(); }) {}
 
   ~Loop() {
@@ -128,12 +158,15 @@ class Engine::Loop {
   };
 
   std::string fault_of(const Request& request) const;
+  std::string fault_of_answer(const Request& request) const;
+  std::string fault_of_embedding(const Request& request) const;
   void run();
   // Takes over what came in; waits for something when there is nothing to compute. False when the engine
   // stops.
   bool receive();
   void step();
   void advance(Job& job, std::span<float> logits);
+  void finish_embedding(Job& job, std::span<const float> elements);
   void finish(Job& job, FinishReason reason, Event event);
   void fail_all(const std::string& sentence);
   Usage usage_of(const Job& job) const;
@@ -162,14 +195,21 @@ std::string Engine::Loop::fault_of(const Request& request) const {
   const auto n_prompt = static_cast<int64_t>(request.prompt.size());
   const int64_t n_vocab = model_.shape().n_vocab;
   if (n_prompt == 0) return "the prompt is empty, expected at least one token";
-  if (n_prompt >= options_.n_ctx) {
-    return fmt::format("the prompt has {} tokens, the context {}: no room for an answer", n_prompt,
-                       options_.n_ctx);
-  }
   for (const int32_t token : request.prompt) {
     if (token < 0 || token >= n_vocab)
       return fmt::format("the prompt holds token {}, the vocabulary has {}", token, n_vocab);
   }
+  return model_.shape().gives_embeddings() ? fault_of_embedding(request) : fault_of_answer(request);
+}
+
+std::string Engine::Loop::fault_of_answer(const Request& request) const {
+  const auto n_prompt = static_cast<int64_t>(request.prompt.size());
+  const int64_t n_vocab = model_.shape().n_vocab;
+  if (n_prompt >= options_.n_ctx) {
+    return fmt::format("the prompt has {} tokens, the context {}: no room for an answer", n_prompt,
+                       options_.n_ctx);
+  }
+  if (!request.token_types.empty()) return "the model knows no token types";
   if (request.max_tokens < -1)
     return fmt::format("max_tokens is {}, expected -1 or more", request.max_tokens);
   if (request.n_logprobs < -1 || request.n_logprobs > n_vocab) {
@@ -178,12 +218,35 @@ std::string Engine::Loop::fault_of(const Request& request) const {
   return find_fault(request.sampling, n_vocab).value_or("");
 }
 
+std::string Engine::Loop::fault_of_embedding(const Request& request) const {
+  const auto n_prompt = static_cast<int64_t>(request.prompt.size());
+  if (n_prompt > options_.n_ctx)
+    return fmt::format("the text has {} tokens, the context {}", n_prompt, options_.n_ctx);
+  if (keeps_sequences_whole(model_, options_) && n_prompt > options_.max_rows) {
+    return fmt::format(
+        "the text has {} tokens, which this model must compute in one step, and a step computes {}", n_prompt,
+        options_.max_rows);
+  }
+  if (request.max_tokens != -1 || request.n_logprobs != -1)
+    return "the model gives embeddings: max_tokens and logprobs mean nothing to it";
+  if (!request.token_types.empty() && request.token_types.size() != request.prompt.size()) {
+    return fmt::format("there are {} token types for {} tokens", request.token_types.size(), n_prompt);
+  }
+  for (const int32_t type : request.token_types) {
+    if (type < 0 || type >= model_.shape().n_token_types)
+      return fmt::format("the token type {} is none of the {} that the model has", type,
+                         model_.shape().n_token_types);
+  }
+  return "";
+}
+
 Engine::Submitted Engine::Loop::submit(Request request) {
   if (std::string fault = fault_of(request); !fault.empty())
     return {.ticket = std::nullopt, .refusal = std::move(fault)};
   auto job = std::make_unique<Job>();
   job->events = std::make_shared<Channel<Event>>();
   job->sequence.tokens = request.prompt;
+  job->sequence.token_types = request.token_types;
   job->sequence.n_prompt = static_cast<int64_t>(request.prompt.size());
   const int64_t long_from = model_.shape().long_rope_from;
   job->sequence.rope_table = long_from > 0 && job->sequence.n_prompt > long_from ? 1 : 0;
@@ -253,15 +316,44 @@ bool Engine::Loop::receive() {
 void Engine::Loop::step() {
   const std::vector<PlannedRows> rows = scheduler_.plan();
   if (rows.empty()) return;
-  const Tensor logits = runner_.run(rows);
+  const Tensor out = runner_.run(rows);  // logits or embeddings
   scheduler_.commit(rows);
-  int64_t row = 0;
+  float* at = out.f32();
   for (const PlannedRows& planned : rows) {
     if (!planned.wants_logits()) continue;
-    const int64_t n_vocab = logits.dim(1);
     Job& job = *jobs_.at(planned.sequence->id);
-    advance(job, {logits.f32() + n_vocab * row++, static_cast<size_t>(n_vocab)});
+    const bool gives_embedding = model_.shape().gives_embeddings();
+    const size_t n_rows = gives_embedding ? pools_of(planned, 0, *options_.pooling).size() : 1;
+    const std::span<float> elements(at, n_rows * static_cast<size_t>(out.dim(1)));
+    at += elements.size();
+    if (gives_embedding) {
+      finish_embedding(job, elements);
+    } else {
+      advance(job, elements);
+    }
   }
+}
+
+// Scales each embedding to length 1. One of zeros stays as it is.
+void normalise(std::span<float> elements, size_t n_embedding) {
+  for (size_t begin = 0; begin < elements.size(); begin += n_embedding) {
+    const std::span<float> embedding = elements.subspan(begin, n_embedding);
+    double sum = 0.0;
+    for (const float x : embedding) sum += double{x} * double{x};
+    if (sum == 0.0) continue;
+    const double scale = 1.0 / std::sqrt(sum);
+    for (float& x : embedding) x = static_cast<float>(x * scale);
+  }
+}
+
+void Engine::Loop::finish_embedding(Job& job, std::span<const float> elements) {
+  std::vector<float> embedding(elements.begin(), elements.end());
+  const bool is_finite = std::ranges::all_of(embedding, [](float x) { return std::isfinite(x); });
+  if (!is_finite)
+    return finish(job, FinishReason::error, {.error = "the embedding holds a NaN or an infinity"});
+  if (job.request.normalises && *options_.pooling != Pooling::rank)
+    normalise(embedding, static_cast<size_t>(model_.shape().n_embedding));
+  finish(job, FinishReason::stop, {.embedding = std::move(embedding)});
 }
 
 int64_t Engine::Loop::max_tokens_of(const Job& job) const {

@@ -1,5 +1,6 @@
-// The engine: many requests, one model. Two calls from any thread (submit, cancel), one stream of events a
-// request. One thread of its own plans, computes and samples; it owns everything that changes.
+// The engine: many requests, one model, which answers with tokens or gives embeddings. Two calls from any
+// thread (submit, cancel), one stream of events a request. One thread of its own plans, computes and samples;
+// it owns everything that changes.
 #pragma once
 
 #include <cstdint>
@@ -24,12 +25,14 @@ class Engine {
  public:
   struct Options {
     int64_t n_ctx = 0;           // positions of the longest sequence; 0: what the model was trained for
-    int64_t n_kv_positions = 0;  // positions kept for all sequences and the prefix cache; 0: n_ctx
+    int64_t n_kv_positions = 0;  // positions kept for all sequences and the prefix cache; 0: n_ctx, or of a
+                                 // model that gives embeddings as many as a step computes
     int64_t page_size = 32;      // positions a page
     int64_t max_rows = 512;      // rows a step: the token budget
     int64_t max_sequences = 64;  // running at once; further requests wait
     int64_t max_waiting = 1024;  // beyond that submit() refuses
     Dtype kv_dtype = Dtype::f16;
+    std::optional<Pooling> pooling;  // of a model that gives embeddings; absent: what its file asks for
     bool has_prefix_cache = true;
     int64_t n_snapshots = 8;          // states of recurrent layers that the prefix cache keeps, at least 1
     int64_t snapshot_distance = 512;  // positions between them; rounded up to pages

@@ -331,6 +331,103 @@ TEST(Engine, StatesAreCountedForSequencesAndSnapshots) {
   EXPECT_EQ(Engine::plan(HashModel(), options).state_bytes, 0);
 }
 
+// An encoder whose row is (token, number of rows of its sequence, segment).
+class CountingEncoder final : public Model {
+ public:
+  CountingEncoder() {
+    shape_.family = "counting";
+    shape_.n_layers = 1;
+    shape_.hidden = 3;
+    shape_.n_vocab = kVocab;
+    shape_.n_ctx_train = 200;
+    shape_.is_causal = false;
+    shape_.n_embedding = 3;
+    shape_.n_token_types = 2;
+    shape_.pooling = Pooling::mean;
+  }
+  const ModelShape& shape() const override { return shape_; }
+  Tensor forward(const Pass& pass) const override {
+    const Batch& batch = pass.batch;
+    const int64_t n_pools = batch.pool_begin.dim(0);
+    const Tensor out = pass.arena.take(Dtype::f32, {n_pools, 3});
+    if (pass.arena.is_measuring()) return out;
+    for (int64_t i = 0; i < n_pools; ++i) {
+      const int32_t begin = batch.pool_begin.i32()[i], end = batch.pool_end.i32()[i];
+      double sums[3] = {};
+      for (int32_t row = begin; row < end; ++row) {
+        const int32_t seq = batch.seq_of_row.i32()[row];
+        sums[0] += batch.tokens.i32()[row];
+        sums[1] += batch.row_begin.i32()[seq + 1] - batch.row_begin.i32()[seq];
+        sums[2] += batch.token_types.i32()[row];
+      }
+      for (int c = 0; c < 3; ++c) out.f32()[3 * i + c] = static_cast<float>(sums[c] / (end - begin));
+    }
+    return out;
+  }
+
+ private:
+  ModelShape shape_;
+};
+
+std::vector<float> embedding_of(Engine& engine, Request request) {
+  const auto submitted = engine.submit(std::move(request));
+  if (!submitted.ticket) return {};
+  const std::optional<Event> event = submitted.ticket->events->pop();
+  EXPECT_EQ(event->finish_reason, FinishReason::stop);
+  return event->embedding;
+}
+
+TEST(Engine, EmbedsWholeTextsByTheirPooling) {
+  using Floats = std::vector<float>;
+  const CountingEncoder model;
+  NoBackend backend;
+  const Request request{.prompt = {4, 6, 11}, .token_types = {0, 1, 1}, .normalises = false};
+  const auto with = [&](std::optional<Pooling> pooling) {
+    Engine engine(model, backend, {.max_rows = 8, .pooling = pooling});
+    return embedding_of(engine, request);
+  };
+  EXPECT_EQ(with(std::nullopt), (Floats{7, 3, 2 / 3.0f}));  // what the model asks for
+  EXPECT_EQ(with(Pooling::cls), (Floats{4, 3, 0}));
+  EXPECT_EQ(with(Pooling::last), (Floats{11, 3, 1}));
+  EXPECT_EQ(with(Pooling::none), (Floats{4, 3, 0, 6, 3, 1, 11, 3, 1}));
+  EXPECT_THROW(with(Pooling::rank), Error);
+  Engine engine(model, backend, {.max_rows = 8, .pooling = Pooling::cls});
+  EXPECT_EQ(embedding_of(engine, {.prompt = {4, 1, 1}}), (Floats{4 / 5.0f, 3 / 5.0f, 0}));
+}
+
+TEST(Engine, ManyTextsShareStepsAndNoneIsDivided) {
+  const CountingEncoder model;
+  NoBackend backend;
+  Engine engine(model, backend, {.max_rows = 8, .max_sequences = 3});
+  std::vector<Engine::Ticket> tickets;
+  for (int32_t i = 0; i < 50; ++i) {
+    const std::vector<int32_t> tokens(static_cast<size_t>(i % 8 + 1), i % 40);
+    tickets.push_back(*engine.submit({.prompt = tokens, .normalises = false}).ticket);
+  }
+  for (int32_t i = 0; i < 50; ++i) {
+    const std::optional<Event> event = tickets[static_cast<size_t>(i)].events->pop();
+    EXPECT_EQ(event->embedding,
+              (std::vector<float>{static_cast<float>(i % 40), static_cast<float>(i % 8 + 1), 0}));
+  }
+}
+
+TEST(Engine, RefusesTextsWithTheNumbers) {
+  const CountingEncoder model;
+  NoBackend backend;
+  Engine engine(model, backend, {.n_ctx = 20, .max_rows = 8});
+  const auto refusal = [&](Request request) { return engine.submit(std::move(request)).refusal; };
+  EXPECT_NE(refusal({.prompt = std::vector<int32_t>(21, 1)}).find("20"), std::string::npos);
+  EXPECT_NE(refusal({.prompt = std::vector<int32_t>(9, 1)}).find("a step computes 8"), std::string::npos);
+  EXPECT_EQ(refusal({.prompt = std::vector<int32_t>(8, 1)}), "");
+  EXPECT_NE(refusal({.prompt = {1}, .max_tokens = 5}), "");
+  EXPECT_NE(refusal({.prompt = {1}, .token_types = {0, 1}}), "");
+  EXPECT_NE(refusal({.prompt = {1}, .token_types = {2}}).find("2"), std::string::npos);
+  const HashModel generates;
+  Engine tokens(generates, backend, options_of(160, 8, true));
+  EXPECT_NE(tokens.submit({.prompt = {1}, .token_types = {0}}).refusal, "");
+  EXPECT_THROW(Engine(generates, backend, {.pooling = Pooling::mean}), Error);
+}
+
 class HugeModel final : public HashModel {
  public:
   HugeModel() { shape_.kv_layers[0].k_head_dim = 1 << 20; }

@@ -44,6 +44,9 @@ struct Request {
   std::vector<int32_t> end_tokens;  // end the answer; not part of it
   bool ignore_end = false;          // end_tokens are then ordinary tokens
   int n_logprobs = -1;              // -1: none; n: the chosen token's log-probability and the n best
+  // Of a model that gives embeddings, which draws nothing and takes none of the above but the prompt:
+  std::vector<int32_t> token_types;  // the segment of each token (BERT's pairs); empty: all 0
+  bool normalises = true;            // embeddings get the length 1 (Euclid); scores never do
 };
 
 enum class FinishReason { stop, length, cancelled, error };
@@ -65,6 +68,9 @@ struct Event {
   std::optional<int32_t> token;  // absent in a last event that brings no token
   std::optional<TokenLogprobs> logprobs;
   std::optional<FinishReason> finish_reason;
+  // Of a model that gives embeddings, in the one event there is: n_embedding elements, or n_scores of them
+  // where the pooling is rank. Without pooling those of every position, one after another.
+  std::vector<float> embedding;
   Usage usage;        // so far
   std::string error;  // one sentence, where finish_reason is error
 };

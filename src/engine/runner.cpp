@@ -54,6 +54,7 @@ int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& mem
   Arena arena;
   const SequenceMemory none(without_memory(memory));
   const auto numbers = [](int64_t n) { return Tensor(nullptr, Dtype::i32, {n}); };
+  const bool gives_embeddings = model.shape().gives_embeddings();
   const Batch batch{.tokens = numbers(limits.max_rows),
                     .positions = numbers(limits.max_rows),
                     .seq_of_row = numbers(limits.max_rows),
@@ -62,28 +63,68 @@ int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& mem
                     .rope_tables = numbers(limits.max_sequences),
                     .state_from = numbers(limits.max_sequences),
                     .state_to = numbers(limits.max_sequences),
-                    .logit_rows = numbers(limits.max_logit_rows)};
-  model.forward({.backend = backend, .arena = arena, .batch = batch, .kv = none.kv, .states = none.states});
+                    .logit_rows = numbers(gives_embeddings ? 0 : limits.max_logit_rows),
+                    .pool_begin = numbers(limits.max_logit_rows),
+                    .pool_end = numbers(limits.max_logit_rows),
+                    .token_types = numbers(limits.max_rows)};
+  model.forward({.backend = backend,
+                 .arena = arena,
+                 .batch = batch,
+                 .kv = none.kv,
+                 .states = none.states,
+                 .wants_scores = limits.pooling == Pooling::rank});
   return static_cast<int64_t>(arena.peak_bytes());
 }
 
-Tensor Runner::run(std::span<const PlannedRows> rows) {
-  std::vector<int32_t> logit_rows;
-  int64_t n_rows = 0;
-  for (const PlannedRows& planned : rows) {
-    n_rows += planned.end - planned.begin;
-    if (planned.wants_logits()) logit_rows.push_back(static_cast<int32_t>(n_rows - 1));
+std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling) {
+  const auto end_row = static_cast<int32_t>(first_row + rows.end - rows.begin);
+  std::vector<Pool> pools;
+  switch (pooling) {
+    case Pooling::none:
+      for (int32_t row = first_row; row < end_row; ++row) pools.push_back({row, row + 1});
+      break;
+    case Pooling::mean:
+      pools.push_back({first_row, end_row});
+      break;
+    case Pooling::cls:
+    case Pooling::rank:
+      pools.push_back({first_row, first_row + 1});
+      break;
+    case Pooling::last:
+      if (rows.wants_logits()) pools.push_back({end_row - 1, end_row});
+      break;
   }
-  return forward(rows, logit_rows);
+  return pools;
 }
+
+Runner::Wanted Runner::wanted_of(std::span<const PlannedRows> rows) const {
+  Wanted wanted;
+  int32_t first_row = 0;
+  for (const PlannedRows& planned : rows) {
+    const auto end_row = static_cast<int32_t>(first_row + planned.end - planned.begin);
+    if (model_.shape().gives_embeddings()) {
+      for (const Pool& pool : pools_of(planned, first_row, limits_.pooling)) {
+        wanted.pool_begin.push_back(pool.begin);
+        wanted.pool_end.push_back(pool.end);
+      }
+    } else if (planned.wants_logits()) {
+      wanted.logit_rows.push_back(end_row - 1);
+    }
+    first_row = end_row;
+  }
+  return wanted;
+}
+
+Tensor Runner::run(std::span<const PlannedRows> rows) { return forward(rows, wanted_of(rows)); }
 
 Tensor Runner::run_all_logits(const PlannedRows& rows) {
-  std::vector<int32_t> logit_rows;
-  for (int64_t i = 0; i < rows.end - rows.begin; ++i) logit_rows.push_back(static_cast<int32_t>(i));
-  return forward({&rows, 1}, logit_rows);
+  check(!model_.shape().gives_embeddings(), "a model that gives logits");
+  Wanted wanted;
+  for (int64_t i = 0; i < rows.end - rows.begin; ++i) wanted.logit_rows.push_back(static_cast<int32_t>(i));
+  return forward({&rows, 1}, wanted);
 }
 
-Tensor Runner::forward(std::span<const PlannedRows> rows, std::span<const int32_t> logit_rows) {
+Tensor Runner::forward(std::span<const PlannedRows> rows, const Wanted& wanted) {
   fill(rows);
   check(static_cast<int64_t>(tokens_.size()) <= limits_.max_rows, "a step within the row budget");
   const auto n_seqs = static_cast<int64_t>(rows.size());
@@ -96,10 +137,17 @@ Tensor Runner::forward(std::span<const PlannedRows> rows, std::span<const int32_
                     .rope_tables = view(rope_tables_),
                     .state_from = view(state_from_),
                     .state_to = view(state_to_),
-                    .logit_rows = view(logit_rows)};
+                    .logit_rows = view(wanted.logit_rows),
+                    .pool_begin = view(wanted.pool_begin),
+                    .pool_end = view(wanted.pool_end),
+                    .token_types = view(token_types_)};
   Arena arena(arena_memory_.data(), arena_memory_.n_bytes());
-  return model_.forward(
-      {.backend = backend_, .arena = arena, .batch = batch, .kv = memory_.kv, .states = memory_.states});
+  return model_.forward({.backend = backend_,
+                         .arena = arena,
+                         .batch = batch,
+                         .kv = memory_.kv,
+                         .states = memory_.states,
+                         .wants_scores = limits_.pooling == Pooling::rank});
 }
 
 void Runner::fill(std::span<const PlannedRows> rows) {
@@ -109,6 +157,7 @@ void Runner::fill(std::span<const PlannedRows> rows) {
   rope_tables_.clear();
   state_from_.clear();
   state_to_.clear();
+  token_types_.clear();
   row_begin_.assign(1, 0);
   size_t max_pages = 1;
   for (const PlannedRows& planned : rows) max_pages = std::max(max_pages, planned.sequence->pages.size());
@@ -119,6 +168,8 @@ void Runner::fill(std::span<const PlannedRows> rows) {
       tokens_.push_back(sequence.tokens[static_cast<size_t>(position)]);
       positions_.push_back(static_cast<int32_t>(position));
       seq_of_row_.push_back(static_cast<int32_t>(s));
+      const bool has_types = !sequence.token_types.empty();
+      token_types_.push_back(has_types ? sequence.token_types[static_cast<size_t>(position)] : 0);
     }
     row_begin_.push_back(static_cast<int32_t>(tokens_.size()));
     rope_tables_.push_back(sequence.rope_table);

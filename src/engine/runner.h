@@ -9,12 +9,13 @@
 
 namespace millrace {
 
-// Sizes that bound every batch of a runner.
+// What bounds every batch of a runner.
 struct BatchLimits {
   int64_t max_rows;
   int64_t max_sequences;
-  int64_t max_logit_rows;
-  int64_t max_pages;  // of one sequence
+  int64_t max_logit_rows;           // or pools, of a model that gives embeddings
+  int64_t max_pages;                // of one sequence
+  Pooling pooling = Pooling::none;  // of such a model
 };
 
 // What sequences leave behind in a model's layers: pages for each position, a slot for the whole.
@@ -33,6 +34,13 @@ struct SequenceMemory {
   StateCache states;
 };
 
+// Rows of a step that one embedding is made of: [begin, end).
+struct Pool {
+  int32_t begin, end;
+};
+// Those of the sequence whose planned rows are the rows of the step from `first_row` on.
+std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling);
+
 class Runner {
  public:
   // Everything is allocated here; `model`, `backend` and `memory` must outlive the runner. Throws
@@ -40,7 +48,8 @@ class Runner {
   Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits);
 
   // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: one row for each
-  // planned sequence that wants logits, in the order of the plan.
+  // planned sequence that wants logits, in the order of the plan. Of a model that gives embeddings: those of
+  // pools_of() each planned sequence.
   Tensor run(std::span<const PlannedRows> rows);
   // The same with the logits of every row, at most limits.max_logit_rows.
   Tensor run_all_logits(const PlannedRows& rows);
@@ -50,7 +59,13 @@ class Runner {
                              const BatchLimits& limits);
 
  private:
-  Tensor forward(std::span<const PlannedRows> rows, std::span<const int32_t> logit_rows);
+  // Rows of the step that something comes of.
+  struct Wanted {
+    std::vector<int32_t> logit_rows;
+    std::vector<int32_t> pool_begin, pool_end;
+  };
+  Wanted wanted_of(std::span<const PlannedRows> rows) const;
+  Tensor forward(std::span<const PlannedRows> rows, const Wanted& wanted);
   void fill(std::span<const PlannedRows> rows);
 
   const Model& model_;
@@ -59,7 +74,7 @@ class Runner {
   BatchLimits limits_;
   Buffer arena_memory_;
   std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, rope_tables_, state_from_,
-      state_to_;
+      state_to_, token_types_;
 };
 
 }  // namespace millrace

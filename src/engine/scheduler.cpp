@@ -27,6 +27,7 @@ std::vector<PlannedRows> Scheduler::plan() {
   int64_t budget = limits_.max_rows;
   const int64_t n_preemptions = n_preemptions_;
   const auto give_rows = [&](Sequence& sequence) {
+    if (limits_.keeps_sequences_whole && n_left(sequence) > budget) return;  // it is the first one some time
     const int64_t begin = sequence.n_computed;
     const int64_t wanted = begin + std::min(n_left(sequence), budget);
     const int64_t end = reserve(sequence, has_snapshots() ? std::min(wanted, next_stop(sequence)) : wanted);

@@ -25,7 +25,8 @@ namespace millrace {
 // The token history of one request.
 struct Sequence {
   uint64_t id = 0;
-  std::vector<int32_t> tokens;  // the prompt, then what was generated
+  std::vector<int32_t> tokens;       // the prompt, then what was generated
+  std::vector<int32_t> token_types;  // of the tokens; empty: all 0
   int64_t n_prompt = 0;
   int64_t n_computed = 0;    // positions whose keys and values are in the pages
   int64_t n_cached = 0;      // of the prompt, found in the prefix cache when it was admitted first
@@ -58,6 +59,8 @@ class Scheduler {
     int64_t n_slots =
         0;  // for states: one for each sequence, and what snapshots may take; 0: nothing is recurrent
     int64_t snapshot_distance = 0;  // positions between snapshots; whole pages
+    bool keeps_sequences_whole =
+        false;  // all rows of a sequence go into one step; none has more than max_rows
   };
 
   explicit Scheduler(const Limits& limits);

@@ -61,6 +61,34 @@ TEST(Scheduler, AStepMixesAnswersAndPrompts) {
   EXPECT_EQ(rows[1].end - rows[1].begin, kLimits.max_rows - 1);
 }
 
+// What does not fit into the rest of a step waits for the next one, in which it comes first.
+TEST(Scheduler, WholeSequencesAreNeverDivided) {
+  Scheduler scheduler({.n_pages = 64,
+                       .page_size = 4,
+                       .max_rows = 12,
+                       .max_sequences = 5,
+                       .has_prefix_cache = false,
+                       .keeps_sequences_whole = true});
+  std::vector<Sequence> sequences;
+  for (const int64_t n : {7, 6, 5, 12, 1}) sequences.push_back(prompt_of(sequences.size(), n, 1));
+  for (Sequence& sequence : sequences) scheduler.add(sequence);
+  std::vector<std::vector<uint64_t>> steps;
+  while (scheduler.n_waiting() + scheduler.n_running() > 0) {
+    const auto rows = scheduler.plan();
+    ASSERT_FALSE(rows.empty());
+    scheduler.commit(rows);
+    steps.emplace_back();
+    for (const PlannedRows& planned : rows) {
+      EXPECT_EQ(planned.begin, 0);
+      EXPECT_TRUE(planned.wants_logits());
+      steps.back().push_back(planned.sequence->id);
+      scheduler.remove(*planned.sequence);
+    }
+    scheduler.check_integrity();
+  }
+  EXPECT_EQ(steps, (std::vector<std::vector<uint64_t>>{{0, 2}, {1, 4}, {3}}));
+}
+
 TEST(Scheduler, ASecondRequestFindsThePrefix) {
   Scheduler scheduler(kLimits);
   Sequence a = prompt_of(1, 11, 3);
