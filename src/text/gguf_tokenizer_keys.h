@@ -28,11 +28,17 @@ class GgufTokenizerKeys {
  private:
   void set(std::string_view key, MetaValue value);
   std::string_view keep(std::string_view text) { return texts_.emplace_back(text); }
-  void write_tokens(const Json& tokenizer, int64_t n_vocab, bool has_byte_tokens);
+  // How GGUF spells the pieces of the vocabulary.
+  enum class Spelling { as_it_is, with_byte_tokens, with_marked_beginnings };
+  void write_tokens(const Json& tokenizer, int64_t n_vocab, Spelling spelling);
   void write_byte_level(const Json& tokenizer);
   void write_sentence_piece(const Json& tokenizer, int64_t n_vocab);
+  void write_wordpiece(const Json& tokenizer);
   void write_special(const Tokenizer& original, const Json& config);
-  void verify(const Tokenizer& original) const;
+  void write_wordpiece_special(const Tokenizer& original, const Json& config);
+  // Whether every token must also read the same: of WordPiece, GGUF keeps no rules for spaces.
+  enum class Compare { ids, ids_and_texts };
+  void verify(const Tokenizer& original, Compare compare) const;
 
   std::vector<std::pair<std::string, MetaValue>> entries_;
   std::deque<std::string> texts_;  // stable addresses
