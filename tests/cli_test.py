@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import tiny_gguf  # noqa: E402
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release/millrace"
-VERBS = ["run", "inspect", "tokenize", "detokenize", "render", "logits", "perplexity", "bench", "convert", "quantize", "imatrix", "doctor",
+VERBS = ["run", "embed", "inspect", "tokenize", "detokenize", "render", "logits", "perplexity", "bench", "convert", "quantize", "imatrix", "doctor",
          "completion"]
 FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="millrace-cli-"))
 
@@ -31,6 +31,9 @@ def path_of(name, content):
 
 MODEL = path_of("tiny.gguf", tiny_gguf.tiny_gguf())
 NO_TOKENIZER = path_of("bare.gguf", tiny_gguf.tiny_gguf(template=None, has_tokenizer=False))
+
+
+EMBEDDINGS = path_of("embeddings.gguf", tiny_gguf.tiny_gguf(pooling=3))
 
 
 def millrace(*arguments, stdin=b""):
@@ -68,7 +71,7 @@ class Cli(unittest.TestCase):
     def test_usage_errors(self):
         self.assertIn("did you mean tokenize?", self.refused(2, "tokenise"))
         self.assertIn("did you mean --json?", self.refused(2, "inspect", MODEL, "--jsn"))
-        for verb in ["run", "inspect", "tokenize", "detokenize", "render", "logits", "perplexity", "bench", "convert", "quantize", "imatrix",
+        for verb in ["run", "embed", "inspect", "tokenize", "detokenize", "render", "logits", "perplexity", "bench", "convert", "quantize", "imatrix",
                      "completion"]:
             self.refused(2, verb)
         self.refused(2, "inspect", MODEL, "more")
@@ -248,6 +251,47 @@ class Cli(unittest.TestCase):
         ids = [self.json_of("run", MODEL, "x", *warm, "--seed", seed)["token_ids"] for seed in ["1", "1", "2"]]
         self.assertEqual(ids[0], ids[1])
         self.assertNotEqual(ids[0], ids[2])
+
+    def test_embed(self):
+        texts = path_of("texts.txt", "hello\nyou\r\nhell")
+        lines = self.done("embed", EMBEDDINGS, "--file", texts).splitlines()
+        self.assertEqual(len(lines), 3)
+        self.assertEqual(lines, self.done("embed", EMBEDDINGS, "hello", "you", "hell").splitlines())
+        self.assertEqual(lines, self.done("embed", EMBEDDINGS, stdin=b"hello\nyou\nhell\n").splitlines())
+        self.assertEqual(lines[1:2], self.done("embed", EMBEDDINGS, "you", "--threads", "2").splitlines())
+        ids = self.json_of("tokenize", EMBEDDINGS, "you", "--json")["ids"]
+        self.assertEqual(lines[1:2], self.done("embed", EMBEDDINGS, "--tokens", ",".join(map(str, ids))).splitlines())
+        told = self.json_of("embed", EMBEDDINGS, "hello", "you", "--json")
+        self.assertEqual((told["pooling"], told["n_elements"]), ("last", tiny_gguf.HIDDEN))
+        embeddings = [each["embedding"] for each in told["embeddings"]]
+        self.assertEqual([len(each) for each in embeddings], [tiny_gguf.HIDDEN] * 2)
+        for embedding in embeddings:
+            self.assertAlmostEqual(sum(x * x for x in embedding), 1, places=5)
+        longer = self.json_of("embed", EMBEDDINGS, "hello", "--json", "--no-normalize")["embeddings"][0]["embedding"]
+        scale = sum(x * x for x in longer) ** 0.5
+        for x, y in zip(longer, embeddings[0]):
+            self.assertAlmostEqual(x / scale, y, places=5)
+        rows = self.json_of("embed", EMBEDDINGS, "you", "--json", "--pooling", "none")["embeddings"][0]["embedding"]
+        self.assertEqual([len(row) for row in rows], [tiny_gguf.HIDDEN] * len(ids))
+        self.assertEqual(rows[-1], embeddings[1])
+        first = self.json_of("embed", EMBEDDINGS, "you", "--json", "--pooling", "cls")["embeddings"][0]["embedding"]
+        self.assertEqual(rows[0], first)
+
+    def test_embed_refusals(self):
+        self.assertIn("verb embed", self.refused(2, "run", EMBEDDINGS, "hello"))
+        self.assertIn("verb embed", self.refused(2, "logits", EMBEDDINGS, "--tokens", "1", "--output", "x.npy"))
+        self.assertIn("verb embed", self.refused(2, "bench", EMBEDDINGS))
+        self.assertIn("verb run", self.refused(2, "embed", MODEL, "hello"))
+        self.assertIn("--pooling", self.refused(2, "embed", EMBEDDINGS, "hello", "--pooling", "max"))
+        self.assertIn("head", self.refused(2, "embed", EMBEDDINGS, "hello", "--pooling", "rank"))
+        too_long = self.refused(2, "embed", EMBEDDINGS, "a", "a" * (tiny_gguf.CONTEXT + 1))
+        self.assertIn("text 2", too_long)
+        self.assertIn(str(tiny_gguf.CONTEXT), too_long)
+        self.refused(2, "embed", EMBEDDINGS, "")
+        self.refused(2, "embed", EMBEDDINGS, "a", "--tokens", "1")
+        self.refused(2, "embed", EMBEDDINGS, "a", "--normalize", "--no-normalize")
+        self.refused(2, "embed", EMBEDDINGS, "--tokens", "1", "--token-types", "1")
+        self.refused(2, "embed", EMBEDDINGS, "--tokens", "999999")
 
     def test_logits(self):
         logits = {}

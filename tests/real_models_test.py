@@ -97,6 +97,29 @@ def test_memory(name, path):
         failures.append(f"{name}: memory")
 
 
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b))  # of length 1 both
+
+
+def test_similarity():
+    """The sentences and figures of the model's own card."""
+    folder = model_path("minilm")
+    sentences = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
+    expected = {(0, 1): 0.6660, (0, 2): 0.1046, (1, 2): 0.1411}
+    with tempfile.TemporaryDirectory() as scratch:
+        file = str(pathlib.Path(scratch) / "minilm.gguf")
+        done = subprocess.run([PROGRAM, "convert", folder, file], capture_output=True, text=True)
+        expect(done.returncode == 0, f"minilm is written as GGUF ({done.stderr.strip()[:200]})")
+        told = [run_json("embed", path, *sentences) for path in (folder, file)]
+    expect(told[0] == told[1], "minilm: the same embeddings from the folder and from GGUF")
+    embeddings = [each["embedding"] for each in told[0]["embeddings"]]
+    for (i, j), similarity in expected.items():
+        found = cosine(embeddings[i], embeddings[j])
+        expect(abs(found - similarity) < 5e-4, f"minilm: similarity of {i} and {j} is {found:.4f}, the card's {similarity}")
+    alone = [run_json("embed", folder, sentence)["embeddings"][0] for sentence in sentences]
+    expect(alone == told[0]["embeddings"], "minilm: the same embeddings alone and together")
+
+
 def main():
     paths = {name: model_path(name) for name in PERPLEXITY}
     for name, path in paths.items():
@@ -108,6 +131,7 @@ def main():
     test_answer("gemma3-270m", paths["gemma3-270m"], ["The capital of France is the city of", "--raw"], "paris")
     test_first_token("smollm2", paths["smollm2"])
     test_memory("smollm2", paths["smollm2"])
+    test_similarity()
     sys.exit(f"{len(failures)} of the expectations failed" if failures else 0)
 
 

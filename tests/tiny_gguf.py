@@ -37,7 +37,7 @@ MERGES = ["h e", "l l", "he ll", "hell o"]
 END = len(TOKENS) - 1
 
 
-def metadata(template, name, has_tokenizer, n_vocab, context):
+def metadata(template, name, has_tokenizer, n_vocab, context, pooling):
     entries = [
         entry("general.architecture", STRING, "llama"),
         entry("general.name", STRING, name),
@@ -51,6 +51,8 @@ def metadata(template, name, has_tokenizer, n_vocab, context):
         entry("llama.attention.layer_norm_rms_epsilon", F32, 1e-5),
         entry("llama.vocab_size", U32, n_vocab),
     ]
+    if pooling is not None:
+        entries.append(entry("llama.pooling_type", U32, pooling))
     if has_tokenizer:
         entries += [
             entry("tokenizer.ggml.model", STRING, "gpt2"),
@@ -80,10 +82,11 @@ TEMPLATE = (
 )
 
 
-def tiny_gguf(template=TEMPLATE, name="tiny", has_tokenizer=True, n_vocab=len(TOKENS), n_drawn=1 << 30, context=CONTEXT):
+def tiny_gguf(template=TEMPLATE, name="tiny", has_tokenizer=True, n_vocab=len(TOKENS), n_drawn=1 << 30, context=CONTEXT,
+              pooling=None):
     """The bytes of the file, up to the first tensor of more than `n_drawn` elements."""
     rng = random.Random(1)
-    entries = metadata(template, name, has_tokenizer, n_vocab, context)
+    entries = metadata(template, name, has_tokenizer, n_vocab, context, pooling)
     infos, data, offset = b"", b"", 0
     for tensor, dims in tensors(n_vocab):
         infos += string(tensor) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims)

@@ -195,7 +195,7 @@ void check_loads(const std::string& path, const Checkpoint& checkpoint) {
   if (metadata.get_or<std::string_view>("general.type", "model") == "imatrix") {
     Importance{path};
   } else if (checkpoint.n_bytes() > 0) {
-    const LoadedModel loaded = load(path, ComputeOptions{.threads = 1}, WithTokenizer::yes);
+    const LoadedModel loaded = load(path, ComputeOptions{.threads = 1}, WithTokenizer::yes, Gives::either);
     if (loaded.template_source) ChatTemplate{*loaded.template_source};
     if (std::filesystem::is_directory(path)) generation_end_tokens(path);
   } else {  // a vocabulary

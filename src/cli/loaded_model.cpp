@@ -113,12 +113,28 @@ const Tokenizer& LoadedModel::need_tokenizer() const {
   return *tokenizer;
 }
 
-LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokenizer with_tokenizer) {
+namespace {
+
+void need(const Model& model, Gives wanted) {
+  const bool gives_embeddings = model.shape().gives_embeddings();
+  if (gives_embeddings && wanted == Gives::logits) {
+    fail(ErrorKind::usage, "the model gives embeddings and no tokens: use the verb embed");
+  }
+  if (!gives_embeddings && wanted == Gives::embeddings) {
+    fail(ErrorKind::usage, "the model gives tokens and no embeddings: use the verb run");
+  }
+}
+
+}  // namespace
+
+LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokenizer with_tokenizer,
+                 Gives wanted) {
   LoadedModel loaded;
   loaded.backend = compute.make_backend();
   loaded.checkpoint = open_checkpoint(path);
   const Metadata& metadata = loaded.checkpoint->metadata();
   loaded.model = load_model(*loaded.checkpoint);
+  need(*loaded.model, wanted);
   if (with_tokenizer == WithTokenizer::no) return loaded;
   if (fs::is_directory(path)) {
     load_text_files(path, loaded);

@@ -55,7 +55,9 @@ struct LoadedModel {
   const Tokenizer& need_tokenizer() const;
 };
 enum class WithTokenizer { yes, no };
+enum class Gives { logits, embeddings, either };
+// Throws Error(usage) for a model that gives something else than `wanted`, naming the verb for it.
 LoadedModel load(const std::filesystem::path& path, const ComputeOptions& compute,
-                 WithTokenizer with_tokenizer);
+                 WithTokenizer with_tokenizer, Gives wanted = Gives::logits);
 
 }  // namespace millrace

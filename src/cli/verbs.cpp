@@ -20,6 +20,7 @@ std::unique_ptr<Command> make_completion();
 std::unique_ptr<Command> make_convert();
 std::unique_ptr<Command> make_detokenize();
 std::unique_ptr<Command> make_doctor();
+std::unique_ptr<Command> make_embed();
 std::unique_ptr<Command> make_imatrix();
 std::unique_ptr<Command> make_inspect();
 std::unique_ptr<Command> make_logits();
@@ -32,6 +33,7 @@ std::unique_ptr<Command> make_tokenize();
 std::span<const Verb> all_verbs() {
   static constexpr Verb kVerbs[] = {
       {"run", "Chat with a model in the terminal, or get one answer", make_run},
+      {"embed", "Turn texts into embeddings, or into the scores of a reranker", make_embed},
       {"inspect", "Show what is in a model file, or check all of it", make_inspect},
       {"tokenize", "Turn text into token ids", make_tokenize},
       {"detokenize", "Turn token ids into text", make_detokenize},
