@@ -7,12 +7,15 @@
 #include <cstring>
 #include <numeric>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/temporary_folder.h"
 #include "model/model.h"
 
 namespace millrace {
 namespace {
+
+namespace fs = std::filesystem;
 
 // A safetensors file under construction; element i of a tensor is i.
 class Weights {
@@ -444,6 +447,125 @@ TEST_F(HfImport, TensorsAreMadeOneByOne) {
     lazy->write(i, bytes.data());
     EXPECT_EQ(std::memcmp(bytes.data(), made->find(named.name)->data, bytes.size()), 0) << named.name;
   }
+}
+
+// The same tensors as a model without a head saves them.
+Weights body_weights() {
+  Weights weights;
+  weights.add("embed_tokens.weight", {kVocab, kHidden});
+  weights.add("norm.weight", {kHidden});
+  const std::string layer = "layers.0.";
+  for (const char* name : {"input_layernorm", "post_attention_layernorm"})
+    weights.add(layer + name + ".weight", {kHidden});
+  weights.add(layer + "self_attn.q_proj.weight", {kHeads * kHeadDim, kHidden});
+  weights.add(layer + "self_attn.k_proj.weight", {kKvHeads * kHeadDim, kHidden});
+  weights.add(layer + "self_attn.v_proj.weight", {kKvHeads * kHeadDim, kHidden});
+  weights.add(layer + "self_attn.o_proj.weight", {kHidden, kHeads * kHeadDim});
+  weights.add(layer + "mlp.gate_proj.weight", {kFf, kHidden});
+  weights.add(layer + "mlp.up_proj.weight", {kFf, kHidden});
+  weights.add(layer + "mlp.down_proj.weight", {kHidden, kFf});
+  return weights;
+}
+
+Pooling pooling_of(const Checkpoint& checkpoint) { return load_model(checkpoint)->shape().pooling; }
+
+TEST_F(HfImport, ABodyAloneGivesEmbeddings) {
+  Json config = base_config("llama");
+  EXPECT_FALSE(load_model(*open(config, body_weights()))->shape().gives_embeddings());
+  config["architectures"] = Json::Array{"LlamaForCausalLM"};
+  EXPECT_FALSE(load_model(*open(config, dense_weights()))->shape().gives_embeddings());
+  config["architectures"] = Json::Array{"LlamaModel"};
+  EXPECT_EQ(pooling_of(*open(config, body_weights())), Pooling::last);
+}
+
+constexpr const char* kModules = R"([{"type": "sentence_transformers.models.Transformer", "path": ""},
+  {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+  {"type": "sentence_transformers.models.Dense", "path": "2_Dense"},
+  {"type": "sentence_transformers.models.Normalize", "path": "3_Normalize"}])";
+constexpr const char* kIdentity =
+    R"({"bias": false, "activation_function": "torch.nn.modules.linear.Identity"})";
+
+TEST_F(HfImport, SentenceTransformersSayHowRowsArePooled) {
+  Json config = base_config("gemma3_text");
+  config["use_bidirectional_attention"] = true;
+  Weights weights = body_weights();
+  for (const char* name : {"pre_feedforward_layernorm", "post_feedforward_layernorm"})
+    weights.add(fmt::format("layers.0.{}.weight", name), {kHidden});
+  for (const char* name : {"q_norm", "k_norm"})
+    weights.add(fmt::format("layers.0.self_attn.{}.weight", name), {kHeadDim});
+  EXPECT_EQ(pooling_of(*open(config, weights)), Pooling::none);  // an encoder: nothing says it
+
+  Weights dense;
+  dense.add("linear.weight", {5, kHidden});
+  folder_.write("modules.json", kModules);
+  folder_.write(
+      "1_Pooling/config.json",
+      R"({"word_embedding_dimension": 8, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true})");
+  folder_.write("2_Dense/config.json", kIdentity);
+  folder_.write("2_Dense/model.safetensors", dense.file());
+  const auto checkpoint = open(config, weights);
+  EXPECT_EQ(checkpoint->metadata().need<std::string_view>("general.architecture"), "gemma-embedding");
+  const auto model = load_model(*checkpoint);
+  EXPECT_EQ(model->shape().pooling, Pooling::mean);
+  EXPECT_EQ(model->shape().n_embedding, 5);
+  EXPECT_EQ(checkpoint->find("dense_2.weight")->f32()[kHidden], static_cast<float>(kHidden));
+
+  const std::pair<const char*, const char*> refused[] = {
+      {"2_Dense/config.json", R"({"bias": true})"},
+      {"2_Dense/config.json", R"({"activation_function": "torch.nn.modules.activation.Tanh"})"},
+      {"2_Dense/model.safetensors", "nothing"},
+      {"1_Pooling/config.json", R"({"pooling_mode_max_tokens": true})"},
+      {"1_Pooling/config.json", R"({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true})"},
+      {"1_Pooling/config.json", R"({"pooling_mode_mean_tokens": false})"},
+      {"modules.json", R"([{"type": "sentence_transformers.models.LSTM", "path": "1_LSTM"}])"},
+      {"modules.json", "[]]"},
+  };
+  for (const auto& [name, content] : refused) {
+    const fs::path path = folder_.path() / name;
+    const std::string before = read_file(path, 1 << 20);
+    folder_.write(name, content);
+    EXPECT_NE(error_of(config, weights), "") << name << " " << content;
+    folder_.write(name, before);
+  }
+  EXPECT_EQ(error_of(config, weights), "");
+}
+
+// RoBERTa's table of positions begins with two rows for its padding; the names of a body stand behind
+// "roberta.".
+TEST_F(HfImport, RobertaReranks) {
+  Json config = base_config("xlm-roberta");
+  for (const char* key : {"num_key_value_heads", "head_dim"}) {
+    std::erase_if(config.as_object(), [&](const Json::Member& member) { return member.first == key; });
+  }
+  config["architectures"] = Json::Array{"XLMRobertaForSequenceClassification"};
+  Weights weights;
+  const auto add_with_bias = [&](const std::string& name, int64_t n_out, int64_t n_in) {
+    weights.add(name + ".weight", n_in > 0 ? std::vector<int64_t>{n_out, n_in} : std::vector<int64_t>{n_out});
+    weights.add(name + ".bias", {n_out});
+  };
+  weights.add("roberta.embeddings.word_embeddings.weight", {kVocab, kHidden});
+  weights.add("roberta.embeddings.position_embeddings.weight", {64, kHidden});
+  weights.add("roberta.embeddings.position_ids", {1, 64});
+  weights.add("roberta.embeddings.token_type_embeddings.weight", {1, kHidden});
+  add_with_bias("roberta.embeddings.LayerNorm", kHidden, 0);
+  const std::string layer = "roberta.encoder.layer.0.";
+  for (const char* name : {"query", "key", "value"})
+    add_with_bias(layer + "attention.self." + name, kHidden, kHidden);
+  add_with_bias(layer + "attention.output.dense", kHidden, kHidden);
+  add_with_bias(layer + "attention.output.LayerNorm", kHidden, 0);
+  add_with_bias(layer + "intermediate.dense", kFf, kHidden);
+  add_with_bias(layer + "output.dense", kHidden, kFf);
+  add_with_bias(layer + "output.LayerNorm", kHidden, 0);
+  add_with_bias("classifier.dense", kHidden, kHidden);
+  add_with_bias("classifier.out_proj", 1, kHidden);
+  const auto checkpoint = open(config, weights);
+  const auto model = load_model(*checkpoint);
+  EXPECT_EQ(model->shape().pooling, Pooling::rank);
+  EXPECT_EQ(model->shape().n_scores, 1);
+  EXPECT_EQ(model->shape().n_ctx_train, 62);
+  EXPECT_EQ(first_of_row(*checkpoint, "position_embd.weight", 0), 2.0f * kHidden);
+  config["pad_token_id"] = 0;
+  EXPECT_NE(error_of(config, weights).find("pad_token_id"), std::string::npos);
 }
 
 }  // namespace
