@@ -282,6 +282,10 @@ void GgufTokenizerKeys::verify(const Tokenizer& original, Compare compare) const
   };
   check_text(kProbe, {.add_special = true, .parse_special = true});
   check_text(kProbe, {.add_special = false, .parse_special = false});
+  const auto pair = original.encode_pair("a", kProbe), written_pair = written->encode_pair("a", kProbe);
+  const bool is_known = compare == Compare::ids && pair.has_value();
+  if (is_known && (!written_pair || pair->ids != written_pair->ids || pair->types != written_pair->types))
+    refuse("a pair of texts would give other tokens");
   for (int32_t id = 0; id < original.n_vocab(); ++id) {
     const std::string text = original.token_bytes(id, true);
     if (compare == Compare::ids_and_texts && text != written->token_bytes(id, true))

@@ -33,6 +33,13 @@ class Tokenizer {
   // Where the text of a control token begins in `text`, or might begin if more text followed. Ascending.
   virtual std::vector<size_t> control_begins(std::string_view text) const = 0;
 
+  // Two texts as a model reads them that was trained to compare them ("[CLS] first [SEP] second [SEP]"), with
+  // the segment of each token. Nothing where the tokenizer has no such frame.
+  struct Pair {
+    std::vector<int32_t> ids, types;
+  };
+  virtual std::optional<Pair> encode_pair(std::string_view first, std::string_view second) const = 0;
+
   // The bytes that a token adds to a text, which may be part of a character. Control tokens add nothing
   // unless `show_special`; ids outside of the vocabulary add nothing.
   virtual std::string token_bytes(int32_t id, bool show_special) const = 0;

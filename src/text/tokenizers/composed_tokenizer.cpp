@@ -46,6 +46,23 @@ std::vector<int32_t> ComposedTokenizer::encode(std::string_view text, Options op
   return ids;
 }
 
+std::optional<Tokenizer::Pair> ComposedTokenizer::encode_pair(std::string_view first,
+                                                              std::string_view second) const {
+  if (parts_.pair.empty()) return std::nullopt;
+  Pair pair;
+  for (const PairPart& part : parts_.pair) {
+    if (part.kind == PairPart::Kind::token) {
+      pair.ids.push_back(part.token);
+    } else {
+      const bool is_first = part.kind == PairPart::Kind::first_text;
+      const std::vector<int32_t> ids = encode(is_first ? first : second, {.add_special = false});
+      pair.ids.insert(pair.ids.end(), ids.begin(), ids.end());
+    }
+    pair.types.resize(pair.ids.size(), part.type);
+  }
+  return pair;
+}
+
 void ComposedTokenizer::encode_text(std::string_view text, Options options, Scratch& scratch) const {
   const AddedTokens::Control control{options.parse_special, options.literal};
   parts_.added.each_part(text, control, [&](AddedTokens::Part part) {

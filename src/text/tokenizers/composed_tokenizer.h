@@ -14,6 +14,7 @@
 #include "text/tokenizers/added_tokens.h"
 #include "text/tokenizers/decoder.h"
 #include "text/tokenizers/normalizer.h"
+#include "text/tokenizers/pair_part.h"
 #include "text/tokenizers/split.h"
 #include "text/tokenizers/token_model.h"
 #include "text/tokenizers/vocabulary.h"
@@ -28,6 +29,7 @@ struct TokenizerParts {
   SplitSteps splits;
   std::unique_ptr<TokenModel> model;
   std::vector<int32_t> prefix, suffix;                  // what add_special adds
+  std::vector<PairPart> pair;                           // how two texts stand together; empty: unknown
   DecoderSteps decoders;                                // none: tokens joined by spaces
   std::unordered_map<int32_t, std::string> decoded_as;  // where that is not the spelling
   std::optional<int32_t> bos, eos;
@@ -40,6 +42,7 @@ class ComposedTokenizer final : public Tokenizer {
 
   std::vector<int32_t> encode(std::string_view text, Options options) const override;
   std::vector<size_t> control_begins(std::string_view text) const override;
+  std::optional<Pair> encode_pair(std::string_view first, std::string_view second) const override;
   std::string token_bytes(int32_t id, bool show_special) const override;
   std::string decode(std::span<const int32_t> ids, bool show_special) const override;
   std::string piece(int32_t id) const override;

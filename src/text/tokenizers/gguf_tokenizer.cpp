@@ -253,6 +253,7 @@ std::unique_ptr<Tokenizer> load_unigram(const Metadata& metadata) {
   parts.decoders = sentence_piece_decoders(metadata);
   add_if(metadata, "tokenizer.ggml.add_bos_token", false, parts.bos, parts.prefix);
   add_if(metadata, "tokenizer.ggml.add_eos_token", true, parts.eos, parts.suffix);
+  if (!parts.prefix.empty() && !parts.suffix.empty()) parts.pair = roberta_pair(*parts.bos, *parts.eos);
   return std::make_unique<ComposedTokenizer>(std::move(parts));
 }
 
@@ -298,6 +299,7 @@ std::unique_ptr<Tokenizer> load_wordpiece(const Metadata& metadata) {
   const auto separator = token_id(metadata, vocabulary, "seperator", 102);  // spelt so
   add_if(metadata, "tokenizer.ggml.add_bos_token", true, cls, parts.prefix);
   add_if(metadata, "tokenizer.ggml.add_sep_token", true, separator, parts.suffix);
+  if (cls && separator) parts.pair = bert_pair(*cls, *separator);
   return std::make_unique<ComposedTokenizer>(std::move(parts));
 }
 

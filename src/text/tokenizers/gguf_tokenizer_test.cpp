@@ -227,6 +227,9 @@ TEST(GgufWordpieceTest, TakesTheLongestFirst) {
   EXPECT_EQ(tokenizer->encode("Running! a zz", {}), (Ids{2, 4, 5, 6, 7, 1, 3}));
   EXPECT_EQ(tokenizer->encode("\u00c9n", kPlain), (Ids{8, 9}));  // lower case, no accent
   EXPECT_EQ(tokenizer->decode(Ids{2, 4, 5, 7, 3}, false), "running a");
+  const auto pair = tokenizer->encode_pair("running", "a!");
+  EXPECT_EQ(pair->ids, (Ids{2, 4, 5, 3, 7, 6, 3}));
+  EXPECT_EQ(pair->types, (Ids{0, 0, 0, 0, 1, 1, 1}));
 }
 
 // Data that contradict themselves: one sentence, never a crash.

@@ -188,6 +188,26 @@ int32_t pair_id(const Json& pair, const Vocabulary& vocabulary) {
   return checked_id(pair.as_array()[1].as_int(), vocabulary);
 }
 
+// The template for two texts, A and B.
+std::vector<PairPart> pair_template(const Json& part, const Vocabulary& vocabulary) {
+  std::vector<PairPart> pair;
+  const Json* items = part.find("pair");
+  if (is_missing(items)) return pair;
+  for (const Json& item : items->as_array()) {
+    if (const Json* text = item.find("Sequence")) {
+      const bool is_first = text->at("id").as_string() == "A";
+      const auto type = static_cast<int32_t>(json_size(*text, "type_id", 0));
+      pair.push_back({is_first ? PairPart::Kind::first_text : PairPart::Kind::second_text, -1, type});
+      continue;
+    }
+    const Json& special = item.at("SpecialToken");
+    const auto type = static_cast<int32_t>(json_size(special, "type_id", 0));
+    for (const Json& id : part.at("special_tokens").at(special.at("id").as_string()).at("ids").as_array())
+      pair.push_back({PairPart::Kind::token, checked_id(id.as_int(), vocabulary), type});
+  }
+  return pair;
+}
+
 void add_template(const Json& part, const Vocabulary& vocabulary, JsonTemplate& frame) {
   JsonTemplate added;
   bool is_behind = false;
@@ -205,6 +225,7 @@ void add_template(const Json& part, const Vocabulary& vocabulary, JsonTemplate& 
   if (!is_behind) fail(ErrorKind::bad_model, "the template of the post-processor does not hold the text");
   frame.prefix.insert(frame.prefix.begin(), added.prefix.begin(), added.prefix.end());
   frame.suffix.insert(frame.suffix.end(), added.suffix.begin(), added.suffix.end());
+  frame.pair = pair_template(part, vocabulary);
 }
 
 void add_processor(const Json& part, const Vocabulary& vocabulary, JsonTemplate& frame) {
@@ -212,8 +233,10 @@ void add_processor(const Json& part, const Vocabulary& vocabulary, JsonTemplate&
   if (type == "ByteLevel") return;  // it trims the offsets of tokens only
   if (type == "TemplateProcessing") return add_template(part, vocabulary, frame);
   if (type != "BertProcessing" && type != "RobertaProcessing") refuse("post-processor", type);
-  frame.prefix.insert(frame.prefix.begin(), pair_id(part.at("cls"), vocabulary));
-  frame.suffix.push_back(pair_id(part.at("sep"), vocabulary));
+  const int32_t cls = pair_id(part.at("cls"), vocabulary), separator = pair_id(part.at("sep"), vocabulary);
+  frame.prefix.insert(frame.prefix.begin(), cls);
+  frame.suffix.push_back(separator);
+  frame.pair = type == "BertProcessing" ? bert_pair(cls, separator) : roberta_pair(cls, separator);
 }
 
 decoders::Step replace_decoder(const Json& part) {

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "text/tokenizers/decoder.h"
 #include "text/tokenizers/normalizer.h"
+#include "text/tokenizers/pair_part.h"
 #include "text/tokenizers/split.h"
 #include "text/tokenizers/vocabulary.h"
 
@@ -27,6 +28,7 @@ JsonSplits make_splits(const Json* part, const Json* normalizer, bool wants_byte
 
 struct JsonTemplate {
   std::vector<int32_t> prefix, suffix;
+  std::vector<PairPart> pair;
 };
 JsonTemplate make_template(const Json* part, const Vocabulary& vocabulary);
 

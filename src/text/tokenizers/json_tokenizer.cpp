@@ -275,6 +275,7 @@ std::unique_ptr<Tokenizer> load_tokenizer_json(const Json& tokenizer, const Json
   const JsonTemplate frame = make_template(tokenizer.find("post_processor"), *parts.vocabulary);
   parts.prefix = frame.prefix;
   parts.suffix = frame.suffix;
+  parts.pair = frame.pair;
   parts.decoders = make_decoders(tokenizer.find("decoder"));
   apply_config(parts, config);
   parts.end_tokens = find_end_tokens(*parts.vocabulary, std::array{parts.eos});

@@ -76,6 +76,26 @@ TEST(JsonTokenizerTest, ControlTextStaysTextUnlessAskedFor) {
   EXPECT_EQ(tokenizer->decode(Ids{3, 0, 4}, false), "a <t>");
 }
 
+TEST(JsonTokenizerTest, FramesPairs) {
+  const auto pair = [](const std::string& parts) { return load(parts)->encode_pair("a", "b"); };
+  const auto bert =
+      pair(R"("post_processor": {"type": "BertProcessing", "sep": ["x", 2], "cls": ["x", 10]})");
+  EXPECT_EQ(bert->ids, (Ids{10, 1, 2, 2, 2}));
+  EXPECT_EQ(bert->types, (Ids{0, 0, 0, 1, 1}));
+  const auto roberta =
+      pair(R"("post_processor": {"type": "RobertaProcessing", "sep": ["x", 2], "cls": ["x", 10]})");
+  EXPECT_EQ(roberta->ids, (Ids{10, 1, 2, 2, 2, 2}));
+  EXPECT_EQ(roberta->types, Ids(6, 0));
+  const auto custom = pair(R"("post_processor": {"type": "TemplateProcessing",
+      "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+      "pair": [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "x", "type_id": 2}},
+               {"Sequence": {"id": "A", "type_id": 0}}],
+      "special_tokens": {"x": {"id": "x", "ids": [10], "tokens": ["x"]}}})");
+  EXPECT_EQ(custom->ids, (Ids{2, 10, 1}));
+  EXPECT_EQ(custom->types, (Ids{1, 2, 0}));
+  EXPECT_FALSE(pair(""));
+}
+
 void expect_refused(const std::string& parts) { EXPECT_THROW(load(parts), Error) << parts; }
 
 TEST(JsonTokenizerTest, RefusesWhatItDoesNotKnow) {
