@@ -48,10 +48,8 @@ BatchLimits batch_limits(const Model& model, const Engine::Options& options) {
           .pooling = options.pooling.value_or(Pooling::none)};
 }
 
-// Whether a sequence must be computed in one step: its rows see each other, or are pooled together.
 bool keeps_sequences_whole(const Model& model, const Engine::Options& options) {
-  const ModelShape& shape = model.shape();
-  return !shape.is_causal || (shape.gives_embeddings() && options.pooling != Pooling::last);
+  return model.shape().needs_whole_sequences(options.pooling.value_or(Pooling::none));
 }
 
 // Positions for sequences that fill a step, each with a page that it does not fill.
@@ -60,10 +58,19 @@ int64_t n_positions_of_step(const Engine::Options& options) {
                   options.max_rows + 2 * options.max_sequences * options.page_size);
 }
 
-void need_pooling(const Model& model, Pooling pooling) {
-  if (pooling == Pooling::rank && model.shape().n_scores == 0) {
+// What a model that gives embeddings, or that cannot divide sequences, makes of the options.
+void fill_in_embeddings(const Model& model, Engine::Options& options) {
+  const ModelShape& shape = model.shape();
+  if (options.pooling && !shape.gives_embeddings())
+    fail(ErrorKind::usage, "a pooling is given for a model without embeddings");
+  if (shape.gives_embeddings() && !options.pooling) options.pooling = shape.pooling;
+  if (options.pooling == Pooling::rank && shape.n_scores == 0)
     fail(ErrorKind::usage, "the pooling is rank, and the model has no classification head to rank by");
-  }
+  if (!shape.is_causal && options.n_ctx > shape.n_ctx_train)
+    fail(ErrorKind::usage, "the context is {}, the model has {} positions", options.n_ctx, shape.n_ctx_train);
+  if (keeps_sequences_whole(model, options)) options.has_prefix_cache = false;
+  if (shape.gives_embeddings() && options.n_kv_positions == 0)
+    options.n_kv_positions = n_positions_of_step(options);
 }
 
 Engine::Options filled_in(const Model& model, Engine::Options options) {
@@ -73,15 +80,8 @@ Engine::Options filled_in(const Model& model, Engine::Options options) {
       fail(ErrorKind::usage, "{} is {}, expected {} to {}", name, value, min, kMax);
   };
   if (options.n_ctx == 0) options.n_ctx = model.shape().n_ctx_train;
-  const bool gives_embeddings = model.shape().gives_embeddings();
-  if (!gives_embeddings && options.pooling)
-    fail(ErrorKind::usage, "a pooling for a model without embeddings");
-  if (gives_embeddings && !options.pooling) options.pooling = model.shape().pooling;
-  if (gives_embeddings) need_pooling(model, *options.pooling);
-  if (keeps_sequences_whole(model, options)) options.has_prefix_cache = false;
-  if (options.n_kv_positions == 0) {
-    options.n_kv_positions = gives_embeddings ? n_positions_of_step(options) : options.n_ctx;
-  }
+  fill_in_embeddings(model, options);
+  if (options.n_kv_positions == 0) options.n_kv_positions = options.n_ctx;
   need("the context", options.n_ctx, 1);
   need("the number of kept positions", options.n_kv_positions, options.n_ctx);
   need("the page size", options.page_size, 1);

@@ -422,6 +422,7 @@ TEST(Engine, RefusesTextsWithTheNumbers) {
   EXPECT_NE(refusal({.prompt = {1}, .max_tokens = 5}), "");
   EXPECT_NE(refusal({.prompt = {1}, .token_types = {0, 1}}), "");
   EXPECT_NE(refusal({.prompt = {1}, .token_types = {2}}).find("2"), std::string::npos);
+  EXPECT_THROW(Engine(model, backend, {.n_ctx = 201}), Error);  // the model has 200 positions
   const HashModel generates;
   Engine tokens(generates, backend, options_of(160, 8, true));
   EXPECT_NE(tokens.submit({.prompt = {1}, .token_types = {0}}).refusal, "");

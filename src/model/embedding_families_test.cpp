@@ -191,6 +191,12 @@ TEST(EmbeddingFamilies, WhatIsNotImplementedIsRefused) {
   short_table->remove("position_embd.weight");
   short_table->add_random("position_embd.weight", {63, testing::kTinyHidden});
   EXPECT_NE(error_of(*short_table).find("position_embd.weight"), std::string::npos);
+  for (const char* name : {"token_types.weight", "cls.weight", "cls.output.weight"}) {
+    const auto empty = testing::tiny_bert();
+    empty->remove(name);
+    empty->add_random(name, {0, testing::kTinyHidden});
+    EXPECT_NE(error_of(*empty).find(name), std::string::npos) << name;
+  }
   const auto headless = testing::tiny_modernbert();
   headless->add_random("cls.output.weight", {1, testing::kTinyHidden});
   EXPECT_NE(error_of(*headless).find("cls.output.weight"), std::string::npos);

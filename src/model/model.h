@@ -46,6 +46,10 @@ struct ModelShape {
   Pooling pooling = Pooling::none;  // what the file asks for; none: it does not say
 
   bool gives_embeddings() const { return n_embedding > 0; }
+  // Whether a sequence must be computed in one step: its rows see each other, or are pooled together.
+  bool needs_whole_sequences(Pooling by) const {
+    return !is_causal || (gives_embeddings() && by != Pooling::last);
+  }
 };
 
 class Model {

@@ -120,4 +120,11 @@ int64_t n_vocab_of(const Checkpoint& checkpoint, int64_t hidden) {
   return table->dim(0);
 }
 
+int64_t n_rows_of(const Checkpoint& checkpoint, std::string_view name) {
+  const Tensor* tensor = checkpoint.find(name);
+  if (tensor == nullptr) return 0;
+  if (tensor->dim(0) < 1) fail(ErrorKind::bad_model, "tensor {} has no rows", name);
+  return tensor->dim(0);
+}
+
 }  // namespace millrace

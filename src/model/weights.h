@@ -60,4 +60,7 @@ class WeightList {
 // Rows of the token embedding: the vocabulary that the model really has.
 int64_t n_vocab_of(const Checkpoint& checkpoint, int64_t hidden);
 
+// Rows of a tensor, or 0 where there is none. Throws Error(bad_model) for one that has no rows.
+int64_t n_rows_of(const Checkpoint& checkpoint, std::string_view name);
+
 }  // namespace millrace

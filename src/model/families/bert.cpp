@@ -1,5 +1,6 @@
 // BERT (Devlin et al. 2019) and RoBERTa: encoders whose positions are learned, with norms after each sum.
 // They give embeddings, and with a classification head the scores of a reranker.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <numeric>
@@ -55,8 +56,7 @@ Bert::Bert(const Checkpoint& checkpoint) {
   read_encoder(hparams, shape_);
   norm_eps_ = static_cast<float>(hparams.real("attention.layer_norm_epsilon", {0.0, 1.0}));
   layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
-  const Tensor* types = checkpoint.find("token_types.weight");
-  shape_.n_token_types = types == nullptr ? 1 : types->dim(0);
+  shape_.n_token_types = std::max<int64_t>(1, n_rows_of(checkpoint, "token_types.weight"));
   weights(checkpoint).bind(checkpoint);
   hparams.refuse_rest();
 }

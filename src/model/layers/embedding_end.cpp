@@ -1,16 +1,6 @@
 #include "model/layers/embedding_end.h"
 
 namespace millrace {
-namespace {
-
-// Rows of a matrix of the checkpoint; 0 where there is none.
-int64_t n_rows_of(const Checkpoint& checkpoint, std::string_view name) {
-  const Tensor* tensor = checkpoint.find(name);
-  return tensor == nullptr ? 0 : tensor->dim(0);
-}
-
-}  // namespace
-
 void read_pooling(Hparams& hparams, ModelShape& shape) {
   shape.pooling = static_cast<Pooling>(hparams.count_or("pooling_type", 0, {0, 4}));
   if (shape.pooling != Pooling::none) shape.n_embedding = shape.hidden;
