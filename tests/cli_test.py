@@ -288,6 +288,7 @@ class Cli(unittest.TestCase):
         self.assertIn("text 2", too_long)
         self.assertIn(str(tiny_gguf.CONTEXT), too_long)
         self.refused(2, "embed", EMBEDDINGS, "")
+        self.assertIn("score", self.refused(2, "embed", EMBEDDINGS, "a", "--query", "b"))
         self.refused(2, "embed", EMBEDDINGS, "a", "--tokens", "1")
         self.refused(2, "embed", EMBEDDINGS, "a", "--normalize", "--no-normalize")
         self.refused(2, "embed", EMBEDDINGS, "--tokens", "1", "--token-types", "1")

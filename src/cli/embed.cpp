@@ -13,7 +13,8 @@ namespace millrace {
 namespace {
 
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
-constexpr int64_t kRowsAStep = 512;  // at least; more where a text has more
+constexpr int64_t kRowsAStep = 512;  // more where a text that may not be divided has more
+constexpr int64_t kMaxSequences = 64;
 
 // One text a line; the last one may lack its end.
 std::vector<std::string> lines_of(const std::string& text) {
@@ -44,6 +45,7 @@ class EmbedTexts final : public Command {
         "What a text becomes: mean, cls, last, none (one each token) or rank (scores of the head); else "
         "what the model asks for",
         pooling_);
+    args.option("--query", "Of a reranker: how well each text answers this", query_);
     args.flag("--normalize", "Scale embeddings to the length 1 (the default)", normalizes_);
     args.flag("--no-normalize", "Leave embeddings as long as the model makes them", normalizes_not_);
     args.flag("--json", "Print one JSON object", is_json_);
@@ -54,6 +56,9 @@ class EmbedTexts final : public Command {
     refuse_conflicts();
     const LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::embeddings);
     const Pooling pooling = pooling_for(loaded.model->shape());
+    if (query_ && pooling != Pooling::rank)
+      fail(ErrorKind::usage, "embed: --query is for models that score texts, this one pools by {}",
+           name_of(pooling));
     const std::vector<Request> requests = requests_for(loaded);
     Engine engine(*loaded.model, *loaded.backend, engine_options(loaded, pooling, requests));
     const int64_t n_elements =
@@ -67,6 +72,7 @@ class EmbedTexts final : public Command {
   void refuse_conflicts() const {
     const int n_sources = !texts_.empty() + file_.has_value() + !tokens_.empty();
     if (n_sources > 1) fail(ErrorKind::usage, "embed: give texts, --file or --tokens, and only one of them");
+    if (query_ && !tokens_.empty()) fail(ErrorKind::usage, "embed: --query cannot be used with --tokens");
     if (normalizes_ && normalizes_not_)
       fail(ErrorKind::usage, "embed: --normalize cannot be used with --no-normalize");
     if (!token_types_.empty() && token_types_.size() != tokens_.size()) {
@@ -95,11 +101,17 @@ class EmbedTexts final : public Command {
       if (!token_types_.empty()) requests.back().token_types = parse_ids(token_types_[i], "--token-types");
     }
     if (tokens_.empty()) {
-      for (const std::string& text : texts())
-        requests.push_back({.prompt = loaded.need_tokenizer().encode(text, {.add_special = true})});
+      for (const std::string& text : texts()) requests.push_back(request_for(loaded.need_tokenizer(), text));
     }
     for (Request& request : requests) request.normalises = !normalizes_not_;
     return requests;
+  }
+
+  Request request_for(const Tokenizer& tokenizer, const std::string& text) const {
+    if (!query_) return {.prompt = tokenizer.encode(text, {.add_special = true})};
+    auto pair = tokenizer.encode_pair(*query_, text);
+    if (!pair) fail(ErrorKind::bad_model, "the tokenizer does not say how a query and a text stand together");
+    return {.prompt = std::move(pair->ids), .token_types = std::move(pair->types)};
   }
 
   std::vector<std::string> texts() const {
@@ -113,9 +125,12 @@ class EmbedTexts final : public Command {
                                  const std::vector<Request>& requests) const {
     int64_t n_longest = 1;
     for (const Request& request : requests) n_longest = std::max(n_longest, std::ssize(request.prompt));
-    const int64_t n_ctx = std::min(n_longest, loaded.model->shape().n_ctx_train);
+    const ModelShape& shape = loaded.model->shape();
+    const int64_t n_ctx = std::min(n_longest, shape.n_ctx_train);
+    const bool is_whole = shape.needs_whole_sequences(pooling);
     return {.n_ctx = n_ctx,
-            .max_rows = std::max(kRowsAStep, n_ctx),
+            .max_rows = is_whole ? std::max(kRowsAStep, n_ctx) : kRowsAStep,
+            .max_sequences = std::clamp<int64_t>(std::ssize(requests), 1, kMaxSequences),
             .max_waiting = std::max<int64_t>(1, std::ssize(requests)),
             .kv_dtype = compute_.kv_type(),
             .pooling = pooling,
@@ -173,7 +188,7 @@ class EmbedTexts final : public Command {
 
   std::string model_;
   std::vector<std::string> texts_, tokens_, token_types_;
-  std::optional<std::string> file_, pooling_;
+  std::optional<std::string> file_, pooling_, query_;
   bool normalizes_ = false, normalizes_not_ = false, is_json_ = false;
   ComputeOptions compute_;
 };
