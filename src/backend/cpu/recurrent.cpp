@@ -41,9 +41,10 @@ class ConvTask {
         n_kept_(op.weight.dim(1) - 1),
         scratch_(scratch) {
     const int64_t n_taps = op.weight.dim(1);
-    for (int64_t c = 0; c < n_; ++c) {
-      for (int64_t j = 0; j < n_taps; ++j)
-        scratch_.taps[j * kChannels + c] = op.weight.f32()[(first_ + c) * n_taps + j];
+    const float* weight = op.weight.f32() + first_ * n_taps;
+    for (int64_t j = 0; j < n_taps; ++j) {
+      float* taps = scratch_.taps + j * kChannels;
+      for (int64_t c = 0; c < n_; ++c) taps[c] = weight[c * n_taps + j];
     }
     for (int64_t j = 0; j < n_kept_; ++j) {
       float* before = scratch_.before + j * kChannels;
