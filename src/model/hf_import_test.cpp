@@ -341,6 +341,47 @@ TEST_F(HfImport, ValueHeadsAreTiled) {
   EXPECT_NE(error_of(delta_net_config("qwen3_5_text"), weights).find("attn_gate"), std::string::npos);
 }
 
+// As published: an object of its own for delta attention, layers counted from 1.
+Json kimi_config() {
+  Json config = base_config("kimi_linear");
+  config["num_hidden_layers"] = 2;
+  Json linear;
+  linear["full_attn_layers"] = Json::Array{2};
+  linear["kda_layers"] = Json::Array{1};
+  linear["head_dim"] = kHeadDim;
+  linear["num_heads"] = kHeads;
+  linear["short_conv_kernel_size"] = 4;
+  config["linear_attn_config"] = linear;
+  return config;
+}
+
+TEST_F(HfImport, KimiLinearAsPublished) {
+  Weights weights = base_weights();
+  weights.add("model.layers.0.self_attn.A_log", {1, 1, kHeads, 1});
+  weights.add("model.layers.0.self_attn.q_conv1d.weight", {kHeads * kHeadDim, 1, 4});
+  const auto checkpoint = open(kimi_config(), weights);
+  const Metadata& metadata = checkpoint->metadata();
+  EXPECT_EQ(metadata.need<std::vector<int64_t>>("kimi-linear.attention.head_count_kv"),
+            (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(metadata.need<int64_t>("kimi-linear.kda.head_dim"), kHeadDim);
+  EXPECT_EQ(metadata.need<int64_t>("kimi-linear.leading_dense_block_count"), 1);
+  EXPECT_FLOAT_EQ(checkpoint->find("blk.0.ssm_a")->f32()[1], -std::exp(1.0f));
+}
+
+TEST_F(HfImport, KimiLinearThatIsNotUnderstoodIsRefused) {
+  const auto error_with = [&](const char* key, const Json& value) {
+    Json config = kimi_config();
+    config["linear_attn_config"][key] = value;
+    return error_of(config, base_weights());
+  };
+  EXPECT_NE(error_with("num_heads", 3).find("num_heads"), std::string::npos);
+  EXPECT_NE(error_with("full_attn_layers", Json::Array{3}).find("full_attn_layers"), std::string::npos);
+  EXPECT_NE(error_with("gate_lower_bound", -5.0).find("gate_lower_bound"), std::string::npos);
+  Json rotating = kimi_config();
+  rotating["mla_use_nope"] = false;
+  EXPECT_NE(error_of(rotating, base_weights()).find("mla_use_nope"), std::string::npos);
+}
+
 TEST_F(HfImport, TheTextHalfOfALargerModel) {
   Json config;
   config["model_type"] = "mistral3";

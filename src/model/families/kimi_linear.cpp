@@ -321,7 +321,10 @@ void write_kimi_linear(HfConfig& config, HfKeys& keys) {
   if (!config.flag_or("mla_use_nope", true))
     config.refuse("mla_use_nope", "attention that rotates is not implemented for this class");
   keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
-  keys.set("context_length", config.count("model_max_length", kPositions));
+  const bool is_usual = config.has("max_position_embeddings");  // transformers takes both
+  keys.set("context_length",
+           config.count(is_usual ? "max_position_embeddings" : "model_max_length", kPositions));
+  config.find("model_max_length");
   keys.set("embedding_length", config.count("hidden_size"));
   keys.set("feed_forward_length", config.count("intermediate_size"));
   keys.set("vocab_size", config.count("vocab_size"));
