@@ -85,7 +85,7 @@ int64_t touched_bytes(const AnyOp&, const Tensor& operand, Elements) {
 }
 
 int64_t touched_bytes(const Embed& op, const Tensor& operand, Elements) {
-  return &operand == &op.table ? op.out.dim(0) * operand.row_bytes() : operand.n_bytes();
+  return &operand == &op.table ? op.out.dim(0) * n_bytes_of(operand.dtype, op.out.dim(1)) : operand.n_bytes();
 }
 
 int64_t touched_bytes(const GatherRows& op, const Tensor& operand, Elements) {

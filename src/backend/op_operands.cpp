@@ -43,7 +43,8 @@ Operands list(LinearGated& op) {
 }
 
 Operands list(Gate& op) {
-  return {{"gate", &op.gate, kRead, kRows}, {"x", &op.x, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
+  const Extent extent = op.gate.n_dims == 1 ? kWhole : kRows;
+  return {{"gate", &op.gate, kRead, extent}, {"x", &op.x, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
 }
 
 Operands list(Norm& op) {
@@ -55,6 +56,20 @@ Operands list(Norm& op) {
 }
 
 Operands list(Add& op) { return {{"x", &op.x, kUpdate, kRows}, {"y", &op.y, kRead, kRows}}; }
+
+Operands list(MatchRms& op) {
+  return {{"x", &op.x, kRead, kRows}, {"like", &op.like, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
+}
+
+Operands list(MixStreams& op) {
+  Operands operands{{"weights", &op.weights, kRead, kRows}};
+  for (int j = 0; j < op.n_inputs; ++j) operands.push_back({"y", &op.y[j], kRead, kRows});
+  for (int i = 0; i < op.n_streams; ++i) {
+    operands.push_back({"x", &op.x[i], kRead, kRows});
+    operands.push_back({"out", &op.out[i], kWrite, kRows});
+  }
+  return operands;
+}
 
 Operands list(RopeStoreKv& op) {
   return {{"q", &op.q, kUpdate, kRows},
@@ -99,6 +114,7 @@ Operands list(Route& op) {
           {"weight", &op.weight, kRead, kWhole},
           {"bias", &op.bias, kRead, kWhole},
           {"select_bias", &op.select_bias, kRead, kWhole},
+          {"expert_scale", &op.expert_scale, kRead, kWhole},
           {"tokens", &op.tokens, kRead, kRows},
           {"table", &op.table, kRead, kWhole},
           {"experts", &op.experts, kWrite, kRows},

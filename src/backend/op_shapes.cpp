@@ -57,14 +57,20 @@ class Rules {
 
 void check_op(const Embed& op, const Rules& rules) {
   const int64_t n_rows = op.out.dim(0);
-  const int64_t hidden = op.table.dim(1);
+  const int64_t hidden = op.out.n_cols();
   rules.expect(op.tokens, "tokens", Kind::integer, {n_rows});
-  rules.expect(op.table, "table", Kind::weight, {op.table.dim(0), hidden});
+  const int64_t block = format_of(op.table.dtype).block_elems;
+  rules.expect(op.table, "table", Kind::weight, {op.table.dim(0), op.table.dim(1)});
   if (op.out.n_dims == 3) {
     rules.expect(op.out, "out", Kind::activation, {n_rows, op.out.dim(1), hidden});
   } else {
     rules.expect(op.out, "out", Kind::activation, {n_rows, hidden});
   }
+  rules.require(op.first_col >= 0 && op.first_col + hidden <= op.table.dim(1), "columns of the table");
+  // A row may end inside of a block, and then a part of it that goes to the end does too.
+  rules.require(
+      op.first_col % block == 0 && (hidden % block == 0 || op.first_col + hidden == op.table.dim(1)),
+      "whole blocks of the table");
 }
 
 void check_op(const Linear& op, const Rules& rules) {
@@ -107,7 +113,11 @@ void check_op(const LinearGated& op, const Rules& rules) {
 void check_op(const Gate& op, const Rules& rules) {
   const int64_t n_rows = op.x.dim(0);
   const int64_t n_cols = op.x.dim(1);
-  rules.expect(op.gate, "gate", Kind::activation, {n_rows, n_cols});
+  if (op.gate.n_dims == 1) {
+    rules.expect(op.gate, "gate", Kind::vector, {n_cols});
+  } else {
+    rules.expect(op.gate, "gate", Kind::activation, {n_rows, n_cols});
+  }
   rules.expect(op.x, "x", Kind::activation, {n_rows, n_cols});
   rules.expect(op.out, "out", Kind::activation, {n_rows, n_cols});
 }
@@ -141,6 +151,29 @@ void check_op(const Add& op, const Rules& rules) {
   rules.expect(op.y, "y", Kind::activation, {op.x.dim(0), op.x.dim(1)});
 }
 
+void check_op(const MatchRms& op, const Rules& rules) {
+  const int64_t n_rows = op.x.dim(0);
+  const int64_t n_cols = op.x.dim(1);
+  rules.expect(op.x, "x", Kind::activation, {n_rows, n_cols});
+  rules.expect(op.like, "like", Kind::activation, {n_rows, n_cols});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_cols});
+}
+
+void check_op(const MixStreams& op, const Rules& rules) {
+  const auto is_count = [](int n) { return n >= 1 && n <= MixStreams::kMaxStreams; };
+  rules.require(is_count(op.n_streams) && is_count(op.n_inputs), "1 to 4 streams and inputs");
+  const int64_t n_rows = op.x[0].dim(0);
+  const int64_t n_cols = op.x[0].dim(1);
+  rules.expect(op.weights, "weights", Kind::activation, {n_rows, int64_t{op.n_streams} * op.n_inputs});
+  for (int j = 0; j < op.n_inputs; ++j) rules.expect(op.y[j], "y", Kind::activation, {n_rows, n_cols});
+  for (int i = 0; i < op.n_streams; ++i) {
+    rules.expect(op.x[i], "x", Kind::activation, {n_rows, n_cols});
+    rules.expect(op.out[i], "out", Kind::activation, {n_rows, n_cols});
+    for (int j = 0; j < op.n_inputs; ++j)
+      rules.require(op.out[i].data != op.y[j].data || n_rows == 0, "no stream is written that is an input");
+  }
+}
+
 void check_batch(const Batch& batch, const Rules& rules) {
   rules.expect(batch.tokens, "batch.tokens", Kind::integer, {batch.n_rows()});
   rules.expect(batch.positions, "batch.positions", Kind::integer, {batch.n_rows()});
@@ -162,14 +195,14 @@ void check_pages(const Tensor& k_pages, const Tensor& v_pages, const Rules& rule
 
 void check_op(const RopeStoreKv& op, const Rules& rules) {
   const int64_t n_rows = op.batch.n_rows();
-  const int64_t n_kv_heads = op.k.dim(1);
   const int64_t head_dim = op.q.dim(2);
   check_batch(op.batch, rules);
   rules.expect(op.q, "q", Kind::activation, {n_rows, op.q.dim(1), head_dim});
-  rules.expect_optional(op.k, "k", Kind::activation, {n_rows, n_kv_heads, head_dim});
   rules.require((op.k || !op.k_pages) && (op.k_pages || !op.v_pages),
                 "v is stored beside k, or nothing is stored");
   rules.require(static_cast<bool>(op.v) == static_cast<bool>(op.v_pages), "v goes to pages of its own");
+  const int64_t n_kv_heads = op.k.dim(1);
+  rules.expect_optional(op.k, "k", Kind::activation, {n_rows, n_kv_heads, head_dim});
   rules.expect_optional(op.v, "v", Kind::activation, {n_rows, n_kv_heads, op.v_pages.dim(3)});
   if (op.k_pages) {
     check_pages(op.k_pages, op.v_pages, rules);
@@ -253,6 +286,7 @@ void check_op(const Route& op, const Rules& rules) {
   rules.expect(op.weight, "weight", Kind::weight, {n_experts, op.x.dim(1)});
   rules.expect_optional(op.bias, "bias", Kind::vector, {n_experts});
   rules.expect_optional(op.select_bias, "select_bias", Kind::vector, {n_experts});
+  rules.expect_optional(op.expert_scale, "expert_scale", Kind::vector, {n_experts});
   rules.expect_optional(op.tokens, "tokens", Kind::integer, {n_rows});
   rules.expect_optional(op.table, "table", Kind::integer, {op.table.dim(0), n_used});
   rules.require(static_cast<bool>(op.tokens) == static_cast<bool>(op.table), "tokens look up a table");
@@ -271,12 +305,12 @@ void check_op(const MoeGated& op, const Rules& rules) {
   const int64_t hidden = op.x.dim(1);
   const int64_t n_used = op.experts.dim(1);
   const int64_t n_experts = op.gate.dim(0);
-  const int64_t n_ff = op.gate.dim(1);
+  const int64_t n_ff = op.out.n_cols();
   rules.expect(op.x, "x", Kind::activation, {n_rows, hidden});
   rules.expect(op.experts, "experts", Kind::integer, {n_rows, n_used});
   rules.expect_optional(op.weights, "weights", Kind::vector, {n_rows, n_used});
-  rules.expect(op.gate, "gate", Kind::weight, {n_experts, n_ff, hidden});
-  rules.expect(op.up, "up", Kind::weight, {n_experts, n_ff, hidden});
+  rules.expect(op.gate, "gate", Kind::weight, {n_experts, op.up ? n_ff : 2 * n_ff, hidden});
+  rules.expect_optional(op.up, "up", Kind::weight, {n_experts, n_ff, hidden});
   rules.expect_optional(op.gate_bias, "gate_bias", Kind::vector, {n_experts, n_ff});
   rules.expect_optional(op.up_bias, "up_bias", Kind::vector, {n_experts, n_ff});
   rules.expect(op.out, "out", Kind::activation, {n_rows, n_used, n_ff});

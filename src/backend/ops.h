@@ -7,6 +7,7 @@
 // (docs/adr/0002). Positions, page tables and ids are read from memory when the op runs, never baked into it.
 #pragma once
 
+#include <limits>
 #include <string_view>
 #include <variant>
 
@@ -15,12 +16,15 @@
 
 namespace millrace {
 
-// out[r] = scale * table[tokens[r]], or as many copies of it as out has entries in a row
+// out[r] = scale * table[tokens[r]], or a part of that row, or as many copies of it as out has entries in a
+// row
 struct Embed {
   static constexpr std::string_view kName = "embed";
   Tensor tokens;  // int32 (n_rows), each in [0, n_vocab)
-  Tensor table;   // (n_vocab, hidden), any format
-  Tensor out;     // (n_rows, hidden) or (n_rows, n_copies, hidden)
+  Tensor table;   // (n_vocab, n_cols), any format
+  Tensor out;     // (n_rows, hidden) or (n_rows, n_copies, hidden): from column first_col, whole blocks
+  int64_t first_col = 0;
+  bool has_fallback = false;  // whether a token beyond the table takes row 0
   float scale = 1.0f;
 };
 
@@ -69,13 +73,17 @@ struct LinearGated {
   float limit = 0.0f;  // when > 0: what gate gives is cut to at most it, what up gives to [-limit, limit]
 };
 
-// out = activation(gate) * x, element by element; `out` may be either of them
+// out = activation(gate) * x, element by element; `out` may be either of them.
+// With a finite `cutoff` (the Gaussian top-k of Gemma 3n): first gate = max(0, gate - mean - cutoff *
+// deviation), of the mean and the standard deviation of each row of gate, so that about a share of them is
+// left.
 struct Gate {
   static constexpr std::string_view kName = "gate";
-  Tensor gate;  // (n_rows, n_cols)
+  Tensor gate;  // (n_rows, n_cols), or float32 (n_cols): the same for every row
   Tensor x;     // (n_rows, n_cols)
   Tensor out;   // (n_rows, n_cols)
   Activation activation = Activation::silu;
+  float cutoff = -std::numeric_limits<float>::infinity();  // in deviations; -infinity: none
 };
 
 // RMSNorm (Zhang & Sennrich 2019): x / sqrt(mean(x^2) + eps) * weight + bias.
@@ -97,11 +105,38 @@ struct Norm {
   float add_scale = 1.0f;
 };
 
-// x += y
+// x = x_scale * x + y_scale * y
 struct Add {
   static constexpr std::string_view kName = "add";
   Tensor x;  // (n_rows, n_cols)
   Tensor y;  // (n_rows, n_cols)
+  float x_scale = 1.0f;
+  float y_scale = 1.0f;
+};
+
+// out = x * rms(like) / max(rms(x), 1e-5^(1/2)): x with the magnitude of another row. rms(x) =
+// sqrt(mean(x^2)).
+struct MatchRms {
+  static constexpr std::string_view kName = "match_rms";
+  Tensor x;     // (n_rows, n_cols)
+  Tensor like;  // (n_rows, n_cols)
+  Tensor out;   // (n_rows, n_cols); may be x itself
+};
+inline constexpr float kLeastMeanSquare = 1e-5f;
+
+// Streams of a row, each with the sum of others or of an input added by weights that belong to the row
+// (AltUp, Baykal et al. 2023): out[i] = x[i] + sum over j, ascending, of (weights[r, i * n_inputs + j] +
+// offset) * y[j].
+struct MixStreams {
+  static constexpr std::string_view kName = "mix_streams";
+  static constexpr int kMaxStreams = 4;
+  Tensor x[kMaxStreams];    // (n_rows, n_cols) each: the first n_streams
+  Tensor y[kMaxStreams];    // (n_rows, n_cols) each: the first n_inputs
+  Tensor weights;           // (n_rows, n_streams * n_inputs)
+  Tensor out[kMaxStreams];  // (n_rows, n_cols) each; out[i] may be x[i] unless that is also a y
+  int n_streams = 1;
+  int n_inputs = 1;
+  float offset = 0.0f;
 };
 
 enum class RopePairing { half_split, adjacent };  // (i, i + d/2), or (2i, 2i + 1)
@@ -114,14 +149,14 @@ struct Rope {
 };
 
 // Norms the heads of q and k (optional), rotates them, and writes k and v to their pages. Without pages
-// nothing is stored: q and k are normed and rotated where they are.
-// Angles are position * inv_freq, taken in double precision and reduced before cos and sin.
-// A norm shorter than head_dim is that of the first dimensions alone.
+// nothing is stored: q and k are normed and rotated where they are; without k, q alone: a layer that reads
+// the keys of another. Angles are position * inv_freq, taken in double precision and reduced before cos and
+// sin. A norm shorter than head_dim is that of the first dimensions alone.
 struct RopeStoreKv {
   static constexpr std::string_view kName = "rope_store_kv";
   Batch batch;
   Tensor q;       // (n_rows, n_heads, head_dim), in place
-  Tensor k;       // (n_rows, n_kv_heads, head_dim), in place; without it nothing is stored
+  Tensor k;       // optional (n_rows, n_kv_heads, head_dim), in place; without it nothing is stored
   Tensor v;       // optional (n_rows, n_kv_heads, v_head_dim)
   Tensor q_norm;  // optional float32 (n <= head_dim): RMSNorm of each head, before the rotation
   Tensor k_norm;  // optional float32 (n <= head_dim)
@@ -229,14 +264,15 @@ enum class GroupScore { max, sum_of_two };  // of the keys of a group: the large
 // Softmax over the chosen logits alone (Mixtral, gpt-oss) equals softmax + renormalise.
 struct Route {
   static constexpr std::string_view kName = "route";
-  Tensor x;            // (n_rows, hidden)
-  Tensor weight;       // (n_experts, hidden), any format
-  Tensor bias;         // optional float32 (n_experts)
-  Tensor select_bias;  // optional float32 (n_experts)
-  Tensor tokens;       // optional int32 (n_rows): the experts of a row are those of its token in
-  Tensor table;        // optional int32 (n_vocab, n_used), whatever the scores
-  Tensor experts;      // int32 (n_rows, n_used)
-  Tensor weights;      // float32 (n_rows, n_used)
+  Tensor x;             // (n_rows, hidden)
+  Tensor weight;        // (n_experts, hidden), any format
+  Tensor bias;          // optional float32 (n_experts)
+  Tensor select_bias;   // optional float32 (n_experts)
+  Tensor expert_scale;  // optional float32 (n_experts): multiplies the weight of each expert at the very end
+  Tensor tokens;        // optional int32 (n_rows): the experts of a row are those of its token in
+  Tensor table;         // optional int32 (n_vocab, n_used), whatever the scores
+  Tensor experts;       // int32 (n_rows, n_used)
+  Tensor weights;       // float32 (n_rows, n_used)
   RouteScore score = RouteScore::softmax;
   int32_t n_groups = 1;
   int32_t n_groups_used = 1;
@@ -251,11 +287,11 @@ struct Route {
 // up_bias[e]; where limit > 0, g is cut to at most limit and u to [-limit, limit] before (gpt-oss).
 struct MoeGated {
   static constexpr std::string_view kName = "moe_gated";
-  Tensor x;          // (n_rows, hidden)
-  Tensor experts;    // int32 (n_rows, n_used)
-  Tensor weights;    // optional float32 (n_rows, n_used): of experts that weigh their input (Llama 4)
-  Tensor gate;       // (n_experts, n_ff, hidden), any format
-  Tensor up;         // (n_experts, n_ff, hidden)
+  Tensor x;        // (n_rows, hidden)
+  Tensor experts;  // int32 (n_rows, n_used)
+  Tensor weights;  // optional float32 (n_rows, n_used): of experts that weigh their input (Llama 4)
+  Tensor gate;     // (n_experts, n_ff, hidden), any format
+  Tensor up;       // (n_experts, n_ff, hidden); empty: gate is (n_experts, 2 * n_ff, hidden), gate before up
   Tensor gate_bias;  // optional float32 (n_experts, n_ff)
   Tensor up_bias;    // optional float32 (n_experts, n_ff)
   Tensor out;        // (n_rows, n_used, n_ff)
@@ -368,8 +404,9 @@ struct MeanRows {
 };
 
 // One line an op. Whoever handles ops (backends, decorators) visits this.
-using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, RopeStoreKv, PagedAttention,
-                        BidirectionalAttention, SelectPositions, CompressKv, Route, MoeGated, MoeDown, Split,
-                        CausalConv, GatedDeltaRule, HyperCollapse, HyperExpand, GatherRows, MeanRows>;
+using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, MatchRms, MixStreams,
+                        RopeStoreKv, PagedAttention, BidirectionalAttention, SelectPositions, CompressKv,
+                        Route, MoeGated, MoeDown, Split, CausalConv, GatedDeltaRule, HyperCollapse,
+                        HyperExpand, GatherRows, MeanRows>;
 
 }  // namespace millrace

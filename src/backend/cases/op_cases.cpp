@@ -118,6 +118,19 @@ void add_embed(Table& table, Dtype dtype, int64_t n_rows, int64_t hidden, float 
             });
 }
 
+void add_embed_part(Table& table, Dtype dtype, int64_t n_rows) {
+  const int64_t block = std::max<int64_t>(format_of(dtype).block_elems, 24);
+  table.add(fmt::format("embed {} {} rows, columns {} to {}", text(dtype), n_rows, block, 3 * block),
+            [=](CaseMaker& maker) -> Op {
+              return Embed{.tokens = maker.integers({n_rows}, 60),
+                           .table = maker.weight(dtype, {50, 4 * block}),
+                           .out = maker.output(Dtype::f32, {n_rows, 2 * block}),
+                           .first_col = block,
+                           .has_fallback = true,
+                           .scale = 4.0f};
+            });
+}
+
 // Products whose only inexactness is float32's: they would show a bit that is unpacked wrongly, which the
 // tolerance of quantised activations hides.
 void add_exact(Table& table, Dtype dtype, int64_t n_rows, int64_t n_in) {
@@ -161,6 +174,7 @@ void add_weight_cases(Table& table) {
       add_exact(table, dtype, n_rows, 512);
       add_gated(table, {.n_rows = n_rows, .n_in = 512, .n_out = 40, .gate = dtype, .up = dtype});
       add_embed(table, dtype, n_rows, 3 * short_in, n_rows == 5 ? 11.3f : 1.0f);
+      add_embed_part(table, dtype, n_rows);
     }
   }
 }
@@ -254,12 +268,75 @@ void add_gate(Table& table, int64_t n_rows, int64_t n_cols, Activation activatio
   });
 }
 
+void add_gate_options(Table& table, int64_t n_rows, int64_t n_cols) {
+  for (const float cutoff : {1.28f, -0.5f}) {
+    table.add(fmt::format("gate {}x{} cutoff {}", n_rows, n_cols, cutoff), [=](CaseMaker& maker) -> Op {
+      const Tensor x = maker.floats({n_rows, n_cols});
+      return Gate{.gate = maker.floats({n_rows, n_cols}),
+                  .x = x,
+                  .out = x,
+                  .activation = Activation::gelu_tanh,
+                  .cutoff = cutoff};
+    });
+  }
+  table.add(fmt::format("gate {}x{} of one row for all", n_rows, n_cols), [=](CaseMaker& maker) -> Op {
+    return Gate{.gate = maker.floats({n_cols}),
+                .x = maker.floats({n_rows, n_cols}),
+                .out = maker.output(Dtype::f32, {n_rows, n_cols}),
+                .activation = Activation::none};
+  });
+}
+
+void add_match_rms(Table& table, int64_t n_rows, int64_t n_cols, float deviation) {
+  table.add(fmt::format("match_rms {}x{} deviation {}", n_rows, n_cols, deviation),
+            [=](CaseMaker& maker) -> Op {
+              const Tensor x = maker.floats({n_rows, n_cols}, deviation);
+              return MatchRms{.x = x, .like = maker.floats({n_rows, n_cols}, 3), .out = x};
+            });
+}
+
+// Streams among themselves, and one input for all of them.
+void add_mix_streams(Table& table, int64_t n_rows, int64_t n_cols) {
+  for (const int n_streams : {1, 3, 4}) {
+    table.add(fmt::format("mix_streams {}x{} of {}", n_rows, n_cols, n_streams), [=](CaseMaker& maker) -> Op {
+      MixStreams op{.weights = maker.floats({n_rows, n_streams * n_streams}),
+                    .n_streams = n_streams,
+                    .n_inputs = n_streams};
+      for (int i = 0; i < n_streams; ++i) {
+        op.x[i] = op.y[i] = maker.floats({n_rows, n_cols});
+        op.out[i] = maker.output(Dtype::f32, {n_rows, n_cols});
+      }
+      return op;
+    });
+    table.add(fmt::format("mix_streams {}x{} one input into {}", n_rows, n_cols, n_streams),
+              [=](CaseMaker& maker) -> Op {
+                MixStreams op{.weights = maker.floats({n_rows, n_streams}),
+                              .n_streams = n_streams,
+                              .n_inputs = 1,
+                              .offset = 1.0f};
+                op.y[0] = maker.floats({n_rows, n_cols});
+                for (int i = 0; i < n_streams; ++i) op.x[i] = op.out[i] = maker.floats({n_rows, n_cols});
+                return op;
+              });
+  }
+}
+
 void add_row_cases(Table& table) {
   for (const int64_t n_rows : kRowCounts) {
     for (const int64_t n_cols : {32, 100, 577}) {
       add_norm(table, n_rows, n_cols, n_cols == 100 ? 1e-5f : 1e-6f);
       add_norm_options(table, n_rows, n_cols);
       for (const Activation activation : kActivations) add_gate(table, n_rows, n_cols, activation);
+      add_gate_options(table, n_rows, n_cols);
+      add_match_rms(table, n_rows, n_cols, 2.0f);
+      add_match_rms(table, n_rows, n_cols, 1e-3f);  // below the least magnitude
+      add_mix_streams(table, n_rows, n_cols);
+      table.add(fmt::format("add {}x{} scaled", n_rows, n_cols), [=](CaseMaker& maker) -> Op {
+        return Add{.x = maker.floats({n_rows, n_cols}),
+                   .y = maker.floats({n_rows, n_cols}),
+                   .x_scale = 0.7f,
+                   .y_scale = -1.5f};
+      });
       table.add(fmt::format("add {}x{}", n_rows, n_cols), [=](CaseMaker& maker) -> Op {
         return Add{.x = maker.floats({n_rows, n_cols}), .y = maker.floats({n_rows, n_cols})};
       });
@@ -347,6 +424,18 @@ void add_rope(Table& table, const KvCase& c, const RopeCase& rope) {
         .k_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.head_dim}),
         .v_pages = maker.pages(batch, n_stored, c.dtype, {c.n_kv_heads, c.page_size, c.v_head_dim})};
   });
+}
+
+// A layer that reads the keys of another: it rotates its queries alone.
+void add_rope_of_queries(Table& table, const KvCase& c, bool has_norm) {
+  table.add(fmt::format("rope_store_kv {} queries alone{}", text(c), has_norm ? " norm" : ""),
+            [=](CaseMaker& maker) -> Op {
+              const Batch batch = maker.batch(c.seqs, c.page_size, 1);
+              return RopeStoreKv{.batch = batch,
+                                 .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
+                                 .q_norm = has_norm ? maker.norm_weight(c.head_dim) : Tensor(),
+                                 .rope = {.inv_freq = inverse_frequencies({.n_rotary = c.head_dim}, maker)}};
+            });
 }
 
 struct AttentionOptions {
@@ -464,6 +553,7 @@ void add_kv_cases(Table& table) {
     add_attention(table, mixed, {.window = 9, .chunk = 16, .sink = 1.0f});
     add_attention(table, {.seqs = kLong, .n_heads = 7, .n_kv_heads = 1, .v_head_dim = 48, .dtype = dtype});
     add_rope(table, mixed, {.n_rotary = 32});
+    add_rope_of_queries(table, mixed, dtype == Dtype::f16);
     add_rope(table, mixed, {.n_rotary = 0, .q_scale_beta = 0.1f});
     add_rope(table, mixed, {.pairing = RopePairing::adjacent});
     add_rope(table, mixed, {.n_rotary = 48, .pairing = RopePairing::adjacent, .has_norms = true});
@@ -587,6 +677,7 @@ struct RouteCase {
   GroupScore group_score = GroupScore::max;
   bool renormalise = true;
   float scale = 1.0f;
+  bool has_expert_scale = false;
 };
 
 std::string_view text(RouteScore score) {
@@ -600,14 +691,15 @@ void add_route(Table& table, const RouteCase& c) {
                                  : fmt::format(" groups {} of {} by {}", c.n_groups_used, c.n_groups,
                                                c.group_score == GroupScore::max ? "max" : "sum of two");
   const std::string name =
-      fmt::format("route {} rows {} of {} {} {}{}{}{}{}", c.n_rows, c.n_used, c.n_experts, text(c.dtype),
+      fmt::format("route {} rows {} of {} {} {}{}{}{}{}{}", c.n_rows, c.n_used, c.n_experts, text(c.dtype),
                   text(c.score), c.has_bias ? " bias" : "", c.has_select_bias ? " select bias" : "", groups,
-                  c.renormalise ? " renormalised" : "");
+                  c.renormalise ? " renormalised" : "", c.has_expert_scale ? " scaled by expert" : "");
   table.add(name, [c](CaseMaker& maker) -> Op {
     return Route{.x = maker.floats({c.n_rows, 256}),
                  .weight = maker.weight(c.dtype, {c.n_experts, 256}),
                  .bias = c.has_bias ? maker.floats({c.n_experts}) : Tensor(),
                  .select_bias = c.has_select_bias ? maker.floats({c.n_experts}) : Tensor(),
+                 .expert_scale = c.has_expert_scale ? maker.norm_weight(c.n_experts) : Tensor(),
                  .experts = maker.output(Dtype::i32, {c.n_rows, c.n_used}),
                  .weights = maker.output(Dtype::f32, {c.n_rows, c.n_used}),
                  .score = c.score,
@@ -666,10 +758,21 @@ void add_moe(Table& table, const MoeCase& c) {
   });
 }
 
+void add_fused_moe(Table& table, int64_t n_rows, Dtype dtype) {
+  table.add(fmt::format("moe_gated {} rows, gate before up, {}", n_rows, text(dtype)),
+            [=](CaseMaker& maker) -> Op {
+              return MoeGated{.x = maker.floats({n_rows, 256}),
+                              .experts = maker.experts(n_rows, 2, 5),
+                              .gate = maker.weight(dtype, {5, 2 * 37, 256}),
+                              .out = maker.output(Dtype::f32, {n_rows, 2, 37})};
+            });
+}
+
 void add_expert_cases(Table& table) {
   for (const int64_t n_rows : kRowCounts) {
     add_route(table, {.n_rows = n_rows, .n_experts = 8, .n_used = 2});
     add_route(table, {.n_rows = n_rows, .n_experts = 60, .n_used = 4, .renormalise = false});
+    add_route(table, {.n_rows = n_rows, .n_experts = 20, .n_used = 3, .has_expert_scale = true});
     add_route(table, {.n_rows = n_rows,
                       .n_experts = 33,
                       .n_used = 8,
@@ -700,6 +803,7 @@ void add_expert_cases(Table& table) {
     add_moe(table, {.n_rows = 1, .n_used = 2, .n_experts = 8, .n_in = 256, .n_out = 40, .dtype = dtype});
     add_moe(table, {3, 4, 9, 512, 33, dtype, Activation::gelu_tanh});
     add_moe(table, {17, 2, 5, 256, 48, dtype});
+    add_fused_moe(table, 6, dtype);
     add_moe(table, {5, 3, 4, 256, 41, dtype, Activation::quick_gelu, true, false, 0.5f});
   }
   for (const int64_t n_rows : {1, 5, 17}) {
@@ -1012,6 +1116,8 @@ std::vector<OpCase> op_bench_cases() {
     add_route(table, {.n_rows = n_rows, .n_experts = 128, .n_used = 8});
     add_norm(table, n_rows, 4096, 1e-5f);
     add_gate(table, n_rows, 4096, Activation::sigmoid);
+    add_match_rms(table, n_rows, 2048, 2.0f);
+    add_mix_streams(table, n_rows, 2048);
   }
   const KvCase kv{.seqs = {{4095, 1}}, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128, .v_head_dim = 128};
   KvCase many = kv;

@@ -27,6 +27,8 @@ void compute(Machine& machine, const LinearGated& op);
 void compute(Machine& machine, const Gate& op);
 void compute(Machine& machine, const Norm& op);
 void compute(Machine& machine, const Add& op);
+void compute(Machine& machine, const MatchRms& op);
+void compute(Machine& machine, const MixStreams& op);
 void compute(Machine& machine, const RopeStoreKv& op);
 void compute(Machine& machine, const PagedAttention& op);
 void compute(Machine& machine, const SelectPositions& op);

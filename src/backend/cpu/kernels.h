@@ -68,6 +68,13 @@ struct NormRow {
   float eps;
 };
 
+// mean + n_deviations * standard deviation of x, one order of addition.
+struct CutoffRow {
+  const float* x;
+  int64_t n;
+  float n_deviations;
+};
+
 inline constexpr int kNActivations = 6;  // the order of Activation of backend/ops.h
 
 inline constexpr int kAttentionPositions = 256;  // kAttentionBlock of backend/ops.h
@@ -157,6 +164,9 @@ struct Kernels {
 
   void (*rms_norm)(const NormRow& row);
   void (*layer_norm)(const NormRow& row);
+  float (*cutoff)(const CutoffRow& row);
+  float (*mean_square)(const float* x, int64_t n);
+  void (*cut)(const float* x, float by, float* out, int64_t n);             // out = max(0, x - by)
   void (*add)(float* x, const float* y, int64_t n);                         // x += y
   void (*scale)(float* x, float by, int64_t n);                             // x *= by
   void (*weighted_add)(float* x, const float* y, float weight, int64_t n);  // x = fma(weight, y, x)

@@ -94,15 +94,17 @@ void finish_products(const Kernels& kernels, const MoeGated& op, int32_t expert,
 void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const Expert& expert, RowRange range,
                          const Inputs& inputs, std::span<const int32_t> columns,
                          const GatedScratch& scratch) {
-  const auto multiply = [&](const Tensor& weights, std::span<const int32_t> some, float* out) {
-    multiply_strip(kernels, weights.at(expert.index), range, inputs, some, scratch.strip, out, kMaxStrip);
+  const auto multiply = [&](const Tensor& weight, std::span<const int32_t> some, float* out) {
+    multiply_strip(kernels, weight, range, inputs, some, scratch.strip, out, kMaxStrip);
   };
   const int64_t n_ff = op.out.n_cols();
+  const Tensor gate_weight = op.gate.at(expert.index).slice(0, n_ff);
+  const Tensor up_weight = op.up ? op.up.at(expert.index) : op.gate.at(expert.index).slice(n_ff, 2 * n_ff);
   const auto activate = kernels.gate[static_cast<size_t>(op.activation)];
   for (size_t first = 0; first < columns.size(); first += kMaxColumns) {
     const auto some = columns.subspan(first, std::min<size_t>(kMaxColumns, columns.size() - first));
-    multiply(op.gate, some, scratch.gate);
-    multiply(op.up, some, scratch.up);
+    multiply(gate_weight, some, scratch.gate);
+    multiply(up_weight, some, scratch.up);
     for (size_t c = 0; c < some.size(); ++c) {
       float* gate = scratch.gate + c * kMaxStrip;
       float* up = scratch.up + c * kMaxStrip;
@@ -166,10 +168,11 @@ void compute(Machine& machine, const MoeGated& op) {
   if (op.x.dim(0) == 0) return;
   const Kernels& kernels = machine.kernels;
   const int64_t max_experts = op.gate.dim(0);
-  const InputViews views(kernels, {op.gate, op.up});
+  const Tensor& up = op.up ? op.up : op.gate;
+  const InputViews views(kernels, {op.gate, up});
   auto shared = machine.scratch.shared<SharedPart>(views, op.x, op.experts, max_experts);
   const int64_t max_columns = std::min(op.experts.n_elems(), kMaxColumns);
-  machine.scratch.reserve<GatedScratch>(kernels, op.gate, op.up, max_columns);
+  machine.scratch.reserve<GatedScratch>(kernels, op.gate, up, max_columns);
   const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
   shared.slots.sort(op.experts, max_experts);
   const int64_t n_used = op.experts.dim(1);
@@ -177,15 +180,14 @@ void compute(Machine& machine, const MoeGated& op) {
     shared.columns[i] = static_cast<int32_t>(shared.slots.order[i] / n_used);
 
   const std::span experts = shared.slots.used();
-  const Strips strips(kernels, op.gate.dim(1));
+  const Strips strips(kernels, op.out.n_cols());
   const int64_t n_tasks = static_cast<int64_t>(experts.size()) * strips.n_strips();
   machine.pool.run(static_cast<int>(n_tasks), [&](int task, int thread) {
     const Expert& expert = experts[static_cast<size_t>(task / strips.n_strips())];
     const std::span<const int32_t> columns(shared.columns + (expert.slots.data() - shared.slots.order),
                                            expert.slots.size());
-    compute_gated_strip(
-        kernels, op, expert, strips.at(task % strips.n_strips()), inputs, columns,
-        machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, op.up, max_columns));
+    compute_gated_strip(kernels, op, expert, strips.at(task % strips.n_strips()), inputs, columns,
+                        machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, up, max_columns));
   });
 }
 

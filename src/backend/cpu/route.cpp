@@ -115,7 +115,8 @@ void choose(const Kernels& kernels, const Route& op, int64_t r, std::span<float>
   float sum = 0;
   for (size_t j = 0; j < chosen.size(); ++j) sum += weights[j] = logits[static_cast<size_t>(chosen[j])];
   const float scale = op.renormalise ? op.scale / (sum + op.sum_eps) : op.scale;
-  for (size_t j = 0; j < chosen.size(); ++j) weights[j] *= scale;
+  for (size_t j = 0; j < chosen.size(); ++j)
+    weights[j] *= op.expert_scale ? scale * op.expert_scale.f32()[chosen[j]] : scale;
 }
 
 // Rows `range` of the weight in float32: where it lies, or decoded into scratch.

@@ -1,27 +1,78 @@
 // Ops that treat every row by itself.
+#include <cmath>
+
 #include "backend/cpu/compute.h"
 
 namespace millrace::cpu {
+namespace {
+
+// A row of gates after the cut.
+struct CutScratch {
+  CutScratch(Carver& carver, int64_t n_cols) : gate(carver.take<float>(n_cols)) {}
+  float* gate;
+};
+
+}  // namespace
 
 void compute(Machine& machine, const Embed& op) {
   const int64_t hidden = op.out.n_cols();
   const int64_t n_copies = op.out.n_rows() / std::max<int64_t>(1, op.out.dim(0));
   const Format& format = format_of(op.table.dtype);
   for_each_row(machine, op.out.dim(0), n_copies * hidden, [&](int64_t r, int) {
-    const int32_t token = op.tokens.i32()[r];
+    int32_t token = op.tokens.i32()[r];
+    if (op.has_fallback && token >= op.table.dim(0)) token = 0;
     check(token >= 0 && token < op.table.dim(0), "a token outside of the vocabulary");
     float* out = op.out.f32() + r * n_copies * hidden;
-    format.decode(op.table.row(token), out, hidden);
+    format.decode(op.table.row(token) + n_bytes_of(op.table.dtype, op.first_col), out, hidden);
     if (op.scale != 1.0f) machine.kernels.scale(out, op.scale, hidden);
     for (int64_t i = 1; i < n_copies; ++i) std::copy_n(out, hidden, out + i * hidden);
   });
 }
 
 void compute(Machine& machine, const Gate& op) {
+  const Kernels& kernels = machine.kernels;
   const int64_t n_cols = op.out.n_cols();
-  const auto gate = machine.kernels.gate[static_cast<size_t>(op.activation)];
+  const auto gate_row = kernels.gate[static_cast<size_t>(op.activation)];
+  machine.scratch.reserve<CutScratch>(n_cols);
+  for_each_row(machine, op.out.dim(0), n_cols, [&](int64_t r, int thread) {
+    const float* gate = op.gate.f32() + (op.gate.n_dims == 1 ? 0 : r * n_cols);
+    if (std::isfinite(op.cutoff)) {
+      const auto scratch = machine.scratch.of_thread<CutScratch>(thread, n_cols);
+      const float least = kernels.cutoff({.x = gate, .n = n_cols, .n_deviations = op.cutoff});
+      kernels.cut(gate, least, scratch.gate, n_cols);
+      gate = scratch.gate;
+    }
+    gate_row(gate, op.x.f32() + r * n_cols, op.out.f32() + r * n_cols, n_cols);
+  });
+}
+
+void compute(Machine& machine, const MatchRms& op) {
+  const Kernels& kernels = machine.kernels;
+  const int64_t n_cols = op.out.n_cols();
   for_each_row(machine, op.out.dim(0), n_cols, [&](int64_t r, int) {
-    gate(op.gate.f32() + r * n_cols, op.x.f32() + r * n_cols, op.out.f32() + r * n_cols, n_cols);
+    const float* x = op.x.f32() + r * n_cols;
+    float* out = op.out.f32() + r * n_cols;
+    const float wanted = std::sqrt(kernels.mean_square(op.like.f32() + r * n_cols, n_cols));
+    const float found = std::sqrt(std::max(kernels.mean_square(x, n_cols), kLeastMeanSquare));
+    if (out != x) std::copy_n(x, n_cols, out);
+    kernels.scale(out, wanted / found, n_cols);
+  });
+}
+
+void compute(Machine& machine, const MixStreams& op) {
+  const Kernels& kernels = machine.kernels;
+  const int64_t n_cols = op.x[0].n_cols();
+  for_each_row(machine, op.weights.dim(0), op.n_streams * n_cols, [&](int64_t r, int) {
+    const float* weights = op.weights.f32() + r * op.weights.n_cols();
+    for (int i = 0; i < op.n_streams; ++i) {
+      const float* x = op.x[i].f32() + r * n_cols;
+      float* out = op.out[i].f32() + r * n_cols;
+      if (out != x) std::copy_n(x, n_cols, out);
+      for (int j = 0; j < op.n_inputs; ++j) {
+        const float weight = weights[i * op.n_inputs + j] + op.offset;
+        kernels.weighted_add(out, op.y[j].f32() + r * n_cols, weight, n_cols);
+      }
+    }
   });
 }
 
@@ -50,7 +101,9 @@ void compute(Machine& machine, const Norm& op) {
 void compute(Machine& machine, const Add& op) {
   const int64_t n_cols = op.x.n_cols();
   for_each_row(machine, op.x.dim(0), n_cols, [&](int64_t r, int) {
-    machine.kernels.add(op.x.f32() + r * n_cols, op.y.f32() + r * n_cols, n_cols);
+    float* x = op.x.f32() + r * n_cols;
+    if (op.x_scale != 1.0f) machine.kernels.scale(x, op.x_scale, n_cols);
+    machine.kernels.weighted_add(x, op.y.f32() + r * n_cols, op.y_scale, n_cols);
   });
 }
 

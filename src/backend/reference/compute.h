@@ -16,6 +16,8 @@ void compute(const LinearGated& op);
 void compute(const Gate& op);
 void compute(const Norm& op);
 void compute(const Add& op);
+void compute(const MatchRms& op);
+void compute(const MixStreams& op);
 void compute(const RopeStoreKv& op);
 void compute(const PagedAttention& op);
 void compute(const SelectPositions& op);

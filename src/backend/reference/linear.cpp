@@ -30,12 +30,14 @@ void compute(const Embed& op) {
   const int64_t hidden = op.out.n_cols();
   const int64_t n_copies = op.out.n_rows() / std::max<int64_t>(1, op.out.dim(0));
   for (int64_t r = 0; r < op.out.dim(0); ++r) {
-    const int32_t token = op.tokens.i32()[r];
+    int32_t token = op.tokens.i32()[r];
+    if (op.has_fallback && token >= op.table.dim(0)) token = 0;
     check(token >= 0 && token < op.table.dim(0), "a token outside of the vocabulary");
-    const std::span<float> out(op.out.f32() + r * n_copies * hidden, static_cast<size_t>(hidden));
-    decode_row(op.table, token, out);
-    for (float& value : out) value *= op.scale;
-    for (int64_t i = 1; i < n_copies; ++i) std::copy_n(out.data(), hidden, out.data() + i * hidden);
+    float* out = op.out.f32() + r * n_copies * hidden;
+    const std::byte* columns = op.table.row(token) + n_bytes_of(op.table.dtype, op.first_col);
+    format_of(op.table.dtype).decode(columns, out, hidden);
+    for (int64_t i = 0; i < hidden; ++i) out[i] *= op.scale;
+    for (int64_t i = 1; i < n_copies; ++i) std::copy_n(out, hidden, out + i * hidden);
   }
 }
 

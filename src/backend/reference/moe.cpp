@@ -63,6 +63,10 @@ std::vector<int32_t> listed(const Route& op, int64_t r) {
   return {experts, experts + op.table.dim(1)};
 }
 
+double element_or(const Tensor& values, int64_t i, double otherwise) {
+  return values ? double{values.f32()[i]} : otherwise;
+}
+
 void choose(const Route& op, int64_t r, std::span<const float> logits) {
   const std::vector<float> scores = scores_of(op.score, logits);
   std::vector<float> keys(logits.begin(), logits.end());
@@ -77,12 +81,9 @@ void choose(const Route& op, int64_t r, std::span<const float> logits) {
   for (size_t j = 0; j < chosen.size(); ++j) {
     const int64_t slot = r * op.experts.dim(1) + static_cast<int64_t>(j);
     op.experts.i32()[slot] = chosen[j];
-    op.weights.f32()[slot] = static_cast<float>(scores[static_cast<size_t>(chosen[j])] * scale);
+    const double own = element_or(op.expert_scale, chosen[j], 1.0);
+    op.weights.f32()[slot] = static_cast<float>(scores[static_cast<size_t>(chosen[j])] * scale * own);
   }
-}
-
-double element_or(const Tensor& values, int64_t i, double otherwise) {
-  return values ? double{values.f32()[i]} : otherwise;
 }
 
 // What the products of one slot with its expert's rows become.
@@ -133,8 +134,12 @@ void compute(const MoeGated& op) {
     const std::vector<int64_t>& slots = slots_of[static_cast<size_t>(e)];
     if (slots.empty()) continue;
     for (int64_t o = 0; o < n_ff; ++o) {
-      decode_row(op.gate, e * n_ff + o, gate);
-      decode_row(op.up, e * n_ff + o, up);
+      decode_row(op.gate, e * op.gate.dim(1) + o, gate);
+      if (op.up) {
+        decode_row(op.up, e * n_ff + o, up);
+      } else {
+        decode_row(op.gate, e * op.gate.dim(1) + n_ff + o, up);
+      }
       for (const int64_t slot : slots) {
         const float* x = op.x.f32() + slot / op.experts.dim(1) * hidden;
         const double weight = element_or(op.weights, slot, 1);

@@ -128,6 +128,83 @@ TEST(Reference, GatesElements) {
   EXPECT_FLOAT_EQ(out[0], 1.5f);
 }
 
+TEST(Reference, EmbedsSomeColumns) {
+  Floats table{1, 2, 3, 4, 5, 6}, out(2);
+  Ints tokens{1};
+  compute(Embed{.tokens = view(tokens, {1}),
+                .table = view(table, {2, 3}),
+                .out = view(out, {1, 2}),
+                .first_col = 1,
+                .scale = 10});
+  EXPECT_EQ(out, (Floats{50, 60}));
+  tokens[0] = 2;  // beyond the table
+  compute(Embed{.tokens = view(tokens, {1}),
+                .table = view(table, {2, 3}),
+                .out = view(out, {1, 2}),
+                .has_fallback = true});
+  EXPECT_EQ(out, (Floats{1, 2}));
+}
+
+TEST(Reference, GatesByOneRowForAll) {
+  Floats gate{2, 3}, x{1, 1, 10, 100}, out(4);
+  compute(Gate{.gate = view(gate, {2}),
+               .x = view(x, {2, 2}),
+               .out = view(out, {2, 2}),
+               .activation = Activation::none});
+  EXPECT_EQ(out, (Floats{2, 3, 20, 300}));
+}
+
+TEST(Reference, CutsGatesBelowMeanAndDeviations) {
+  Floats gate{1, 3, 1, 3}, x{10, 10, 10, 10}, out(4);  // mean 2, deviation 1
+  Gate op{.gate = view(gate, {1, 4}), .x = view(x, {1, 4}), .out = view(out, {1, 4})};
+  op.activation = Activation::none;
+  op.cutoff = 0.5f;
+  compute(op);
+  EXPECT_EQ(out, (Floats{0, 5, 0, 5}));
+  op.cutoff = -2;
+  compute(op);
+  EXPECT_EQ(out, (Floats{10, 30, 10, 30}));
+}
+
+TEST(Reference, AddsScaled) {
+  Floats x{1, 2}, y{10, 20};
+  compute(Add{.x = view(x, {1, 2}), .y = view(y, {1, 2}), .x_scale = 3, .y_scale = -0.5f});
+  EXPECT_EQ(x, (Floats{-2, -4}));
+}
+
+TEST(Reference, MatchesMagnitudes) {
+  Floats x{3, 4, 0, 0}, like{6, 8, 1, 1}, out(4);
+  compute(MatchRms{.x = view(x, {2, 2}), .like = view(like, {2, 2}), .out = view(out, {2, 2})});
+  EXPECT_EQ(out, (Floats{6, 8, 0, 0}));
+  x = {1e-4f, 0, 0, 0};  // of less than the least mean square
+  compute(MatchRms{.x = view(x, {2, 2}), .like = view(like, {2, 2}), .out = view(out, {2, 2})});
+  EXPECT_FLOAT_EQ(out[0], 1e-4f * std::sqrt(50.0f / 1e-5f));
+}
+
+TEST(Reference, MixesStreams) {
+  Floats a{1, 2}, b{10, 20}, weights{0, 1, 2, 3}, out_a(2), out_b(2);  // of two rows: 0 1, and 2 3
+  MixStreams op{.weights = view(weights, {2, 2}), .n_streams = 2, .n_inputs = 1, .offset = 1};
+  op.x[0] = view(a, {2, 1});
+  op.x[1] = op.y[0] = view(b, {2, 1});
+  op.out[0] = view(out_a, {2, 1});
+  op.out[1] = view(out_b, {2, 1});
+  compute(op);
+  EXPECT_EQ(out_a, (Floats{1 + 1 * 10, 2 + 3 * 20}));
+  EXPECT_EQ(out_b, (Floats{10 + 2 * 10, 20 + 4 * 20}));
+
+  Floats square{1, 2, 3, 4};
+  op.n_inputs = 2;
+  op.offset = 0;
+  op.weights = view(square, {1, 4});
+  op.y[0] = op.x[0] = view(a, {1, 1});
+  op.y[1] = op.x[1] = view(b, {1, 1});
+  op.out[0] = view(out_a, {1, 1});
+  op.out[1] = view(out_b, {1, 1});
+  compute(op);
+  EXPECT_EQ(out_a[0], 1 + 1 * 1 + 2 * 10);
+  EXPECT_EQ(out_b[0], 10 + 3 * 1 + 4 * 10);
+}
+
 TEST(Reference, NormsRowsByTheirMeanAndDeviation) {
   Floats x{1, 3, 10, 30}, weight{1, 2}, bias{5, -1}, out(4);
   Norm op{.x = view(x, {2, 2}),
@@ -263,6 +340,13 @@ TEST(Reference, NormsTheFirstAndRotatesTheLastDimensions) {
   compute(latent.op);
   expect_near(latent.q, {1, 2, -4, 3, 5, 6});
   expect_near(latent.k, {1, 3, 0, 1, 7, 8});
+}
+
+TEST(Reference, RotatesQueriesAlone) {
+  RopeCase alone(RopePairing::adjacent);
+  alone.op.k = alone.op.v = alone.op.k_pages = alone.op.v_pages = {};
+  compute(alone.op);
+  expect_near(alone.q, {-2, 1, 3, 4, 5, 6});
 }
 
 // An angle of 3 million radians must not lose its fraction.
@@ -578,6 +662,10 @@ TEST(Reference, RoutesToTheLargestAndBreaksTiesByIndex) {
   softmax.op.scale = 3;
   compute(softmax.op);
   expect_near(softmax.weights, {1.5f, 1.5f});
+  Floats expert_scale{9, 2, 9, 10};  // of experts, not of choices
+  softmax.op.expert_scale = view(expert_scale, {4});
+  compute(softmax.op);
+  expect_near(softmax.weights, {3, 15});
 }
 
 TEST(Reference, RoutesByTheToken) {
@@ -683,6 +771,12 @@ TEST(Reference, ExpertsComputeTheirRows) {
                    .experts = view(experts, {2, 2}),
                    .gate = view(gate, {3, 1, 1}),
                    .up = view(up, {3, 1, 1}),
+                   .out = view(out, {2, 2, 1})});
+  expect_near(out, {300, 0.7310586f, 80, 80});
+  Floats fused{1, 1, 10, 2, 100, 3};  // gate before up, expert by expert
+  compute(MoeGated{.x = view(x, {2, 1}),
+                   .experts = view(experts, {2, 2}),
+                   .gate = view(fused, {3, 2, 1}),
                    .out = view(out, {2, 2, 1})});
   expect_near(out, {300, 0.7310586f, 80, 80});
 

@@ -30,16 +30,62 @@ void norm_vector(const Norm& op, int64_t r, float* out) {
   }
 }
 
+// mean + n_deviations * standard deviation of x.
+double cutoff(const float* x, int64_t n, double n_deviations) {
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < n; ++i) sum += x[i];
+  const double mean = sum / static_cast<double>(n);
+  for (int64_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  return mean + n_deviations * std::sqrt(squares / static_cast<double>(n));
+}
+
 }  // namespace
 
 void compute(const Add& op) {
-  for (int64_t i = 0; i < op.x.n_elems(); ++i) op.x.f32()[i] += op.y.f32()[i];
+  for (int64_t i = 0; i < op.x.n_elems(); ++i) {
+    float& x = op.x.f32()[i];
+    x = static_cast<float>(double{op.x_scale} * double{x} + double{op.y_scale} * double{op.y.f32()[i]});
+  }
+}
+
+void compute(const MatchRms& op) {
+  const int64_t n_cols = op.x.n_cols();
+  for (int64_t r = 0; r < op.x.dim(0); ++r) {
+    const float* x = op.x.f32() + r * n_cols;
+    const float* like = op.like.f32() + r * n_cols;
+    const double n = static_cast<double>(n_cols);
+    const double wanted = std::sqrt(dot(like, like, n_cols) / n);
+    const double found = std::sqrt(std::max(dot(x, x, n_cols) / n, double{kLeastMeanSquare}));
+    for (int64_t i = 0; i < n_cols; ++i)
+      op.out.f32()[r * n_cols + i] = static_cast<float>(x[i] * wanted / found);
+  }
+}
+
+void compute(const MixStreams& op) {
+  const int64_t n_cols = op.x[0].n_cols();
+  for (int64_t r = 0; r < op.weights.dim(0); ++r) {
+    const float* weights = op.weights.f32() + r * op.weights.n_cols();
+    for (int i = 0; i < op.n_streams; ++i) {
+      for (int64_t c = r * n_cols; c < (r + 1) * n_cols; ++c) {
+        double sum = op.x[i].f32()[c];
+        for (int j = 0; j < op.n_inputs; ++j)
+          sum += (double{weights[i * op.n_inputs + j]} + double{op.offset}) * double{op.y[j].f32()[c]};
+        op.out[i].f32()[c] = static_cast<float>(sum);
+      }
+    }
+  }
 }
 
 void compute(const Gate& op) {
-  for (int64_t i = 0; i < op.out.n_elems(); ++i) {
-    const double gate = activate(op.activation, double{op.gate.f32()[i]});
-    op.out.f32()[i] = static_cast<float>(gate * double{op.x.f32()[i]});
+  const int64_t n_cols = op.out.n_cols();
+  for (int64_t r = 0; r < op.out.dim(0); ++r) {
+    const float* gate = op.gate.f32() + (op.gate.n_dims == 1 ? 0 : r * n_cols);
+    const double least = cutoff(gate, n_cols, op.cutoff);
+    for (int64_t i = 0; i < n_cols; ++i) {
+      const double g = std::isfinite(op.cutoff) ? std::max(0.0, gate[i] - least) : double{gate[i]};
+      float& out = op.out.f32()[r * n_cols + i];
+      out = static_cast<float>(activate(op.activation, g) * double{op.x.f32()[r * n_cols + i]});
+    }
   }
 }
 

@@ -54,32 +54,49 @@ void scale_norm(const NormRow& row, float mean, float scale) {
   if (row.bias != nullptr) add_row(row.out, row.bias, row.n);
 }
 
-// 1 / sqrt(mean((x - mean)^2) + eps). Lanes beyond the end of the row hold `mean`: they add nothing.
-float inverse_deviation(const NormRow& row, float mean) {
+float mean_of(const float* x, int64_t n) {
+  Floats sum = zeros();
+  for (int64_t i = 0; i < n; i += kLanes) sum = add(sum, load_upto<F32>(bytes_of(x + i), n - i));
+  return sum_of(sum) / static_cast<float>(n);
+}
+
+// mean((x - mean)^2). Lanes beyond the end of the row hold `mean`: they add nothing.
+float variance_of(const float* x, int64_t n, float mean) {
   Floats squares = zeros();
   int64_t i = 0;
-  for (; i + kLanes <= row.n; i += kLanes) {
-    const Floats x = sub(load(row.x + i), splat(mean));
-    squares = fma(x, x, squares);
+  for (; i + kLanes <= n; i += kLanes) {
+    const Floats off = sub(load(x + i), splat(mean));
+    squares = fma(off, off, squares);
   }
-  if (i < row.n) {
+  if (i < n) {
     alignas(64) float tail[kLanes];
     store(tail, splat(mean));
-    __builtin_memcpy(tail, row.x + i, static_cast<size_t>(row.n - i) * sizeof(float));
-    const Floats x = sub(load(tail), splat(mean));
-    squares = fma(x, x, squares);
+    __builtin_memcpy(tail, x + i, static_cast<size_t>(n - i) * sizeof(float));
+    const Floats off = sub(load(tail), splat(mean));
+    squares = fma(off, off, squares);
   }
-  return 1.0f / __builtin_sqrtf(sum_of(squares) / static_cast<float>(row.n) + row.eps);
+  return sum_of(squares) / static_cast<float>(n);
 }
 
-void rms_norm_row(const NormRow& row) { scale_norm(row, 0.0f, inverse_deviation(row, 0.0f)); }
+float mean_square_row(const float* x, int64_t n) { return variance_of(x, n, 0.0f); }
 
-void layer_norm_row(const NormRow& row) {
-  Floats sum = zeros();
-  for (int64_t i = 0; i < row.n; i += kLanes) sum = add(sum, load_upto<F32>(bytes_of(row.x + i), row.n - i));
-  const float mean = sum_of(sum) / static_cast<float>(row.n);
-  scale_norm(row, mean, inverse_deviation(row, mean));
+float cutoff_row(const CutoffRow& row) {
+  const float mean = mean_of(row.x, row.n);
+  return mean + row.n_deviations * __builtin_sqrtf(variance_of(row.x, row.n, mean));
 }
+
+void cut_row(const float* x, float by, float* out, int64_t n) {
+  map(
+      n, out, [by](Floats a) { return max(sub(a, splat(by)), zeros()); }, x);
+}
+
+void norm_from(const NormRow& row, float mean) {
+  const float variance = variance_of(row.x, row.n, mean);
+  scale_norm(row, mean, 1.0f / __builtin_sqrtf(variance + row.eps));
+}
+
+void rms_norm_row(const NormRow& row) { norm_from(row, 0.0f); }
+void layer_norm_row(const NormRow& row) { norm_from(row, mean_of(row.x, row.n)); }
 
 // Pairs (i, i + n_pairs) of a head, in place.
 void rotate_halves_row(float* x, const float* cos, const float* sin, int64_t n_pairs) {

@@ -36,6 +36,9 @@ constexpr Kernels make_table(const char* name) {
   t.quantize256 = quantize256_row;
   t.rms_norm = rms_norm_row;
   t.layer_norm = layer_norm_row;
+  t.cutoff = cutoff_row;
+  t.mean_square = mean_square_row;
+  t.cut = cut_row;
   t.add = add_row;
   t.scale = scale_row;
   t.weighted_add = weighted_add_row;
