@@ -156,20 +156,17 @@ void write_norm_eps(HfConfig& config, HfKeys& keys) {
 
 }  // namespace
 
-void write_decoder_keys(HfConfig& config, HfKeys& keys, std::string_view n_ff) {
-  const int64_t head_dim = read_head_dim(config);
-  const int64_t n_heads = config.count("num_attention_heads");
-  HfConfig rope = rope_config(config, "full_attention");
+void set_counts(HfKeys& keys, std::string_view key, std::vector<int64_t> counts) {
+  if (std::ranges::count(counts, counts[0]) == std::ssize(counts)) return keys.set(key, counts[0]);
+  keys.set(key, std::move(counts));
+}
+
+void write_body_keys(HfConfig& config, HfKeys& keys) {
   keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
   keys.set("context_length", config.count("max_position_embeddings"));
   keys.set("embedding_length", config.count("hidden_size"));
-  if (config.has(n_ff)) keys.set("feed_forward_length", config.count(n_ff));
-  keys.set("attention.head_count", n_heads);
-  keys.set("attention.head_count_kv", config.count_or("num_key_value_heads", n_heads));
-  keys.set("attention.key_length", head_dim);
-  keys.set("attention.value_length", head_dim);
+  keys.set("attention.head_count", config.count("num_attention_heads"));
   write_norm_eps(config, keys);
-  keys.set("rope.dimension_count", read_n_rotary(config, rope));
   keys.set("vocab_size", config.count("vocab_size"));
   // Whether these are there, the tensors say.
   for (const std::string_view key : {"attention_bias", "mlp_bias", "tie_word_embeddings"}) config.find(key);
@@ -185,6 +182,31 @@ void write_encoder_keys(HfConfig& config, HfKeys& keys, std::string_view eps) {
   keys.set("attention.layer_norm_epsilon", config.real(eps, {0.0, 1.0}));
   keys.set("attention.causal", false);
   keys.set("vocab_size", config.count("vocab_size"));
+}
+
+void write_decoder_keys(HfConfig& config, HfKeys& keys, std::string_view n_ff) {
+  const int64_t head_dim = read_head_dim(config);
+  HfConfig rope = rope_config(config, "full_attention");
+  write_body_keys(config, keys);
+  if (config.has(n_ff)) keys.set("feed_forward_length", config.count(n_ff));
+  keys.set("attention.head_count_kv",
+           config.count_or("num_key_value_heads", config.count("num_attention_heads")));
+  keys.set("attention.key_length", head_dim);
+  keys.set("attention.value_length", head_dim);
+  keys.set("rope.dimension_count", read_n_rotary(config, rope));
+}
+
+void write_proportional_rope_keys(HfConfig& config, HfKeys& keys, int64_t head_dim) {
+  HfConfig rope = rope_config(config, "full_attention");
+  if (rope_type(rope) != "proportional") rope.refuse("rope_type", "expected proportional");
+  if (rope.real_or("factor", 1.0) != 1.0) rope.refuse("factor", "only 1 is implemented");
+  const double share = rope.real_or("partial_rotary_factor", 1.0, {0.0, 1.0});
+  const int64_t n_turning = static_cast<int64_t>(share * static_cast<double>(head_dim)) / 2;
+  std::vector<float> divisors(static_cast<size_t>(head_dim / 2), kStandingPair);
+  std::fill_n(divisors.begin(), n_turning, 1.0f);
+  keys.set("rope.freq_base", rope.real("rope_theta", kRopeBase));
+  keys.add_vector("rope_freqs.weight", std::move(divisors));
+  rope.refuse_rest();
 }
 
 void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type) {

@@ -43,6 +43,11 @@ class HfKeys {
 // Widths, heads, layers, rotary dimensions and the epsilon of the norms. `n_ff` is what the config calls the
 // width of a dense feed-forward.
 void write_decoder_keys(HfConfig& config, HfKeys& keys, std::string_view n_ff = "intermediate_size");
+// The part of it that is the same where layers have heads and feed-forwards of different sizes: neither
+// key-value heads nor their sizes nor the width of the feed-forward.
+void write_body_keys(HfConfig& config, HfKeys& keys);
+// A count for each layer: one number where all are equal.
+void set_counts(HfKeys& keys, std::string_view key, std::vector<int64_t> counts);
 
 // The same of an encoder, without context_length; `eps` is what the class calls the epsilon of its layer
 // norms.
@@ -54,6 +59,9 @@ void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type
 // plain or yarn and grows scores in place of cos and sin. With feed_forward_length.
 void write_latent_keys(HfConfig& config, HfKeys& keys);
 
+// Layers that see everything turn a share of the pairs of a head, the others stand still (rope_type
+// proportional). GGUF says it with divisors, huge ones for pairs that stand still.
+void write_proportional_rope_keys(HfConfig& config, HfKeys& keys, int64_t head_dim);
 // The base of a layer type that rotates without scaling; refused when it scales. `otherwise` where the config
 // has none.
 double read_plain_rope_base(HfConfig& config, std::string_view layer_type, double otherwise);

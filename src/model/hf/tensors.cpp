@@ -71,7 +71,7 @@ Pattern pattern_of(std::string_view name) {
     if (is_number && (previous == "layers" || previous == "layer")) {
       pattern.text += "{}";
       pattern.layer = segment;
-    } else if (is_number && previous == "experts") {
+    } else if (is_number && (previous == "experts" || previous.ends_with("_projections"))) {
       pattern.text += "{e}";
       pattern.expert = std::stoll(std::string(segment));
     } else {

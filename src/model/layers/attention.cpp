@@ -43,6 +43,16 @@ void list_head_norms(WeightList& list, Attention& attention, Presence presence) 
   (list.*add)(attention.k_norm, "attn_k_norm.weight", {attention.sizes.head_dim}, Shard::none);
 }
 
+void list_reader(WeightList& list, Attention& attention) {
+  const AttentionSizes& sizes = attention.sizes;
+  list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden}, Shard::outputs);
+  list.add(attention.q_norm, "attn_q_norm.weight", {sizes.head_dim});
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+  list.add_optional(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden}, Shard::outputs);
+  list.add_optional(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden}, Shard::outputs);
+  list.add_optional(attention.k_norm, "attn_k_norm.weight", {sizes.head_dim});
+}
+
 void list_row_norms(WeightList& list, Attention& attention) {
   list.add(attention.q_norm, "attn_q_norm.weight", {attention.sizes.q_width()});
   list.add(attention.k_norm, "attn_k_norm.weight", {attention.sizes.k_width()});
@@ -78,69 +88,111 @@ std::vector<int64_t> read_windows(Hparams& hparams, int64_t n_layers, int64_t pe
   return windows;
 }
 
+std::vector<int64_t> kv_sources(const std::vector<int64_t>& windows, int64_t n_readers) {
+  const int64_t n_owners = std::ssize(windows) - n_readers;
+  std::vector<int64_t> sources(windows.size(), -1);
+  for (int64_t i = n_owners; i < std::ssize(windows); ++i) {
+    int64_t source = n_owners - 1;
+    const auto is_alike = [&] {
+      return (windows[static_cast<size_t>(source)] > 0) == (windows[static_cast<size_t>(i)] > 0);
+    };
+    while (source >= 0 && !is_alike()) --source;
+    if (source < 0) fail(ErrorKind::bad_model, "layer {} has no layer of its kind to read keys from", i);
+    sources[static_cast<size_t>(i)] = source;
+  }
+  return sources;
+}
+
+namespace {
+
+// (n_rows, n_heads, head_dim) each; k and v are empty where the layer reads those of another.
+struct Heads {
+  Tensor q, k, v;
+  Tensor gate;  // (n_rows, n_heads * head_dim), where there is one
+};
+
+Tensor rows_of(const Tensor& heads) { return heads.reshaped({heads.dim(0), heads.dim(1) * heads.dim(2)}); }
+
+Heads project(const Pass& pass, const Attention& attention, const Tensor& x) {
+  const AttentionSizes& sizes = attention.sizes;
+  Heads heads{.q = pass.arena.take(Dtype::f32, {x.dim(0), sizes.n_heads, sizes.head_dim})};
+  Linear linear{.x = x};
+  linear.products[0] = {.weight = attention.q, .bias = attention.q_bias, .out = rows_of(heads.q)};
+  if (!attention.reads_other()) {
+    heads.k = pass.arena.take(Dtype::f32, {x.dim(0), sizes.n_kv_heads, sizes.head_dim});
+    heads.v = pass.arena.take(Dtype::f32, {x.dim(0), sizes.n_kv_heads, sizes.v_head_dim});
+    linear.products[1] = {.weight = attention.k, .bias = attention.k_bias, .out = rows_of(heads.k)};
+    linear.products[2] = {.weight = attention.v, .bias = attention.v_bias, .out = rows_of(heads.v)};
+    linear.n_products = attention.v ? 3 : 2;
+  }
+  Tensor q_and_gate;
+  if (attention.has_gate) {
+    heads.gate = pass.arena.take(Dtype::f32, {x.dim(0), sizes.q_width()});
+    q_and_gate = pass.arena.take(Dtype::f32, {x.dim(0), 2 * sizes.q_width()});
+    linear.products[0].out = q_and_gate;
+  }
+  pass.backend.run(linear);
+  if (attention.has_gate) {
+    const int64_t n_heads = x.dim(0) * sizes.n_heads;
+    pass.backend.run(Split{.x = q_and_gate.reshaped({n_heads, 2 * sizes.head_dim}),
+                           .first = heads.q.reshaped({n_heads, sizes.head_dim}),
+                           .second = heads.gate.reshaped({n_heads, sizes.head_dim})});
+  }
+  return heads;
+}
+
+// The norms that RopeStoreKv does not do. Values without a projection are the keys before their norm.
+void norm_heads(const Pass& pass, const Attention& attention, const Heads& heads) {
+  if (heads.v && attention.norms_values) {
+    pass.backend.run(Norm{.x = attention.v ? heads.v : heads.k, .out = heads.v, .eps = attention.norm_eps});
+  }
+  if (!attention.q_norm || is_norm_of_rope(attention)) return;
+  norm_heads(pass, attention, heads.q, attention.q_norm);
+  if (heads.k) norm_heads(pass, attention, heads.k, attention.k_norm);
+}
+
+}  // namespace
+
 void run_attention(const Pass& pass, const Attention& attention, int64_t layer, const Tensor& x,
                    const Tensor& out) {
+  check(attention.v || attention.norms_values || attention.reads_other(), "values come from somewhere");
   const ArenaScope scope(pass.arena);
-  const AttentionSizes& sizes = attention.sizes;
-  const int64_t n_rows = x.dim(0);
-  const Tensor q = pass.arena.take(Dtype::f32, {n_rows, sizes.q_width()});
-  Tensor gate, q_and_gate = q;
-  if (attention.has_gate) {
-    gate = pass.arena.take(Dtype::f32, {n_rows, sizes.q_width()});
-    q_and_gate = pass.arena.take(Dtype::f32, {n_rows, 2 * sizes.q_width()});
-  }
-  const Tensor k = pass.arena.take(Dtype::f32, {n_rows, sizes.k_width()});
-  const Tensor v = pass.arena.take(Dtype::f32, {n_rows, sizes.v_width()});
-  pass.backend.run(Linear{.x = x,
-                          .products = {{.weight = attention.q, .bias = attention.q_bias, .out = q_and_gate},
-                                       {.weight = attention.k, .bias = attention.k_bias, .out = k},
-                                       {.weight = attention.v, .bias = attention.v_bias, .out = v}},
-                          .n_products = 3});
-  if (gate) {
-    const int64_t n_heads = n_rows * sizes.n_heads;
-    pass.backend.run(Split{.x = q_and_gate.reshaped({n_heads, 2 * sizes.head_dim}),
-                           .first = q.reshaped({n_heads, sizes.head_dim}),
-                           .second = gate.reshaped({n_heads, sizes.head_dim})});
-  }
-
-  const KvPages& pages = pass.kv.layer(layer);
-  const Tensor q_heads = q.reshaped({n_rows, sizes.n_heads, sizes.head_dim});
-  const Tensor k_heads = k.reshaped({n_rows, sizes.n_kv_heads, sizes.head_dim});
+  const Heads heads = project(pass, attention, x);
+  norm_heads(pass, attention, heads);
   const bool is_fused = is_norm_of_rope(attention);
-  if (attention.q_norm && !is_fused) {
-    norm_heads(pass, attention, q_heads, attention.q_norm);
-    norm_heads(pass, attention, k_heads, attention.k_norm);
-  }
+  const KvPages& pages = pass.kv.layer(attention.reads_other() ? attention.kv_source : layer);
   pass.backend.run(RopeStoreKv{.batch = pass.batch,
-                               .q = q_heads,
-                               .k = k_heads,
-                               .v = v.reshaped({n_rows, sizes.n_kv_heads, sizes.v_head_dim}),
+                               .q = heads.q,
+                               .k = heads.k,
+                               .v = heads.v,
                                .q_norm = is_fused ? attention.q_norm : Tensor(),
-                               .k_norm = is_fused ? attention.k_norm : Tensor(),
+                               .k_norm = is_fused && heads.k ? attention.k_norm : Tensor(),
                                .norm_eps = attention.norm_eps,
                                .rope = attention.rope,
                                .q_scale_beta = attention.q_scale_beta,
                                .q_scale_length = attention.q_scale_length,
                                .q_scale_offset = attention.q_scale_offset,
-                               .k_pages = pages.k,
-                               .v_pages = pages.v});
+                               .k_pages = heads.k ? pages.k : Tensor(),
+                               .v_pages = heads.v ? pages.v : Tensor()});
 
-  const Tensor mixed = pass.arena.take(Dtype::f32, {n_rows, sizes.out_width()});
+  const AttentionSizes& sizes = attention.sizes;
+  const Tensor mixed = pass.arena.take(Dtype::f32, {x.dim(0), sizes.n_heads, sizes.v_head_dim});
   pass.backend.run(PagedAttention{.batch = pass.batch,
-                                  .q = q_heads,
+                                  .q = heads.q,
                                   .k_pages = pages.k,
                                   .v_pages = pages.v,
                                   .sinks = attention.sinks,
-                                  .out = mixed.reshaped({n_rows, sizes.n_heads, sizes.v_head_dim}),
+                                  .out = mixed,
                                   .scale = attention.scale,
                                   .softcap = attention.softcap,
                                   .window = static_cast<int32_t>(attention.window),
                                   .chunk = static_cast<int32_t>(attention.chunk)});
-  if (gate) {
-    pass.backend.run(Gate{.gate = gate, .x = mixed, .out = mixed, .activation = Activation::sigmoid});
+  if (heads.gate) {
+    pass.backend.run(Gate{
+        .gate = heads.gate, .x = rows_of(mixed), .out = rows_of(mixed), .activation = Activation::sigmoid});
   }
-  pass.backend.run(
-      Linear{.x = mixed, .products = {{.weight = attention.out, .bias = attention.out_bias, .out = out}}});
+  pass.backend.run(Linear{.x = rows_of(mixed),
+                          .products = {{.weight = attention.out, .bias = attention.out_bias, .out = out}}});
 }
 
 }  // namespace millrace

@@ -51,6 +51,14 @@ struct Attention {
   float q_scale_beta = 0.0f;
   float q_scale_length = 1.0f;
   float q_scale_offset = 0.0f;
+  bool norms_values = false;  // RMSNorm without weight of each head of v; without a v they are the keys
+  int64_t kv_source = -1;     // the layer whose keys and values this one reads; -1: its own
+
+  bool reads_other() const { return kv_source >= 0; }
+  // What the layer keeps: nothing where it reads another.
+  KvLayer kv_layer() const {
+    return reads_other() ? KvLayer{0, sizes.head_dim, sizes.v_head_dim} : sizes.kv_layer();
+  }
 };
 
 // Adds q, k, v and the output projection to the list.
@@ -58,11 +66,18 @@ void list_projections(WeightList& list, Attention& attention);
 enum class Presence { needed, optional };
 void list_qkv_bias(WeightList& list, Attention& attention, Presence presence);
 void list_head_norms(WeightList& list, Attention& attention, Presence presence = Presence::needed);
+// Of a layer that reads the keys of another. Published files hold projections of keys even there; nobody
+// reads them.
+void list_reader(WeightList& list, Attention& attention);
 void list_row_norms(WeightList& list, Attention& attention);  // over all heads at once
 
 // Sets the window of each layer from attention.sliding_window and sliding_window_pattern. `period` is the
 // pattern where the file has none (Hparams::pattern_or).
 std::vector<int64_t> read_windows(Hparams& hparams, int64_t n_layers, int64_t period);
+
+// For each of the last `n_readers` layers the last one before them that slides as it does (windows[i] > 0) or
+// does not; -1 for the layers before. Throws Error(bad_model) where there is none.
+std::vector<int64_t> kv_sources(const std::vector<int64_t>& windows, int64_t n_readers);
 
 // out = attention(x); both (n_rows, hidden). Writes the keys and values of the rows to the pages of `layer`.
 void run_attention(const Pass& pass, const Attention& attention, int64_t layer, const Tensor& x,

@@ -1,6 +1,7 @@
 #include "model/layers/mlp.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace millrace {
 
@@ -16,10 +17,28 @@ void list_mlp_bias(WeightList& list, Mlp& mlp) {
   list.add_optional(mlp.down_bias, "ffn_down.bias", {mlp.hidden});
 }
 
+namespace {
+
+// The cut needs whole rows of the gate: it cannot be done while they are multiplied.
+void run_sparse_gate(const Pass& pass, const Mlp& mlp, const Tensor& x, const Tensor& out) {
+  const ArenaScope scope(pass.arena);
+  const Tensor up = pass.arena.take(Dtype::f32, {x.dim(0), mlp.n_ff});
+  pass.backend.run(Linear{.x = x,
+                          .products = {{.weight = mlp.gate, .bias = mlp.gate_bias, .out = out},
+                                       {.weight = mlp.up, .bias = mlp.up_bias, .out = up}},
+                          .n_products = 2});
+  pass.backend.run(
+      Gate{.gate = out, .x = up, .out = out, .activation = mlp.activation, .cutoff = mlp.cutoff});
+}
+
+}  // namespace
+
 void run_mlp(const Pass& pass, const Mlp& mlp, const Tensor& x, const Tensor& out) {
   const ArenaScope scope(pass.arena);
   const Tensor inner = pass.arena.take(Dtype::f32, {x.dim(0), mlp.n_ff});
-  if (mlp.is_gated) {
+  if (mlp.is_gated && std::isfinite(mlp.cutoff)) {
+    run_sparse_gate(pass, mlp, x, inner);
+  } else if (mlp.is_gated) {
     pass.backend.run(LinearGated{.x = x,
                                  .gate = mlp.gate,
                                  .up = mlp.up,

@@ -1,6 +1,8 @@
 // The feed-forward half of a block: gated (SwiGLU, GeGLU) or not, dense or as a mixture of experts.
 #pragma once
 
+#include <limits>
+
 #include "model/hparams.h"
 #include "model/model.h"
 #include "model/weights.h"
@@ -17,6 +19,7 @@ struct Mlp {
   Tensor gate_bias, up_bias, down_bias;
   Activation activation = Activation::silu;
   float limit = 0.0f;  // of what goes into the activation, and of what it is multiplied by; 0: none
+  float cutoff = -std::numeric_limits<float>::infinity();  // of the gate, see Gate; -infinity: none
 };
 
 void list_mlp(WeightList& list, Mlp& mlp);

@@ -83,11 +83,12 @@ Rope RopeTable::view() const {
 void divide_frequencies(std::vector<double>& frequencies, const Tensor& divisors, std::string_view name) {
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const double divisor = divisors.f32()[i];
-    if (!(divisor >= kRopeFactor.min && divisor <= kRopeFactor.max)) {
+    const bool is_standing = divisors.f32()[i] == kStandingPair;
+    if (!is_standing && !(divisor >= kRopeFactor.min && divisor <= kRopeFactor.max)) {
       fail(ErrorKind::bad_model, "{} holds {} at {}, expected {:g} to {:g}", name, divisor, i,
            kRopeFactor.min, kRopeFactor.max);
     }
-    frequencies[i] /= divisor;
+    frequencies[i] = is_standing ? 0.0 : frequencies[i] / divisor;
   }
 }
 

@@ -35,6 +35,8 @@ struct Llama3Scaling {
 };
 std::vector<float> llama3_divisors(std::span<const double> frequencies, const Llama3Scaling& scaling);
 
+// The divisor that stands for "does not turn", as converters write it.
+inline constexpr float kStandingPair = 1e30f;
 // frequencies[i] /= divisors[i], of tensor `name`. Throws Error(bad_model) for a divisor that is not
 // positive.
 void divide_frequencies(std::vector<double>& frequencies, const Tensor& divisors, std::string_view name);

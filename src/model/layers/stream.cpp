@@ -33,6 +33,21 @@ void list_ends(WeightList& list, Ends& ends) {
   list.add_optional(ends.output, "output.weight", {ends.n_vocab, ends.hidden}, Shard::outputs);
 }
 
+Tensor gather_logit_rows(const Pass& pass, const Tensor& x) {
+  const Tensor& rows = pass.batch.logit_rows;
+  const Tensor out = pass.arena.take(Dtype::f32, {rows.dim(0), x.dim(1)});
+  pass.backend.run(GatherRows{.x = x, .rows = rows, .out = out});
+  return out;
+}
+
+void run_head(const Pass& pass, const Ends& ends, const Tensor& normed, const Tensor& logits) {
+  const Tensor& head = ends.output ? ends.output : ends.token_embd;
+  pass.backend.run(Linear{.x = normed,
+                          .products = {{.weight = head, .out = logits}},
+                          .scale = ends.logit_scale,
+                          .softcap = ends.logit_softcap});
+}
+
 Stream::Stream(const Pass& pass, const Ends& ends) : pass_(pass), ends_(ends) {
   const int64_t n_rows = pass.batch.n_rows();
   x_ = pass.arena.take(Dtype::f32, {n_rows, ends.hidden});
@@ -55,8 +70,7 @@ void Stream::norm(const Tensor& weight, const Tensor& bias) {
 }
 
 const Tensor& Stream::summed() {
-  check(ends_.branch_scale == 1.0f, "an unscaled branch");
-  if (has_branch_) pass_.backend.run(Add{.x = x_, .y = branch_});
+  if (has_branch_) pass_.backend.run(Add{.x = x_, .y = branch_, .y_scale = ends_.branch_scale});
   has_branch_ = true;  // of what the caller computes next
   return x_;
 }
@@ -72,33 +86,28 @@ void Stream::norm_branch(const Tensor& weight) {
       Norm{.x = branch_, .weight = weight, .out = branch_, .kind = ends_.norm_kind, .eps = ends_.norm_eps});
 }
 
+void Stream::settle(float scale) {
+  pass_.backend.run(Add{.x = x_, .y = branch_, .x_scale = scale, .y_scale = scale * ends_.branch_scale});
+  has_branch_ = false;
+}
+
 Tensor Stream::logits() {
   const int64_t n_rows = pass_.batch.logit_rows.dim(0);
   const Tensor logits = pass_.arena.take(Dtype::f32, {n_rows, ends_.n_vocab});
   if (n_rows == 0) return logits;
 
   const ArenaScope scope(pass_.arena);
-  const auto gathered = [&](const Tensor& from) {
-    const Tensor rows = pass_.arena.take(Dtype::f32, {n_rows, ends_.hidden});
-    pass_.backend.run(GatherRows{.x = from, .rows = pass_.batch.logit_rows, .out = rows});
-    return rows;
-  };
-  const Tensor x = gathered(x_);
-  const Tensor branch = gathered(branch_);
+  const Tensor x = gather_logit_rows(pass_, x_);
   const Tensor normed = pass_.arena.take(Dtype::f32, {n_rows, ends_.hidden});
   pass_.backend.run(Norm{.x = x,
-                         .add = branch,
+                         .add = has_branch_ ? gather_logit_rows(pass_, branch_) : Tensor(),
                          .weight = ends_.output_norm,
                          .bias = ends_.output_norm_bias,
                          .out = normed,
                          .kind = ends_.norm_kind,
                          .eps = ends_.norm_eps,
                          .add_scale = ends_.branch_scale});
-  const Tensor& head = ends_.output ? ends_.output : ends_.token_embd;
-  pass_.backend.run(Linear{.x = normed,
-                           .products = {{.weight = head, .out = logits}},
-                           .scale = ends_.logit_scale,
-                           .softcap = ends_.logit_softcap});
+  run_head(pass_, ends_, normed, logits);
   return logits;
 }
 

@@ -30,6 +30,11 @@ ModelShape read_shape(Hparams& hparams, const Checkpoint& checkpoint);
 Ends read_ends(Hparams& hparams, const ModelShape& shape, NormKind norm_kind = NormKind::rms);
 void list_ends(WeightList& list, Ends& ends);
 
+// Rows batch.logit_rows of x (n_rows, hidden): (n_logit_rows, hidden) in pass.arena.
+Tensor gather_logit_rows(const Pass& pass, const Tensor& x);
+// logits (n_logit_rows, n_vocab) = the head of normed (n_logit_rows, hidden).
+void run_head(const Pass& pass, const Ends& ends, const Tensor& normed, const Tensor& logits);
+
 // The residual stream of one pass. A branch (attention, feed-forward) reads `normed`, writes `branch`, and
 // the next norm adds it to x: residual and norm are one op.
 class Stream {
@@ -43,6 +48,8 @@ class Stream {
   const Tensor& summed();
   // x = normed = norm(x) * weight: an encoder whose first branch reads the normed embeddings.
   void norm_embeddings(const Tensor& weight);
+  // x = scale * (x + branch), and nothing waits: the end of a layer that scales what it hands on.
+  void settle(float scale);
   // branch = norm(branch) * weight (Gemma's norm after each branch).
   void norm_branch(const Tensor& weight);
   // The logits of batch.logit_rows: float32 (n_logit_rows, n_vocab).
@@ -50,6 +57,7 @@ class Stream {
   // Every row after the last norm: float32 (n_rows, hidden).
   Tensor rows();
 
+  const Tensor& x() const { return x_; }            // (n_rows, hidden), without what waits to be added
   const Tensor& normed() const { return normed_; }  // (n_rows, hidden)
   const Tensor& branch() const { return branch_; }  // (n_rows, hidden)
 
