@@ -250,6 +250,11 @@ TEST(Families, SettingsOfOtherFamiliesAreRefused) {
       {"starcoder2.logit_scale", 0.5},
       {"starcoder2.attention.layer_norm_rms_epsilon", 1e-5},
       {"glm4.attention.sliding_window", int64_t{16}},
+      {"gemma3n.altup.active_idx", int64_t{1}},
+      {"gemma3n.attn_logit_softcapping", 50.0},
+      {"gemma4.attn_logit_softcapping", 50.0},
+      {"gemma4.attention.value_length", testing::kTinyHeadDim},
+      {"gemma4.rope.dimension_count", testing::kTinyHeadDim},
   };
   for (const auto& [key, value] : cases) {
     const std::string_view name = key.substr(0, key.find('.'));

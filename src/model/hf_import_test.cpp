@@ -439,6 +439,10 @@ TEST_F(HfImport, WhatAClassDoesNotDoIsRefused) {
       {"starcoder2", "hidden_act", "relu"},
       {"starcoder2", "norm_type", "rms_norm"},
       {"glm4", "sliding_window", 16},
+      {"gemma3n_text", "altup_correct_scale", false},
+      {"gemma3n_text", "activation_sparsity_pattern", Json::Array{1.0}},
+      {"gemma4_text", "use_bidirectional_attention", "all"},
+      {"gemma4_text", "hidden_activation", "silu"},
   };
   for (const auto& [model_type, key, value] : cases) {
     Json config = base_config(model_type);

@@ -581,6 +581,110 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_kimi_linear() {
   return model;
 }
 
+// A width of its own for the embeddings of layers, and a vocabulary that ends before that of the model.
+inline constexpr int64_t kTinyInput = 6;
+inline void add_tiny_per_layer_input(MemoryCheckpoint& model, std::string_view architecture) {
+  model.set(std::string(architecture) + ".embedding_length_per_layer_input", kTinyInput);
+  model.add_random("per_layer_token_embd.weight", {kTinyVocab - 3, kTinyLayers * kTinyInput});
+  model.add_random("per_layer_model_proj.weight", {kTinyLayers * kTinyInput, kTinyHidden});
+  model.add_random("per_layer_proj_norm.weight", {kTinyInput});
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    model.add_random(block_name(i) + "inp_gate.weight", {kTinyInput, kTinyHidden});
+    model.add_random(block_name(i) + "proj.weight", {kTinyHidden, kTinyInput});
+    model.add_random(block_name(i) + "post_norm.weight", {kTinyHidden});
+  }
+}
+
+// Layer 0 slides and has keys, layer 1 sees everything and has, layer 2 slides and reads those of layer 0.
+inline std::unique_ptr<MemoryCheckpoint> tiny_gemma3n() {
+  constexpr int64_t kStreams = 3, kRank = 5;
+  auto model = tiny_ends("gemma3n");
+  model->set("gemma3n.attention.sliding_window", int64_t{5});
+  model->set("gemma3n.attention.sliding_window_pattern", std::vector<bool>{true, false, true});
+  model->set("gemma3n.attention.shared_kv_layers", int64_t{1});
+  model->set("gemma3n.altup.num_inputs", kStreams);
+  model->set("gemma3n.activation_sparsity_scale",
+             std::vector<double>{0.5, -std::numeric_limits<double>::infinity(), -0.2});
+  add_tiny_per_layer_input(*model, "gemma3n");
+  model->add_random("altup_proj.weight", {kStreams - 1, kTinyHidden, kTinyHidden});
+  model->add_random("altup_unembd_proj.weight", {kStreams - 1, kTinyHidden, kTinyHidden});
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    add_tiny_attention(*model, block);
+    add_tiny_head_norms(*model, block);
+    add_tiny_mlp(*model, block);
+    for (const char* name : {"post_attention_norm", "post_ffw_norm", "altup_router_norm",
+                             "altup_correct_scale", "laurel_post_norm"}) {
+      model->add_random(block + name + ".weight", {kTinyHidden});
+    }
+    model->add_random(block + "altup_router.weight", {kStreams, kTinyHidden});
+    model->add_random(block + "altup_predict_coef.weight", {kStreams * kStreams, kStreams});
+    model->add_random(block + "altup_correct_coef.weight", {kStreams, kStreams});
+    model->add_random(block + "laurel_l.weight", {kRank, kTinyHidden});
+    model->add_random(block + "laurel_r.weight", {kTinyHidden, kRank});
+  }
+  return model;
+}
+
+// The layer that sees everything has heads twice as wide, one of keys, and no values of its own.
+inline std::unique_ptr<MemoryCheckpoint> tiny_gemma4(bool has_fused_experts) {
+  auto model = std::make_unique<MemoryCheckpoint>();
+  model->set_text("general.architecture", "gemma4");
+  const std::pair<const char*, int64_t> counts[] = {
+      {"block_count", kTinyLayers},
+      {"context_length", 256},
+      {"embedding_length", kTinyHidden},
+      {"expert_count", kTinyExperts},
+      {"expert_used_count", 2},
+      {"expert_feed_forward_length", 12},
+      {"attention.head_count", kTinyHeads},
+      {"attention.key_length", 2 * kTinyHeadDim},
+      {"attention.key_length_swa", kTinyHeadDim},
+      {"attention.sliding_window", 5},
+      {"attention.shared_kv_layers", 1},
+  };
+  for (const auto& [key, value] : counts) model->set(std::string("gemma4.") + key, value);
+  model->set("gemma4.feed_forward_length", std::vector<int64_t>{kTinyFf, kTinyFf, 2 * kTinyFf});
+  model->set("gemma4.attention.head_count_kv", std::vector<int64_t>{kTinyKvHeads, 1, kTinyKvHeads});
+  model->set("gemma4.attention.sliding_window_pattern", std::vector<bool>{true, false, true});
+  model->set("gemma4.attention.layer_norm_rms_epsilon", 1e-6);
+  model->add_random("token_embd.weight", {kTinyVocab, kTinyHidden});
+  model->add_random("output_norm.weight", {kTinyHidden});
+  model->add_random("rope_freqs.weight", {kTinyHeadDim});
+  add_tiny_per_layer_input(*model, "gemma4");
+  for (int64_t i = 0; i < kTinyLayers; ++i) {
+    const std::string block = block_name(i);
+    const int64_t head_dim = i == 1 ? 2 * kTinyHeadDim : kTinyHeadDim;
+    const int64_t n_ff = i == 2 ? 2 * kTinyFf : kTinyFf;
+    const int64_t k_width = i == 1 ? head_dim : kTinyKvHeads * head_dim;
+    model->add_random(block + "attn_q.weight", {kTinyHeads * head_dim, kTinyHidden});
+    model->add_random(block + "attn_q_norm.weight", {head_dim});
+    if (i < 2) model->add_random(block + "attn_k.weight", {k_width, kTinyHidden});
+    if (i < 2) model->add_random(block + "attn_k_norm.weight", {head_dim});
+    if (i < 1) model->add_random(block + "attn_v.weight", {k_width, kTinyHidden});
+    model->add_random(block + "attn_output.weight", {kTinyHidden, kTinyHeads * head_dim});
+    model->add_random(block + "ffn_gate.weight", {n_ff, kTinyHidden});
+    model->add_random(block + "ffn_up.weight", {n_ff, kTinyHidden});
+    model->add_random(block + "ffn_down.weight", {kTinyHidden, n_ff});
+    for (const char* name : {"attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm",
+                             "pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"}) {
+      model->add_random(block + name + ".weight", {kTinyHidden});
+    }
+    model->add_random(block + "layer_output_scale.weight", {1});
+    model->add_random(block + "ffn_gate_inp.weight", {kTinyExperts, kTinyHidden});
+    model->add_random(block + "ffn_gate_inp.scale", {kTinyHidden});
+    model->add_random(block + "ffn_down_exps.scale", {kTinyExperts});
+    if (has_fused_experts) {
+      model->add_random(block + "ffn_gate_up_exps.weight", {kTinyExperts, 2 * 12, kTinyHidden});
+    } else {
+      model->add_random(block + "ffn_gate_exps.weight", {kTinyExperts, 12, kTinyHidden});
+      model->add_random(block + "ffn_up_exps.weight", {kTinyExperts, 12, kTinyHidden});
+    }
+    model->add_random(block + "ffn_down_exps.weight", {kTinyExperts, kTinyHidden, 12});
+  }
+  return model;
+}
+
 struct TinyModel {
   std::string_view name;
   std::unique_ptr<MemoryCheckpoint> checkpoint;
@@ -604,6 +708,9 @@ inline std::vector<TinyModel> tiny_models() {
   models.push_back({"olmo2", tiny_olmo2()});
   models.push_back({"starcoder2", tiny_starcoder2()});
   models.push_back({"glm4", tiny_glm4()});
+  models.push_back({"gemma3n", tiny_gemma3n()});
+  models.push_back({"gemma4", tiny_gemma4(false)});
+  models.push_back({"gemma4 with fused experts", tiny_gemma4(true)});
   models.push_back({"deepseek2", tiny_deepseek2()});
   models.push_back({"glm-dsa", tiny_deepseek("glm-dsa")});
   models.push_back({"qwen3next", tiny_qwen35("qwen3next")});
