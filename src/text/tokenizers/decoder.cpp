@@ -26,7 +26,8 @@ void replace_all(std::string& text, std::string_view from, std::string_view by) 
 void join(std::vector<std::string>& tokens) {
   std::string all;
   for (const std::string& token : tokens) all += token;
-  tokens.assign(1, std::move(all));
+  tokens.clear();
+  tokens.push_back(std::move(all));
 }
 
 // Every token by itself.
