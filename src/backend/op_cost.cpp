@@ -15,13 +15,16 @@ struct Visible {
   int64_t n_pairs = 0;      // row and position, summed over rows
 };
 
+// With entries a selection is one of entries, not of positions.
+bool selects_positions(const PagedAttention& op) { return op.selected && !op.entry_pages; }
+
 Visible most_visible(const PagedAttention& op) {
   const int64_t n_rows = op.batch.n_rows();
   const int64_t n_held = op.batch.page_tables.dim(1) * op.k_pages.dim(2);
   int64_t n_seen = n_held;
   if (op.window > 0) n_seen = std::min<int64_t>(n_seen, op.window);
   if (op.chunk > 0) n_seen = std::min<int64_t>(n_seen, op.chunk);
-  if (op.selected) {  // every row may have others
+  if (selects_positions(op)) {  // every row may have others
     n_seen = std::min(n_seen, op.selected.dim(1));
     return {.n_positions = n_rows * n_seen, .n_pairs = n_rows * n_seen};
   }
@@ -36,7 +39,7 @@ Visible visible(const PagedAttention& op, Elements elements) {
   const auto n_seen = [&](int64_t position) {
     int64_t n = op.chunk > 0 ? position % op.chunk + 1 : position + 1;
     if (op.window > 0) n = std::min<int64_t>(n, op.window);
-    if (op.selected) n = std::min(n, op.selected.dim(1));
+    if (selects_positions(op)) n = std::min(n, op.selected.dim(1));
     return n;
   };
   Visible visible;
@@ -47,16 +50,39 @@ Visible visible(const PagedAttention& op, Elements elements) {
     visible.n_positions += last - first + n_seen(first);
     for (int32_t r = row_begin[s]; r < row_begin[s + 1]; ++r) visible.n_pairs += n_seen(positions[r]);
   }
+  if (selects_positions(op)) visible.n_positions = visible.n_pairs;  // every row has others
+  return visible;
+}
+
+// The same of entries that stand for runs of positions.
+Visible visible_entries(const PagedAttention& op, Elements elements) {
+  if (!op.entry_pages) return {};
+  const auto n_seen = [&](int64_t n) { return op.selected ? std::min(n, op.selected.dim(1)) : n; };
+  Visible visible;
+  if (elements == Elements::unknown) {
+    const int64_t n_held = op.batch.page_tables.dim(1) * op.entry_pages.dim(2);
+    visible = {.n_positions = op.batch.n_seqs() * n_held, .n_pairs = op.batch.n_rows() * n_seen(n_held)};
+  } else {
+    const int32_t* row_begin = op.batch.row_begin.i32();
+    for (int64_t s = 0; s < op.batch.n_seqs(); ++s) {
+      int64_t n_whole = 0;  // runs before the row's end
+      for (int32_t r = row_begin[s]; r < row_begin[s + 1]; ++r) {
+        n_whole = (op.batch.positions.i32()[r] + 1) / op.entry_stride;
+        visible.n_pairs += n_seen(n_whole);
+      }
+      visible.n_positions += n_whole;
+    }
+  }
   if (op.selected) visible.n_positions = visible.n_pairs;  // every row has others
   return visible;
 }
 
-// Positions that an indexer scores, summed over rows.
+// Positions, or entries that stand for some, which an indexer scores, summed over rows.
 int64_t n_scored(const SelectPositions& op, Elements elements) {
   const int64_t n_rows = op.batch.n_rows();
   if (elements == Elements::unknown) return n_rows * op.batch.page_tables.dim(1) * op.k_pages.dim(2);
   int64_t n = 0;
-  for (int64_t r = 0; r < n_rows; ++r) n += op.batch.positions.i32()[r] + 1;
+  for (int64_t r = 0; r < n_rows; ++r) n += (op.batch.positions.i32()[r] + 1) / op.entry_stride;
   return n;
 }
 
@@ -98,6 +124,7 @@ int64_t touched_bytes(const RopeStoreKv& op, const Tensor& operand, Elements) {
 }
 
 int64_t touched_bytes(const PagedAttention& op, const Tensor& operand, Elements elements) {
+  if (&operand == &op.entry_pages) return visible_entries(op, elements).n_positions * operand.row_bytes();
   const bool is_page = &operand == &op.k_pages || &operand == &op.v_pages;
   if (!is_page) return operand.n_bytes();
   return visible(op, elements).n_positions * operand.dim(1) * operand.row_bytes();
@@ -166,7 +193,8 @@ int64_t flops(const CausalConv& op, Elements) { return 2 * op.out.n_elems() * op
 int64_t flops(const GatedDeltaRule& op, Elements) { return 7 * op.out.n_elems() * op.k.dim(2); }
 
 int64_t flops(const PagedAttention& op, Elements elements) {
-  return 2 * visible(op, elements).n_pairs * op.q.dim(1) * (op.q.dim(2) + op.out.dim(2));
+  const int64_t n_pairs = visible(op, elements).n_pairs + visible_entries(op, elements).n_pairs;
+  return 2 * n_pairs * op.q.dim(1) * (op.q.dim(2) + op.out.dim(2));
 }
 
 int64_t flops(const BidirectionalAttention& op, Elements elements) {
