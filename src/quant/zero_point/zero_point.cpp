@@ -26,7 +26,9 @@ Span span_of(const float* x) {
   return span;
 }
 
+// Of what is no number: the level of 0.
 int level(float x, float inverse, int zero, int high) {
+  if (std::isnan(x)) return zero;
   return static_cast<int>(
       std::clamp(std::nearbyint(std::clamp(x, -1e30f, 1e30f) * inverse) + static_cast<float>(zero), 0.0f,
                  static_cast<float>(high)));
