@@ -38,8 +38,8 @@ bool is_breaker(int32_t token, const std::vector<std::vector<int32_t>>& breakers
 size_t n_since_breaker(std::span<const int32_t> tokens, const std::vector<std::vector<int32_t>>& breakers) {
   size_t n = tokens.size();
   for (const std::vector<int32_t>& breaker : breakers) {
-    const auto found = std::ranges::find_end(tokens, breaker);
-    if (!found.empty()) n = std::min(n, static_cast<size_t>(tokens.end() - found.end()));
+    const auto found = std::find_end(tokens.begin(), tokens.end(), breaker.begin(), breaker.end());
+    if (found != tokens.end()) n = std::min(n, static_cast<size_t>(tokens.end() - found) - breaker.size());
   }
   return n;
 }
