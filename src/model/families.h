@@ -1,6 +1,8 @@
 // The table of families: which architectures are known, and who loads and imports each.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -16,6 +18,14 @@ struct Family {
   std::unique_ptr<Model> (*load)(const Checkpoint& checkpoint);
   std::span<const HfModelClass> hf_classes;  // what Hugging Face calls its variants
 };
+
+// What a table of variants, each with its `architecture`, gives for Family::architectures.
+template <class Variant, size_t kN>
+constexpr std::array<std::string_view, kN> architectures_of(const Variant (&variants)[kN]) {
+  std::array<std::string_view, kN> names;
+  std::ranges::transform(variants, names.begin(), &Variant::architecture);
+  return names;
+}
 
 std::span<const Family> all_families();
 

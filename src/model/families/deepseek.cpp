@@ -359,11 +359,7 @@ constexpr HfModelClass kHfClasses[] = {
     {"glm_moe_dsa", "glm-dsa", kGlmDsaDefaults, kTensors, write_glm_dsa},
 };
 
-constexpr auto kArchitectures = [] {
-  std::array<std::string_view, std::size(kVariants)> names;
-  std::ranges::transform(kVariants, names.begin(), &Variant::architecture);
-  return names;
-}();
+constexpr auto kArchitectures = architectures_of(kVariants);
 
 }  // namespace
 

@@ -340,11 +340,7 @@ constexpr HfModelClass kHfClasses[] = {
     {"smollm3", "smollm3", R"({"rms_norm_eps": 1e-6, "rope_theta": 2000000.0})", kPairedHeads, write_smollm3},
 };
 
-constexpr auto kArchitectures = [] {
-  std::array<std::string_view, std::size(kVariants)> names;
-  std::ranges::transform(kVariants, names.begin(), &Variant::architecture);
-  return names;
-}();
+constexpr auto kArchitectures = architectures_of(kVariants);
 
 }  // namespace
 

@@ -257,11 +257,7 @@ constexpr HfModelClass kHfClasses[] = {
      write_minimax_m2},
 };
 
-constexpr auto kArchitectures = [] {
-  std::array<std::string_view, std::size(kVariants)> names;
-  std::ranges::transform(kVariants, names.begin(), &Variant::architecture);
-  return names;
-}();
+constexpr auto kArchitectures = architectures_of(kVariants);
 
 }  // namespace
 

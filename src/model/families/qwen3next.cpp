@@ -426,11 +426,7 @@ constexpr HfModelClass kHfClasses[] = {
     {"qwen3_5_moe_text", "qwen35moe", kDefaults, kTensors, write_qwen35_moe},
 };
 
-constexpr auto kArchitectures = [] {
-  std::array<std::string_view, std::size(kVariants)> names;
-  std::ranges::transform(kVariants, names.begin(), &Variant::architecture);
-  return names;
-}();
+constexpr auto kArchitectures = architectures_of(kVariants);
 
 }  // namespace
 
