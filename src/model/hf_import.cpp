@@ -17,6 +17,7 @@
 #include "model/families.h"
 #include "model/hf/generation_config.h"
 #include "model/hf/keys.h"
+#include "model/hf/params.h"
 #include "model/hf/quantisation.h"
 #include "model/hf/sentence_modules.h"
 #include "model/hf/tensors.h"
@@ -26,6 +27,7 @@ namespace millrace {
 namespace {
 
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+constexpr std::string_view kParamsFile = "params.json";
 constexpr int64_t kBytesWorthThreads = 16 << 20;
 
 bool has_flag(const Json& config, std::string_view key) {
@@ -47,16 +49,44 @@ const HfModelClass& class_of(const Json& config) {
        printable(model_type), nearest_name(model_type, known));
 }
 
+// The two spellings of a folder: config.json beside model.safetensors, params.json beside
+// consolidated.safetensors. Some folders have both.
+struct Spelling {
+  std::filesystem::path config, weights;
+  bool is_params = false;
+};
+
+bool has_weights(const std::filesystem::path& folder, std::string_view name) {
+  return std::filesystem::exists(folder / fmt::format("{}.safetensors", name)) ||
+         std::filesystem::exists(folder / fmt::format("{}.safetensors.index.json", name));
+}
+
+Spelling spelling_of(const std::filesystem::path& folder, std::string_view config) {
+  const bool is_complete = std::filesystem::exists(folder / config) && has_weights(folder, "model");
+  const bool is_params =
+      config == kParamsFile ||
+      (!is_complete && std::filesystem::exists(folder / kParamsFile) && has_weights(folder, "consolidated"));
+  if (!is_params) return {folder / config, folder};
+  const std::filesystem::path index = folder / "consolidated.safetensors.index.json";
+  return {folder / kParamsFile, std::filesystem::exists(index) ? index : folder / "consolidated.safetensors",
+          true};
+}
+
+Json read_config(const Spelling& spelling) {
+  Json json = Json::parse(read_file(spelling.config, kMaxConfigBytes), spelling.config.filename().string());
+  return spelling.is_params ? config_of_params(json) : json;
+}
+
 class HfFolderCheckpoint final : public HfFolder {
  public:
-  HfFolderCheckpoint(const std::filesystem::path& folder, std::string_view config_name)
-      : config_(Json::parse(read_file(folder / config_name, kMaxConfigBytes), config_name)),
+  HfFolderCheckpoint(const std::filesystem::path& folder, const Spelling& spelling)
+      : config_(read_config(spelling)),
         class_(class_of(text_config())),
         defaults_(Json::parse(class_.defaults, "the defaults of the class")),
-        files_(folder),
+        files_(spelling.weights),
         modules_(read_sentence_modules(folder)),
         keys_(class_.architecture) {
-    HfConfig config(std::string(config_name), {&text_config(), &config_, &defaults_});
+    HfConfig config(spelling.config.filename().string(), {&text_config(), &config_, &defaults_});
     if (const auto quantised = quantisation_config(config, folder))
       quantisation_ = HfQuantisation(*quantised);
     class_.write_keys(config, keys_);
@@ -261,7 +291,7 @@ class HfFolderCheckpoint final : public HfFolder {
 }  // namespace
 
 std::unique_ptr<HfFolder> read_hf_folder(const std::filesystem::path& folder, std::string_view config) {
-  return std::make_unique<HfFolderCheckpoint>(folder, config);
+  return std::make_unique<HfFolderCheckpoint>(folder, spelling_of(folder, config));
 }
 
 std::unique_ptr<HfFolder> open_hf_directory(const std::filesystem::path& folder, std::string_view config,

@@ -1,4 +1,5 @@
-// Hugging Face folders (config.json and safetensors) as a checkpoint under GGUF's keys and names.
+// Hugging Face folders (config.json and safetensors), and those of Mistral AI (params.json and
+// consolidated.safetensors), as a checkpoint under GGUF's keys and names.
 #pragma once
 
 #include <filesystem>
@@ -31,9 +32,10 @@ class HfFolder : public Checkpoint {
 };
 
 // Understands the folder, without make_all(): a matrix that has to be made has shape and format, and `data`
-// is nullptr; load_model() can bind and check it. `config` names the file with the hyperparameters. Throws
-// Error(bad_model) for a model_type that is not known (naming the nearest known one) and for anything in the
-// config that is not understood.
+// is nullptr; load_model() can bind and check it. `config` names the file with the hyperparameters; where the
+// folder lacks it or model.safetensors, params.json is read if it is there. Throws Error(bad_model) for a
+// model_type that is not known (naming the nearest known one) and for anything in the config that is not
+// understood.
 std::unique_ptr<HfFolder> read_hf_folder(const std::filesystem::path& folder,
                                          std::string_view config = "config.json");
 

@@ -6,6 +6,7 @@
 
 #include "model/families.h"
 #include "model/hf/keys.h"
+#include "model/hf/params.h"
 #include "model/layers/latent_attention.h"
 #include "model/layers/mlp.h"
 #include "model/layers/rope.h"
@@ -355,6 +356,7 @@ constexpr HfModelClass kHfClasses[] = {
     {"kimi_k2", "deepseek2", kV3Defaults, kTensors, write_v3},
     {"glm4_moe_lite", "deepseek2", kGlmLiteDefaults, kTensors, write_v3},
     {"mistral4", "mistral4", kMistral4Defaults, kTensors, write_mistral4},
+    {kParamsLatent, "mistral4", R"({"norm_topk_prob": true})", kParamsTensors, write_mistral4},
     {"deepseek_v32", "deepseek32", kV32Defaults, kTensors, write_v32},
     {"glm_moe_dsa", "glm-dsa", kGlmDsaDefaults, kTensors, write_glm_dsa},
 };

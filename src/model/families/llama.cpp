@@ -6,6 +6,7 @@
 
 #include "model/families.h"
 #include "model/hf/keys.h"
+#include "model/hf/params.h"
 #include "model/layers/attention.h"
 #include "model/layers/embedding_end.h"
 #include "model/layers/mlp.h"
@@ -309,6 +310,9 @@ constexpr HfModelClass kHfClasses[] = {
     {"ministral3", "mistral3", R"({"rms_norm_eps": 1e-5, "rope_theta": 1000000.0})", kPairedHeads,
      write_mistral},
     {"mixtral", "llama", R"({"rms_norm_eps": 1e-5, "rope_theta": 1000000.0})", kPairedHeads, write_mixtral},
+    {kParamsDense, "llama", "{}", kParamsTensors, write_mistral},
+    {kParamsScaledQueries, "mistral3", "{}", kParamsTensors, write_mistral},
+    {kParamsExperts, "llama", "{}", kParamsTensors, write_mixtral},
     {"qwen2",
      "qwen2",
      R"({"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "sliding_window": 4096, "max_window_layers": 28})",

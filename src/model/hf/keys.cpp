@@ -80,6 +80,9 @@ double write_yarn_ramp(HfConfig& rope, HfKeys& keys) {
   return factor;
 }
 
+// Whether rotations grow with the factor at all: a key of vLLM's, for models that were trained without.
+bool grows(HfConfig& rope) { return rope.flag_or("apply_yarn_scaling", true); }
+
 // A reader of GGUF multiplies cos and sin by `usual` and by attn_factor: what is left to write is the
 // quotient.
 void write_growth(HfConfig& rope, HfKeys& keys, double factor, double usual) {
@@ -88,7 +91,7 @@ void write_growth(HfConfig& rope, HfKeys& keys, double factor, double usual) {
     growth =
         yarn_magnitude(factor, rope.real("mscale")) / yarn_magnitude(factor, rope.real("mscale_all_dim"));
   }
-  growth = rope.real_or("attention_factor", growth);
+  growth = rope.real_or("attention_factor", grows(rope) ? growth : 1.0);
   if (growth != usual) keys.set("rope.scaling.attn_factor", growth / usual);
 }
 
@@ -100,7 +103,8 @@ void write_yarn(HfConfig& rope, HfKeys& keys) {
 // Scores grow by mscale_all_dim, which GGUF has a tenth of; then a reader leaves cos and sin alone.
 void write_latent_yarn(HfConfig& rope, HfKeys& keys) {
   const double factor = write_yarn_ramp(rope, keys);
-  const double all_dim = rope.real_or("mscale_all_dim", 0.0, {0.0, 1e3});
+  const double found = rope.real_or("mscale_all_dim", 0.0, {0.0, 1e3});
+  const double all_dim = grows(rope) ? found : 0.0;
   if (all_dim > 0.0) keys.set("rope.scaling.yarn_log_multiplier", 0.1 * all_dim);
   write_growth(rope, keys, factor, all_dim > 0.0 ? 1.0 : yarn_magnitude(factor, 1.0));
 }

@@ -11,8 +11,8 @@ namespace {
 
 // What a GPU kernel would quantise activations and caches with: we compute in float32, or quantise ourselves.
 constexpr std::string_view kOfActivations[] = {
-    ".input_scale",       ".input_zero_point",   ".k_scale",      ".v_scale",         ".q_scale",
-    ".prob_output_scale", ".input_global_scale", ".output_scale", ".activation_scale"};
+    ".input_scale",       ".input_zero_point",   ".k_scale",      ".v_scale",          ".q_scale",
+    ".prob_output_scale", ".input_global_scale", ".output_scale", ".activation_scale", ".qscale_act"};
 
 std::vector<Packing> fp8_packings(ScaleBlock block) {
   const auto packing = [block](std::string_view codes, std::string_view scale) {
@@ -24,7 +24,7 @@ std::vector<Packing> fp8_packings(ScaleBlock block) {
   };
   // The last one is of stacked experts, whose names end as their projections do.
   return {packing(".weight", ".weight_scale_inv"), packing(".weight", ".weight_scale"),
-          packing("_proj", "_proj_scale_inv")};
+          packing(".weight", ".qscale_weight"), packing("_proj", "_proj_scale_inv")};
 }
 
 ScaleBlock read_block(HfConfig& config, std::string_view key) {

@@ -248,9 +248,12 @@ bool is_buffer(std::string_view name) {
 }
 
 bool is_of_tower(std::string_view name) {
-  constexpr std::string_view kTowers[] = {"vision_tower.", "vision_model.",         "visual.",
-                                          "audio_tower.",  "embed_vision.",         "embed_audio.",
-                                          "mm_projector.", "multi_modal_projector."};
+  constexpr std::string_view kTowers[] = {"vision_tower.",   "vision_model.",
+                                          "visual.",         "audio_tower.",
+                                          "embed_vision.",   "embed_audio.",
+                                          "mm_projector.",   "multi_modal_projector.",
+                                          "vision_encoder.", "vision_language_adapter.",
+                                          "patch_merger.",   "pre_mm_projector_norm."};
   if (name.starts_with("model.")) name.remove_prefix(std::string_view("model.").size());
   return std::ranges::any_of(kTowers, [name](std::string_view tower) { return name.starts_with(tower); });
 }
@@ -520,7 +523,8 @@ std::vector<HfTensor> map_tensors(std::span<const HfPart> parts, const HfModelCl
       ++n_left_out;
       continue;
     }
-    if (scope.is_tied && pattern.text == "lm_head.weight") continue;
+    const bool is_head = pattern.text == "lm_head.weight" || pattern.text == "output.weight";
+    if (scope.is_tied && is_head) continue;
     std::vector<const HfTensorRule*> rules = rules_for(pattern.text, model_class);
     // Of a body alone: nothing stands before its names.
     if (rules.empty()) rules = rules_for("model." + pattern.text, model_class);
