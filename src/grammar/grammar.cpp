@@ -1,0 +1,194 @@
+#include "grammar/grammar.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+#include "base/error.h"
+
+namespace millrace {
+namespace {
+
+constexpr size_t kMaxConfigurationBytes = size_t{64} << 20;
+
+void set_bit(std::span<uint64_t> bits, int32_t token) {
+  bits[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
+}
+bool has_bit(std::span<const uint64_t> bits, int32_t token) {
+  return (bits[static_cast<size_t>(token) / 64] >> (static_cast<size_t>(token) % 64) & 1) != 0;
+}
+
+size_t n_words(const TokenTrie& tokens) { return (static_cast<size_t>(tokens.n_vocab()) + 63) / 64; }
+
+// Calls visit(node, configuration) for the nodes [begin, end) of the trie, which have all their parents among
+// them or are children of where `from` stands, as far as the bytes lead from `from`.
+template <class Visit>
+void walk(const TokenTrie& trie, Configurations& configurations, size_t begin, size_t end,
+          Configurations::Number from, Visit&& visit) {
+  if (begin == end) return;
+  std::array<Configurations::Number, kMaxTokenBytes + 4> at;
+  const std::span<const TokenTrie::Node> nodes = trie.nodes();
+  at[nodes[begin].depth - 1u] = from;
+  for (size_t i = begin; i < end;) {
+    const TokenTrie::Node& node = nodes[i];
+    const Configurations::Number to = configurations.step(at[node.depth - 1u], node.byte);
+    if (to == Configurations::kDead) {
+      i = node.after;
+      continue;
+    }
+    at[node.depth] = to;
+    visit(i, to);
+    ++i;
+  }
+}
+
+}  // namespace
+
+Grammar::Grammar(const Rules& rules, std::shared_ptr<const TokenTrie> tokens)
+    : Grammar(rules, std::move(tokens), Options{}) {}
+
+Grammar::Grammar(const Rules& rules, std::shared_ptr<const TokenTrie> tokens, const Options& options)
+    : machine_(rules),
+      tokens_(std::move(tokens)),
+      masks_(machine_.states().size()),
+      configurations_(std::make_shared<Configurations>(machine_)) {
+  prepare(options.prepare_s);
+}
+
+Grammar::~Grammar() = default;
+
+void Grammar::prepare(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto end =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  // Only states that something leads to are ever asked for.
+  std::vector<bool> is_asked(machine_.states().size(), false);
+  const auto ask = [&](uint32_t state) {
+    if (Clock::now() >= end || is_asked[state]) return;
+    is_asked[state] = true;
+    if (machine_.states()[state].is_end()) return;
+    configurations_->limit_work(kMaxWork);
+    mask_of(state, *configurations_);
+  };
+  ask(machine_.rule(machine_.root()).start);
+  for (const Machine::State& state : machine_.states()) {
+    for (const auto& edge : machine_.bytes_of(state)) ask(edge.to);
+    for (const auto& call : machine_.calls_of(state)) ask(call.to);
+    if (Clock::now() >= end) break;
+  }
+}
+
+const Grammar::StateMask& Grammar::mask_of(uint32_t state, Configurations& configurations) const {
+  const uint32_t twin = machine_.states()[state].twin;
+  if (masks_[twin] == nullptr)
+    masks_[twin] = std::make_unique<const StateMask>(compute_mask(twin, configurations));
+  return *masks_[twin];
+}
+
+Grammar::StateMask Grammar::compute_mask(uint32_t state, Configurations& configurations) const {
+  StateMask mask;
+  const TokenTrie& trie = *tokens_;
+  walk(trie, configurations, 0, trie.nodes().size(), configurations.at_state(state),
+       [&](size_t node, Configurations::Number at) {
+         const auto tokens = trie.tokens(node);
+         mask.few.insert(mask.few.end(), tokens.begin(), tokens.end());
+         if (configurations.leaves_rule(at) && trie.nodes()[node].after > node + 1)
+           mask.leaving.push_back(static_cast<uint32_t>(node));
+       });
+  std::vector<uint64_t> bits(n_words(trie), 0);
+  for (const int32_t token : mask.few) set_bit(bits, token);
+  // Where all that goes on is allowed inside of the rule, it need not be tried behind it.
+  std::erase_if(mask.leaving, [&](uint32_t node) {
+    return std::ranges::all_of(trie.tokens(node + 1, trie.nodes()[node].after),
+                               [&](int32_t token) { return has_bit(bits, token); });
+  });
+  mask.leaving.shrink_to_fit();
+  if (mask.few.size() * sizeof(int32_t) > bits.size() * sizeof(uint64_t) / 2) {
+    mask.many = std::move(bits);
+    mask.few = {};
+  }
+  mask.few.shrink_to_fit();
+  return mask;
+}
+
+GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar) : grammar_(std::move(grammar)) {
+  const std::lock_guard lock(grammar_->mutex_);
+  configurations_ = grammar_->configurations_;
+  configurations_->limit_work(Grammar::kMaxWork);
+  at_ = configurations_->start();
+}
+
+Configurations& GrammarMatcher::renewed() {
+  std::shared_ptr<Configurations>& newest = grammar_->configurations_;
+  if (newest->n_bytes() > kMaxConfigurationBytes)
+    newest = std::make_shared<Configurations>(grammar_->machine_);
+  newest->limit_work(Grammar::kMaxWork);
+  if (newest != configurations_) {
+    at_ = newest->copy_from(*configurations_, at_);
+    configurations_ = newest;
+  }
+  return *newest;
+}
+
+void GrammarMatcher::fill(TokenMask& mask) {
+  const TokenTrie& trie = *grammar_->tokens_;
+  mask.assign(n_words(trie), 0);
+  const std::lock_guard lock(grammar_->mutex_);
+  Configurations& configurations = renewed();
+  const auto allow = [&](size_t node, Configurations::Number) {
+    for (const int32_t token : trie.tokens(node)) set_bit(mask, token);
+  };
+  for (size_t i = 0; i < configurations.n_items(at_); ++i) {
+    const auto [state, frame] = configurations.item(at_, i);
+    if (state >= grammar_->machine_.states().size()) continue;  // the end
+    const Grammar::StateMask& own = grammar_->mask_of(state, configurations);
+    for (const int32_t token : own.few) set_bit(mask, token);
+    for (size_t w = 0; w < own.many.size(); ++w) mask[w] |= own.many[w];
+    if (own.leaving.empty() || frame == Configurations::kBottom) continue;
+    const Configurations::Number behind = configurations.behind_frame(frame);
+    for (const uint32_t node : own.leaving)
+      walk(trie, configurations, node + 1, trie.nodes()[node].after, behind, allow);
+  }
+}
+
+bool GrammarMatcher::accept_bytes(std::string_view bytes) {
+  const std::lock_guard lock(grammar_->mutex_);
+  Configurations& configurations = renewed();
+  Configurations::Number to = at_;
+  for (const char c : bytes) to = configurations.step(to, static_cast<uint8_t>(c));
+  if (to == Configurations::kDead) return false;
+  at_ = to;
+  return true;
+}
+
+bool GrammarMatcher::accept(int32_t token) {
+  if (token < 0 || token >= grammar_->tokens_->n_vocab()) return false;
+  const std::string_view bytes = grammar_->tokens_->bytes_of(token);
+  return !bytes.empty() && accept_bytes(bytes);
+}
+
+bool GrammarMatcher::is_complete() const {
+  const std::lock_guard lock(grammar_->mutex_);
+  return configurations_->is_complete(at_);
+}
+
+bool GrammarMatcher::is_finished() const {
+  const std::lock_guard lock(grammar_->mutex_);
+  return configurations_->is_final(at_);
+}
+
+std::string GrammarMatcher::forced(size_t max_bytes) const {
+  const std::lock_guard lock(grammar_->mutex_);
+  configurations_->limit_work(Grammar::kMaxWork);
+  std::string out;
+  Configurations::Number at = at_;
+  while (out.size() < max_bytes) {
+    const int byte = configurations_->only_byte(at);
+    if (byte < 0) break;
+    out += static_cast<char>(byte);
+    at = configurations_->step(at, static_cast<uint8_t>(byte));
+  }
+  return out;
+}
+
+}  // namespace millrace

@@ -1,0 +1,56 @@
+// The tokens of a vocabulary as a tree of their bytes, for walks that try all of them at once.
+//
+//   nodes, each before its children (depth first):   a  ab  abc  b  ba
+//   `after`, the node past what begins with a node:  3   3    3  5   5
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace millrace {
+
+// const after it is made; any thread may read it.
+class TokenTrie {
+ public:
+  // Control tokens are there under special_token_bytes(); what no text can hold (bytes that are never in
+  // UTF-8) or what is longer than kMaxTokenBytes is left out. End tokens are ordinary control tokens here.
+  // `n_vocab`: of the model, which may have more logits than the tokenizer has tokens; 0: the tokenizer's.
+  explicit TokenTrie(const Tokenizer& tokenizer, int32_t n_vocab = 0);
+
+  struct Node {
+    uint32_t after;
+    uint32_t tokens_begin;  // of tokens(); those of the node end where those of the next node begin
+    uint8_t byte;
+    uint8_t depth;  // bytes from the root to here, at least 1
+  };
+  std::span<const Node> nodes() const { return {nodes_.data(), nodes_.size() - 1}; }
+  // Of the nodes [begin, end), which lie side by side.
+  std::span<const int32_t> tokens(size_t begin, size_t end) const {
+    const uint32_t first = nodes_[begin].tokens_begin;
+    return std::span(tokens_).subspan(first, nodes_[end].tokens_begin - first);
+  }
+  std::span<const int32_t> tokens(size_t node) const { return tokens(node, node + 1); }
+
+  int32_t n_vocab() const { return static_cast<int32_t>(bytes_begin_.size() - 1); }
+  // What a token adds, as the trie has it; empty for one that is left out.
+  std::string_view bytes_of(int32_t token) const {
+    const size_t begin = bytes_begin_[static_cast<size_t>(token)];
+    return std::string_view(bytes_).substr(begin, bytes_begin_[static_cast<size_t>(token) + 1] - begin);
+  }
+
+ private:
+  void build();
+
+  std::string bytes_;  // of all tokens, one after another
+  std::vector<uint32_t> bytes_begin_;
+  std::vector<Node> nodes_;      // and one behind the last
+  std::vector<int32_t> tokens_;  // in the order of the nodes
+};
+
+}  // namespace millrace
