@@ -60,6 +60,14 @@ class Configurations {
     return known != kNotKnown ? known : compute_step(from, byte_class);
   }
 
+  // How long any text of some kinds of characters (signs.h), whatever their order, can go on from here; each
+  // length leads to one configuration. So a branch of the vocabulary need not be walked through.
+  struct Run {
+    uint64_t signs = 0;
+    uint8_t n_chars = 0;
+  };
+  Run run_from(Number number) { return runs_[number].is_known ? runs_[number].run : compute_run(number); }
+
   // The text may end here.
   bool is_complete(Number number) const { return infos_[number].is_complete; }
   // An unknown frame was reached.
@@ -97,6 +105,14 @@ class Configurations {
     uint32_t reached_begin = 0, reached_end = 0;
   };
 
+  struct KnownRun {
+    Run run;
+    bool is_known = false;
+  };
+  Run compute_run(Number number);
+  // The kinds of characters all of which lead to `to`.
+  uint64_t signs_between(Number from, Number to);
+  bool leads_all(Number from, Number to, uint8_t first, uint8_t last, int n_more);
   void work(size_t n_edges);
   Number compute_step(Number from, uint32_t byte_class);
   // The configuration that holds the items and what they return to. Empties `kernel`.
@@ -113,6 +129,7 @@ class Configurations {
   std::vector<uint64_t> reached_;  // the items of each configuration with those that are predicted
   std::vector<Number> steps_;      // [configuration, byte class]
   std::vector<Number> behind_;     // of each frame
+  std::vector<KnownRun> runs_;
   size_t work_left_ = static_cast<size_t>(-1);
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <utility>
 
 #include "base/error.h"
 
@@ -14,23 +15,53 @@ constexpr size_t kMaxConfigurationBytes = size_t{64} << 20;
 void set_bit(std::span<uint64_t> bits, int32_t token) {
   bits[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
 }
-bool has_bit(std::span<const uint64_t> bits, int32_t token) {
-  return (bits[static_cast<size_t>(token) / 64] >> (static_cast<size_t>(token) % 64) & 1) != 0;
+void clear_bit(std::span<uint64_t> bits, int32_t token) {
+  bits[static_cast<size_t>(token) / 64] &= ~(uint64_t{1} << (static_cast<size_t>(token) % 64));
 }
 
 size_t n_words(const TokenTrie& tokens) { return (static_cast<size_t>(tokens.n_vocab()) + 63) / 64; }
 
+// A bit for each token of the runs of nodes, set or, where that is less work, what is between them cleared.
+std::vector<uint64_t> bits_of(const TokenTrie& trie, std::span<const std::pair<uint32_t, uint32_t>> runs,
+                              size_t n_allowed) {
+  std::vector<uint64_t> bits(n_words(trie), 0);
+  const std::span<const int32_t> all = trie.tokens(0, trie.nodes().size());
+  if (n_allowed < all.size() / 2) {
+    for (const auto& [begin, end] : runs)
+      for (const int32_t token : trie.tokens(begin, end)) set_bit(bits, token);
+    return bits;
+  }
+  bits = trie.has_bytes();
+  size_t next = 0;
+  for (const auto& [begin, end] : runs) {
+    for (const int32_t token : trie.tokens(next, begin)) clear_bit(bits, token);
+    next = end;
+  }
+  for (const int32_t token : trie.tokens(next, trie.nodes().size())) clear_bit(bits, token);
+  return bits;
+}
+
 // Calls visit(node, configuration) for the nodes [begin, end) of the trie, which have all their parents among
-// them or are children of where `from` stands, as far as the bytes lead from `from`.
-template <class Visit>
+// them or are children of where `from` stands, as far as the bytes lead from `from`; visit_all(begin, end)
+// instead where they lead on through all that a node begins.
+template <class Visit, class VisitAll>
 void walk(const TokenTrie& trie, Configurations& configurations, size_t begin, size_t end,
-          Configurations::Number from, Visit&& visit) {
+          Configurations::Number from, Visit&& visit, VisitAll&& visit_all) {
+  constexpr uint32_t kFewNodes = 4;  // quicker walked through
   if (begin == end) return;
   std::array<Configurations::Number, kMaxTokenBytes + 4> at;
   const std::span<const TokenTrie::Node> nodes = trie.nodes();
   at[nodes[begin].depth - 1u] = from;
   for (size_t i = begin; i < end;) {
     const TokenTrie::Node& node = nodes[i];
+    if (node.after > i + kFewNodes) {
+      const Configurations::Run run = configurations.run_from(at[node.depth - 1u]);
+      if ((node.signs & ~run.signs) == 0 && node.n_chars <= run.n_chars) {
+        visit_all(i, node.after);
+        i = node.after;
+        continue;
+      }
+    }
     const Configurations::Number to = configurations.step(at[node.depth - 1u], node.byte);
     if (to == Configurations::kDead) {
       i = node.after;
@@ -88,26 +119,37 @@ const Grammar::StateMask& Grammar::mask_of(uint32_t state, Configurations& confi
 Grammar::StateMask Grammar::compute_mask(uint32_t state, Configurations& configurations) const {
   StateMask mask;
   const TokenTrie& trie = *tokens_;
-  walk(trie, configurations, 0, trie.nodes().size(), configurations.at_state(state),
-       [&](size_t node, Configurations::Number at) {
-         const auto tokens = trie.tokens(node);
-         mask.few.insert(mask.few.end(), tokens.begin(), tokens.end());
-         if (configurations.leaves_rule(at) && trie.nodes()[node].after > node + 1)
-           mask.leaving.push_back(static_cast<uint32_t>(node));
-       });
-  std::vector<uint64_t> bits(n_words(trie), 0);
-  for (const int32_t token : mask.few) set_bit(bits, token);
+  // Runs of nodes whose tokens are allowed, in their order.
+  std::vector<std::pair<uint32_t, uint32_t>> runs;
+  const auto allow = [&](size_t begin, size_t end) {
+    if (runs.empty() || runs.back().second != begin) runs.emplace_back(begin, begin);
+    runs.back().second = static_cast<uint32_t>(end);
+  };
+  walk(
+      trie, configurations, 0, trie.nodes().size(), configurations.at_state(state),
+      [&](size_t node, Configurations::Number at) {
+        allow(node, node + 1);
+        if (configurations.leaves_rule(at) && trie.nodes()[node].after > node + 1)
+          mask.leaving.push_back(static_cast<uint32_t>(node));
+      },
+      allow);
   // Where all that goes on is allowed inside of the rule, it need not be tried behind it.
   std::erase_if(mask.leaving, [&](uint32_t node) {
-    return std::ranges::all_of(trie.tokens(node + 1, trie.nodes()[node].after),
-                               [&](int32_t token) { return has_bit(bits, token); });
+    const auto run = std::ranges::upper_bound(runs, node, {}, [](const auto& r) { return r.first; }) - 1;
+    return run->second >= trie.nodes()[node].after;
   });
   mask.leaving.shrink_to_fit();
-  if (mask.few.size() * sizeof(int32_t) > bits.size() * sizeof(uint64_t) / 2) {
-    mask.many = std::move(bits);
-    mask.few = {};
+  size_t n_allowed = 0;
+  for (const auto& [begin, end] : runs) n_allowed += trie.tokens(begin, end).size();
+  if (n_allowed * sizeof(int32_t) <= n_words(trie) * sizeof(uint64_t) / 2) {
+    mask.few.reserve(n_allowed);
+    for (const auto& [begin, end] : runs) {
+      const auto tokens = trie.tokens(begin, end);
+      mask.few.insert(mask.few.end(), tokens.begin(), tokens.end());
+    }
+  } else {
+    mask.many = bits_of(trie, runs, n_allowed);
   }
-  mask.few.shrink_to_fit();
   return mask;
 }
 
@@ -138,6 +180,9 @@ void GrammarMatcher::fill(TokenMask& mask) {
   const auto allow = [&](size_t node, Configurations::Number) {
     for (const int32_t token : trie.tokens(node)) set_bit(mask, token);
   };
+  const auto allow_all = [&](size_t begin, size_t end) {
+    for (const int32_t token : trie.tokens(begin, end)) set_bit(mask, token);
+  };
   for (size_t i = 0; i < configurations.n_items(at_); ++i) {
     const auto [state, frame] = configurations.item(at_, i);
     if (state >= grammar_->machine_.states().size()) continue;  // the end
@@ -147,7 +192,7 @@ void GrammarMatcher::fill(TokenMask& mask) {
     if (own.leaving.empty() || frame == Configurations::kBottom) continue;
     const Configurations::Number behind = configurations.behind_frame(frame);
     for (const uint32_t node : own.leaving)
-      walk(trie, configurations, node + 1, trie.nodes()[node].after, behind, allow);
+      walk(trie, configurations, node + 1, trie.nodes()[node].after, behind, allow, allow_all);
   }
 }
 

@@ -51,6 +51,11 @@ class Machine {
   uint32_t n_classes() const { return n_classes_; }
   // Of a class with one byte that byte, else -1.
   int only_byte_of(uint32_t byte_class) const { return only_byte_[byte_class]; }
+  // The first byte above `byte` that is of another class; 256 where there is none.
+  int next_class_begin(uint8_t byte) const {
+    const size_t next = class_of_[byte] + size_t{1};
+    return next < n_classes_ ? first_byte_[next] : 256;
+  }
   uint8_t first_byte_of(uint32_t byte_class) const { return first_byte_[byte_class]; }
 
  private:

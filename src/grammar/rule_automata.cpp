@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -38,18 +39,20 @@ class Inlining {
   };
 
   void collect_calls(Rules::Rule rule) {
-    std::vector<Rules::Node> open{rules_.rules()[rule].body};
-    std::unordered_map<Rules::Node, bool> seen;
+    std::vector<std::pair<Rules::Node, size_t>> open{
+        {rules_.rules()[rule].body, 1}};  // with how often it stands
+    std::unordered_set<Rules::Node> seen;
     while (!open.empty()) {
-      const Rules::Node node = open.back();
+      const auto [node, n_copies] = open.back();
       open.pop_back();
       const Rules::Expression& e = rules_[node];
       if (e.kind == Kind::call) {
         infos_[rule].calls.push_back(e.index);
-        ++infos_[e.index].n_uses;
+        infos_[e.index].n_uses += n_copies;
       }
-      if (!seen.try_emplace(node, true).second) continue;
-      open.insert(open.end(), e.children.begin(), e.children.end());
+      if (!seen.insert(node).second) continue;
+      const bool is_copied = e.kind == Kind::repeat && std::max(e.min, e.max) > 1;
+      for (const Rules::Node child : e.children) open.emplace_back(child, is_copied ? 2 : n_copies);
     }
   }
 

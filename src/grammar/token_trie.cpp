@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "grammar/automaton.h"
 #include "grammar/rules.h"
+#include "grammar/signs.h"
 
 namespace millrace {
 namespace {
@@ -39,6 +41,9 @@ TokenTrie::TokenTrie(const Tokenizer& tokenizer, int32_t n_vocab) {
 void TokenTrie::build() {
   for (int32_t token = 0; token < n_vocab(); ++token)
     if (!bytes_of(token).empty()) tokens_.push_back(token);
+  has_bytes_.assign((static_cast<size_t>(n_vocab()) + 63) / 64, 0);
+  for (const int32_t token : tokens_)
+    has_bytes_[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
   std::ranges::sort(tokens_, [&](int32_t a, int32_t b) {
     const int order = bytes_of(a).compare(bytes_of(b));
     return order != 0 ? order < 0 : a < b;
@@ -58,12 +63,32 @@ void TokenTrie::build() {
                         .byte = static_cast<uint8_t>(bytes[path.size() - 1]),
                         .depth = static_cast<uint8_t>(path.size())});
     }
+    add_signs(path, bytes);
     before = bytes;
   }
   for (const uint32_t node : path) nodes_[node].after = static_cast<uint32_t>(nodes_.size());
   const auto end = static_cast<uint32_t>(nodes_.size());
   nodes_.push_back(
       {.after = end, .tokens_begin = static_cast<uint32_t>(tokens_.size()), .byte = 0, .depth = 0});
+}
+
+void TokenTrie::add_signs(std::span<const uint32_t> path, std::string_view bytes) {
+  uint64_t signs = 0;
+  uint8_t n_chars = 0;
+  // A character that the token begins without ending it counts: whoever takes all characters takes its
+  // beginning.
+  const size_t unfinished = bytes.size() - static_cast<size_t>(n_unfinished_utf8(bytes));
+  for (size_t i = bytes.size(); i-- > 0;) {
+    const auto byte = static_cast<uint8_t>(bytes[i]);
+    const bool goes_on = (byte & 0xc0) == 0x80;  // a character that began before
+    if (!goes_on) ++n_chars;
+    signs |= byte < 0x80 ? kSigns[byte] : kBeyondAscii;
+    const bool is_broken = goes_on || (byte >= 0x80 && i != unfinished && !next_utf8(bytes, i).is_valid);
+    Node& node = nodes_[path[i]];
+    node.n_chars = std::max(node.n_chars, n_chars);
+    node.signs |= signs | (is_broken ? kBrokenChars : 0);
+    if (is_broken && !goes_on) signs |= kBrokenChars;
+  }
 }
 
 }  // namespace millrace

@@ -28,6 +28,10 @@ class TokenTrie {
     uint32_t tokens_begin;  // of tokens(); those of the node end where those of the next node begin
     uint8_t byte;
     uint8_t depth;  // bytes from the root to here, at least 1
+    // Of all that the node begins, its own byte included: characters of the longest, and which kinds
+    // (signs.h).
+    uint8_t n_chars = 0;
+    uint64_t signs = 0;
   };
   std::span<const Node> nodes() const { return {nodes_.data(), nodes_.size() - 1}; }
   // Of the nodes [begin, end), which lie side by side.
@@ -37,6 +41,8 @@ class TokenTrie {
   }
   std::span<const int32_t> tokens(size_t node) const { return tokens(node, node + 1); }
 
+  // One bit for each token of the vocabulary: whether it is in the trie.
+  const std::vector<uint64_t>& has_bytes() const { return has_bytes_; }
   int32_t n_vocab() const { return static_cast<int32_t>(bytes_begin_.size() - 1); }
   // What a token adds, as the trie has it; empty for one that is left out.
   std::string_view bytes_of(int32_t token) const {
@@ -46,11 +52,14 @@ class TokenTrie {
 
  private:
   void build();
+  // `path`: the nodes of the token's bytes.
+  void add_signs(std::span<const uint32_t> path, std::string_view bytes);
 
   std::string bytes_;  // of all tokens, one after another
   std::vector<uint32_t> bytes_begin_;
   std::vector<Node> nodes_;      // and one behind the last
   std::vector<int32_t> tokens_;  // in the order of the nodes
+  std::vector<uint64_t> has_bytes_;
 };
 
 }  // namespace millrace
