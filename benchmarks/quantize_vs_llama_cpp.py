@@ -5,8 +5,8 @@
     benchmarks/quantize_vs_llama_cpp.py build/release/millrace MODEL.gguf [--types Q4_K_M,Q8_0] [--repeat 5] [--threads 2]
 
 MODEL should hold F16, BF16 or F32. Ours is timed as a process, with its report of errors but without the comparison of
-predictions; llama.cpp's is timed around llama_model_quantize(), in a process of its own. Both files lie in one folder.
-That the bytes are equal is a test: tests/llama_cpp_test.py.
+predictions; llama.cpp's is timed around llama_model_quantize(), in a process of its own. Both until the file is on the disk;
+both files lie in one folder. That the bytes are equal is a test: tests/llama_cpp_test.py.
 """
 
 import argparse
@@ -19,11 +19,13 @@ import time
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent / "tests"
 THEIRS = """
-import sys, time
+import os, sys, time
 sys.path.insert(0, sys.argv[1])
 import llama_cpp
 begin = time.monotonic()
 llama_cpp.quantize(sys.argv[2], sys.argv[3], sys.argv[4], n_threads=int(sys.argv[5]))
+with open(sys.argv[3], "rb") as file:
+    os.fsync(file.fileno())
 print(time.monotonic() - begin)
 """
 

@@ -51,7 +51,9 @@ bool is_quantised(const NamedTensor& named) {
                                                "indexer.k_proj.weight",
                                                "indexer.q_proj.weight"};
   const std::string_view name = named.name;
-  return named.tensor.n_dims >= 2 && named.tensor.dtype != Dtype::i32 && name.ends_with("weight") &&
+  // A matrix of one row is a vector in ggml.
+  const bool is_matrix = named.tensor.n_dims >= 2 && named.tensor.n_rows() > 1;
+  return is_matrix && named.tensor.dtype != Dtype::i32 && name.ends_with("weight") &&
          name != "position_embd.weight" && name != "token_types.weight" &&
          std::ranges::none_of(kKept, [&](auto part) { return name.find(part) != name.npos; });
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "quant/codecs.h"
 #include "quant/legacy/layout.h"
@@ -20,9 +21,13 @@ void pack_nibbles(const uint8_t* levels, uint8_t (&qs)[16]) {
   for (int j = 0; j < 16; ++j) qs[j] = static_cast<uint8_t>((levels[j] & 15) | (levels[j + 16] & 15) << 4);
 }
 
+// Bit 4 of eight levels becomes a byte: the factor moves that of level j to bit 56 + j.
 void pack_fifth_bits(const uint8_t* levels, uint8_t (&qh)[4]) {
-  for (int k = 0; k < 4; ++k) qh[k] = 0;
-  for (int k = 0; k < 32; ++k) qh[k / 8] = static_cast<uint8_t>(qh[k / 8] | (levels[k] >> 4 & 1) << k % 8);
+  for (int k = 0; k < 4; ++k) {
+    uint64_t eight = 0;
+    std::memcpy(&eight, levels + 8 * k, sizeof eight);
+    qh[k] = static_cast<uint8_t>((eight >> 4 & 0x0101010101010101u) * 0x0102040810204080u >> 56);
+  }
 }
 
 // x ~ (level - n_max) * d.
