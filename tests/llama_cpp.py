@@ -1,15 +1,20 @@
 """llama.cpp's library as an oracle: out of the package llama-cpp-py-sync, through the bindings that come with it.
 
-    llama_cpp.py MODEL.gguf OUT.npz < PROMPTS    logits of each prompt; in a process of its own, because it may abort
-
-PROMPTS: {"tokens": {name: ids}, "yarn_beta_fast": number or null}
+Run as a program it answers lines of JSON, because llama.cpp may abort: {"file": GGUF, "out": NPZ, "tokens": {name: ids},
+"gives": "logits" or "rows" (the last hidden states), "yarn_beta_fast": number or null}. It writes an array for each name, and
+says "done" or why not.
 """
 
 import json
+import pathlib
 import sys
+import tempfile
 
+import llama_cpp_py_sync
 import numpy as np
 from llama_cpp_py_sync._cffi_bindings import ffi, get_lib
+
+from older_glibc import for_older_glibc
 
 F32, COUNT = 0, 1 << 30
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12,
@@ -21,7 +26,19 @@ class Refused(Exception):
     """llama.cpp cannot do that; why, in its words."""
 
 
-_lib = get_lib()
+def _load():
+    try:
+        return get_lib()
+    except RuntimeError as error:
+        if "GLIBC" not in str(error):
+            raise
+    with tempfile.TemporaryDirectory() as scratch:  # what is mapped stays
+        for path in pathlib.Path(llama_cpp_py_sync.__file__).parent.glob("*.so*"):
+            (pathlib.Path(scratch) / path.name).write_bytes(for_older_glibc(path.read_bytes()))
+        return ffi.dlopen(str(pathlib.Path(scratch) / "libllama.so"))
+
+
+_lib = _load()
 _said = []
 
 
@@ -58,8 +75,8 @@ def quantize(source, destination, file_type, n_threads=0, importance=None, pure=
         _refuse()
 
 
-def logits(path, tokens, n_threads=2, yarn_beta_fast=None):
-    """float32 (n_tokens, n_vocab), with keys and values in float32. Most architectures ignore the file's yarn_beta_fast."""
+def output(path, tokens, gives="logits", n_threads=2, yarn_beta_fast=None):
+    """float32 (n_tokens, width), with keys and values in float32. Most architectures ignore the file's yarn_beta_fast."""
     _said.clear()
     model = _lib.llama_model_load_from_file(str(path).encode(), _lib.llama_model_default_params())
     if model == ffi.NULL:
@@ -70,13 +87,17 @@ def logits(path, tokens, n_threads=2, yarn_beta_fast=None):
     params.type_k = params.type_v = F32
     params.flash_attn_type = 0
     params.n_outputs_max = 0
+    params.embeddings, params.pooling_type = gives == "rows", 0
     if yarn_beta_fast is not None:
         params.yarn_beta_fast = yarn_beta_fast
     context = _lib.llama_init_from_model(model, params)
     if context == ffi.NULL:
         _lib.llama_model_free(model)
         _refuse()
-    n_vocab = _lib.llama_vocab_n_tokens(_lib.llama_model_get_vocab(model))
+    if gives == "rows":
+        width, get = _lib.llama_model_n_embd(model), _lib.llama_get_embeddings
+    else:
+        width, get = _lib.llama_vocab_n_tokens(_lib.llama_model_get_vocab(model)), _lib.llama_get_logits
     batch = _lib.llama_batch_init(len(tokens), 0, 1)
     batch.n_tokens = len(tokens)
     for i, token in enumerate(tokens):
@@ -85,19 +106,24 @@ def logits(path, tokens, n_threads=2, yarn_beta_fast=None):
     status = _lib.llama_decode(context, batch)
     found = None
     if status == 0:
-        found = np.frombuffer(ffi.buffer(_lib.llama_get_logits(context), 4 * len(tokens) * n_vocab), np.float32).copy()
+        found = np.frombuffer(ffi.buffer(get(context), 4 * len(tokens) * width), np.float32).copy()
     _lib.llama_batch_free(batch)
     _lib.llama_free(context)
     _lib.llama_model_free(model)
     if found is None:
         _refuse()
-    return found.reshape(len(tokens), n_vocab)
+    return found.reshape(len(tokens), width)
+
+
+def answer(asked):
+    try:
+        np.savez(asked["out"], **{name: output(asked["file"], tokens, asked["gives"], yarn_beta_fast=asked["yarn_beta_fast"])
+                                  for name, tokens in asked["tokens"].items()})
+    except Refused as refusal:
+        return f"refuses: {refusal}"
+    return "done"
 
 
 if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    try:
-        np.savez(sys.argv[2], **{name: logits(sys.argv[1], tokens, yarn_beta_fast=asked["yarn_beta_fast"])
-                                 for name, tokens in asked["tokens"].items()})
-    except Refused as refusal:
-        sys.exit(f"refuses: {refusal}")
+    for line in sys.stdin:
+        print(answer(json.loads(line)), flush=True)
