@@ -252,19 +252,22 @@ void check_op(const SelectPositions& op, const Rules& rules) {
   rules.expect(op.selected, "selected", Kind::integer, {n_rows, op.selected.dim(1)});
   rules.require(op.selected.dim(1) >= 1, "a row selects at least one position");
   rules.require(op.entry_stride == 1 || op.page_size > 0, "entries know how long a page is");
+  rules.require(!op.expands || (op.entry_stride > 1 && op.selected.dim(1) >= op.entry_stride &&
+                                (op.selected.dim(1) + 1) % op.entry_stride == 0),
+                "room for whole runs of positions and for one that is not whole");
 }
 
 void check_op(const CompressKv& op, const Rules& rules) {
   const int64_t n_rows = op.batch.n_rows();
   const int64_t width = op.kv.dim(1);
-  const int64_t head_dim = op.norm.dim(0);
+  const int64_t head_dim = op.entry_pages.dim(3);
   const int64_t stride = op.bias.dim(0);
   const int64_t n_pages = op.row_pages.dim(0), page_size = op.row_pages.dim(2);
   check_batch(op.batch, rules);
   rules.expect(op.kv, "kv", Kind::activation, {n_rows, width});
   rules.expect(op.gate, "gate", Kind::activation, {n_rows, width});
   rules.expect(op.bias, "bias", Kind::weight, {stride, width});
-  rules.expect(op.norm, "norm", Kind::vector, {head_dim});
+  rules.expect_optional(op.norm, "norm", Kind::vector, {head_dim});
   rules.expect(op.row_pages, "row_pages", Kind::page, {n_pages, 1, page_size, 2 * width});
   rules.expect(op.entry_pages, "entry_pages", Kind::page,
                {n_pages, 1, std::max<int64_t>(1, page_size / stride), head_dim});
@@ -334,13 +337,15 @@ void check_op(const HyperCollapse& op, const Rules& rules) {
   const int64_t n = op.x.dim(1);
   const int64_t n_mix = op.post ? n * (2 + n) : n;
   rules.expect(op.x, "x", Kind::activation, {n_rows, n, op.x.dim(2)});
-  rules.expect(op.mix, "mix", Kind::activation, {n_rows, n_mix});
-  rules.expect(op.base, "base", Kind::vector, {n_mix});
-  rules.expect(op.scale, "scale", Kind::vector, {op.post ? 3 : 1});
+  rules.expect_optional(op.mix, "mix", Kind::activation, {n_rows, n_mix});
+  rules.expect_optional(op.base, "base", Kind::vector, {n_mix});
+  rules.expect_optional(op.scale, "scale", Kind::vector, {op.post ? 3 : 1});
   rules.expect(op.out, "out", Kind::activation, {n_rows, op.x.dim(2)});
   rules.expect_optional(op.post, "post", Kind::activation, {n_rows, n});
   rules.expect_optional(op.comb, "comb", Kind::activation, {n_rows, n, n});
   rules.require(static_cast<bool>(op.post) == static_cast<bool>(op.comb), "post and comb come together");
+  rules.require(op.mix ? op.base && op.scale : !op.base && !op.scale && !op.post,
+                "weights are made of mix, base and scale");
 }
 
 void check_op(const HyperExpand& op, const Rules& rules) {

@@ -207,7 +207,9 @@ inline constexpr int kAttentionBlock = 256;
 // n_selected largest (ties: lowest position first), or all where there are no more. They are written in
 // ascending order, and behind them -1.
 // Where entry_stride > 1 the keys are entries that stand for so many positions each (CompressKv), and those
-// of whole runs are scored and selected.
+// of whole runs are scored and selected. With `expands` the positions that they stand for are written in
+// their place, and behind them those after the last whole run (GLM-5-Next): n_selected leaves room for
+// entry_stride - 1 of those, and the rest of it is a multiple of entry_stride.
 struct SelectPositions {
   static constexpr std::string_view kName = "select_positions";
   Batch batch;
@@ -217,20 +219,21 @@ struct SelectPositions {
   Tensor selected;  // int32 (n_rows, n_selected)
   int32_t entry_stride = 1;
   int64_t page_size = 0;  // positions a page, where entry_stride > 1
+  bool expands = false;
 };
 
 // Compressed keys (DeepSeek-V4, 2.3). Each run of `stride` positions becomes one entry, a mean of what its
-// rows give, weighted in every dimension by itself: sum over rows of softmax(gate + bias) * kv. Then RMSNorm,
-// and the rotation of the run's first position. Rows twice as wide as an entry have two halves: run w mixes
-// the first halves of run w - 1, where there is one, and the second halves of its own. All rows are stored
-// first; a row that ends a run makes its entry, of rows as they are stored.
+// rows give, weighted in every dimension by itself: sum over rows of softmax(gate + bias) * kv. Then RMSNorm
+// where there is a norm, and the rotation of the run's first position. Rows twice as wide as an entry have
+// two halves: run w mixes the first halves of run w - 1, where there is one, and the second halves of its
+// own. All rows are stored first; a row that ends a run makes its entry, of rows as they are stored.
 struct CompressKv {
   static constexpr std::string_view kName = "compress_kv";
   Batch batch;
   Tensor kv;           // (n_rows, width): width = head_dim, or 2 * head_dim
   Tensor gate;         // (n_rows, width)
   Tensor bias;         // (stride, width), any format
-  Tensor norm;         // float32 (head_dim)
+  Tensor norm;         // optional float32 (head_dim)
   Tensor row_pages;    // (n_pages, 1, page_size, 2 * width): kv and gate of each position
   Tensor entry_pages;  // (n_pages, 1, max(1, page_size / stride), head_dim): entry w with its last position
   Rope rope;
@@ -318,12 +321,13 @@ struct MoeDown {
 //   post[i] = 2 * sigmoid(m[n + i])                                 kind 1
 //   comb = the n x n matrix m[2n:] made nearly doubly stochastic    kind 2
 // i.e. softmax of each row, plus eps; then columns, rows, columns ... divided by their sum + eps, so that
-// columns are last and are divided n_iterations times. Without `post` and `comb` mix has pre alone.
+// columns are last and are divided n_iterations times. Without `post` and `comb` mix has pre alone. Without
+// a mix either, out is the mean of the streams.
 struct HyperCollapse {
   static constexpr std::string_view kName = "hyper_collapse";
   Tensor x;      // (n_rows, n, hidden)
-  Tensor mix;    // (n_rows, n * (2 + n)), or (n_rows, n)
-  Tensor base;   // float32, as long as a row of mix
+  Tensor mix;    // optional (n_rows, n * (2 + n)), or (n_rows, n)
+  Tensor base;   // float32, as long as a row of mix; where there is one, as the next
   Tensor scale;  // float32 (3), or (1)
   Tensor out;    // (n_rows, hidden)
   Tensor post;   // optional (n_rows, n)

@@ -924,17 +924,22 @@ void add_selected(Table& table, const KvCase& c, int64_t n_selected) {
   });
 }
 
-// Runs of `stride` positions as entries; rows with two halves overlap.
-void add_compress(Table& table, const KvCase& c, int64_t stride, bool has_halves) {
-  const std::string name =
-      fmt::format("compress_kv {} stride {}{}", text(c), stride, has_halves ? " halves" : "");
+// Runs of `stride` positions as entries; rows with two halves overlap. Means alone are neither normed nor
+// rotated.
+enum class Entries { halves, plain, means };
+void add_compress(Table& table, const KvCase& c, int64_t stride, Entries entries) {
+  const bool has_halves = entries == Entries::halves, is_mean = entries == Entries::means;
+  const std::string name = fmt::format("compress_kv {} stride {}{}", text(c), stride,
+                                       has_halves ? " halves"
+                                       : is_mean  ? " means"
+                                                  : "");
   table.add(name, [=](CaseMaker& maker) -> Op {
     const Batch batch = maker.batch(c.seqs, c.page_size, 0);
     std::vector<int32_t> n_past;
     for (const SeqRows& seq : c.seqs) n_past.push_back(seq.n_past);
     const int64_t width = has_halves ? 2 * c.head_dim : c.head_dim;
     const int64_t n_slots = std::max<int64_t>(1, c.page_size / stride);
-    return CompressKv{
+    CompressKv op{
         .batch = batch,
         .kv = maker.floats({batch.n_rows(), width}),
         .gate = maker.floats({batch.n_rows(), width}),
@@ -944,6 +949,8 @@ void add_compress(Table& table, const KvCase& c, int64_t stride, bool has_halves
         .entry_pages = maker.output(c.dtype, {n_pages_of(batch), 1, n_slots, c.head_dim}),
         .rope = {.inv_freq = inverse_frequencies({.n_rotary = 8}, maker), .pairing = RopePairing::adjacent},
         .rope_begin = c.head_dim - 8};
+    if (is_mean) op.norm = op.rope.inv_freq = Tensor();
+    return op;
   });
 }
 
@@ -976,20 +983,25 @@ void add_entries(Table& table, const KvCase& c, int32_t stride, int64_t n_select
   });
 }
 
-void add_select_entries(Table& table, const KvCase& c, int32_t stride, int64_t n_selected) {
-  const std::string name =
-      fmt::format("select_positions {} entries of {} selects {}", text(c), stride, n_selected);
-  table.add(name, [=](CaseMaker& maker) -> Op {
-    const Batch batch = maker.batch(c.seqs, c.page_size, 0);
-    return SelectPositions{
-        .batch = batch,
-        .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
-        .weights = maker.floats({batch.n_rows(), c.n_heads}),
-        .k_pages = maker.weight(c.dtype, {n_pages_of(batch), 1, c.page_size / stride, c.head_dim}),
-        .selected = maker.output(Dtype::i32, {batch.n_rows(), n_selected}),
-        .entry_stride = stride,
-        .page_size = c.page_size};
-  });
+// The entries of runs, and the positions that they stand for.
+void add_select_entries(Table& table, const KvCase& c, int32_t stride, int64_t n_entries) {
+  for (const bool expands : {false, true}) {
+    const std::string name = fmt::format("select_positions {} entries of {} selects {}{}", text(c), stride,
+                                         n_entries, expands ? " expanded" : "");
+    table.add(name, [=](CaseMaker& maker) -> Op {
+      const Batch batch = maker.batch(c.seqs, c.page_size, 0);
+      const int64_t n_selected = expands ? n_entries * stride + stride - 1 : n_entries;
+      return SelectPositions{
+          .batch = batch,
+          .q = maker.floats({batch.n_rows(), c.n_heads, c.head_dim}),
+          .weights = maker.floats({batch.n_rows(), c.n_heads}),
+          .k_pages = maker.weight(c.dtype, {n_pages_of(batch), 1, c.page_size / stride, c.head_dim}),
+          .selected = maker.output(Dtype::i32, {batch.n_rows(), n_selected}),
+          .entry_stride = stride,
+          .page_size = c.page_size,
+          .expands = expands};
+    });
+  }
 }
 
 void add_entry_cases(Table& table) {
@@ -997,13 +1009,15 @@ void add_entry_cases(Table& table) {
     for (const std::vector<SeqRows>* seqs : {&kPrompt, &kMixed, &kLong}) {
       const KvCase c{
           .seqs = *seqs, .n_heads = 6, .n_kv_heads = 1, .head_dim = 24, .v_head_dim = 24, .dtype = dtype};
-      add_compress(table, c, 4, true);
-      add_compress(table, c, 32, false);
+      add_compress(table, c, 4, Entries::halves);
+      add_compress(table, c, 32, Entries::plain);
+      add_compress(table, c, 4, Entries::means);
       add_entries(table, c, 2, 0);
       add_entries(table, c, 32, 0);
       add_entries(table, c, 2, 9);
       add_entries(table, c, 2, 300);
       add_select_entries(table, c, 4, 7);
+      add_select_entries(table, c, 2, 800);
     }
   }
   table.add("embed copies", [](CaseMaker& maker) -> Op {
@@ -1056,6 +1070,10 @@ void add_hyper(Table& table, int64_t n_rows, int64_t n, int64_t hidden) {
                          .mix = maker.floats({n_rows, n}),
                          .base = maker.floats({n}),
                          .scale = maker.floats({1}),
+                         .out = maker.output(Dtype::f32, {n_rows, hidden})};
+  });
+  table.add("hyper_collapse to the mean " + shape, [=](CaseMaker& maker) -> Op {
+    return HyperCollapse{.x = maker.floats({n_rows, n, hidden}),
                          .out = maker.output(Dtype::f32, {n_rows, hidden})};
   });
   table.add("hyper_expand " + shape, [=](CaseMaker& maker) -> Op {

@@ -13,10 +13,10 @@ struct EntryScratch {
   EntryScratch(Carver& carver, const CompressKv& op)
       : row(carver.take<float>(2 * op.kv.dim(1))),
         bias(carver.take<float>(op.kv.dim(1))),
-        values(carver.take<float>(2 * op.bias.dim(0) * op.norm.dim(0))),
-        weights(carver.take<float>(2 * op.bias.dim(0) * op.norm.dim(0))),
-        entry(carver.take<float>(op.norm.dim(0))),
-        sum(carver.take<float>(op.norm.dim(0))) {}
+        values(carver.take<float>(2 * op.bias.dim(0) * op.entry_pages.dim(3))),
+        weights(carver.take<float>(2 * op.bias.dim(0) * op.entry_pages.dim(3))),
+        entry(carver.take<float>(op.entry_pages.dim(3))),
+        sum(carver.take<float>(op.entry_pages.dim(3))) {}
 
   float* row;      // (2 * width) as stored
   float* bias;     // (width)
@@ -33,7 +33,7 @@ class Compressor {
         op_(op),
         stride_(op.bias.dim(0)),
         width_(op.kv.dim(1)),
-        head_dim_(op.norm.dim(0)) {}
+        head_dim_(op.entry_pages.dim(3)) {}
 
   void store(int64_t r) const {
     const PageReader pages(op_.row_pages, op_.batch, op_.batch.seq_of_row.i32()[r]);
@@ -45,11 +45,13 @@ class Compressor {
 
   void make_entry(int64_t seq, int64_t number, const EntryScratch& scratch) const {
     mix(seq, number, scratch);
-    kernels_.rms_norm({.x = scratch.entry,
-                       .weight = op_.norm.f32(),
-                       .out = scratch.entry,
-                       .n = head_dim_,
-                       .eps = op_.norm_eps});
+    if (op_.norm) {
+      kernels_.rms_norm({.x = scratch.entry,
+                         .weight = op_.norm.f32(),
+                         .out = scratch.entry,
+                         .n = head_dim_,
+                         .eps = op_.norm_eps});
+    }
     rotate(number * stride_, scratch.entry);
     const EntryReader entries(op_.entry_pages, op_.batch, seq, {stride_, op_.row_pages.dim(2)});
     kernels_.store[static_cast<size_t>(op_.entry_pages.dtype)](scratch.entry, entries.at(number), head_dim_);

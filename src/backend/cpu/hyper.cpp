@@ -43,7 +43,7 @@ struct RowCopy {
 }  // namespace
 
 void compute(Machine& machine, const HyperCollapse& op) {
-  const int64_t n = op.x.dim(1), hidden = op.x.dim(2), n_mix = op.mix.dim(1);
+  const int64_t n = op.x.dim(1), hidden = op.x.dim(2), n_mix = op.mix ? op.mix.dim(1) : 0;
   for_each_row(machine, op.x.dim(0), n * hidden, [&](int64_t r, int) {
     const float* base = op.base.f32();
     const auto logit = [&](int64_t i, int64_t kind) {
@@ -52,7 +52,7 @@ void compute(Machine& machine, const HyperCollapse& op) {
     float* out = op.out.f32() + r * hidden;
     std::fill_n(out, hidden, 0.0f);
     for (int64_t s = 0; s < n; ++s) {
-      const float weight = sigmoid(logit(s, 0)) + op.eps;
+      const float weight = op.mix ? sigmoid(logit(s, 0)) + op.eps : 1.0f / static_cast<float>(n);
       machine.kernels.weighted_add(out, op.x.f32() + (r * n + s) * hidden, weight, hidden);
     }
     if (!op.post) return;

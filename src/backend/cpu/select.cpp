@@ -63,10 +63,22 @@ void score_block(const Kernels& kernels, const SelectPositions& op, int64_t row,
   });
 }
 
+// The positions that `entries` stand for, and those of the run that is not whole before `n_past`. Returns the
+// end.
+int32_t* expand(std::span<const int32_t> entries, int32_t stride, int32_t n_past, int32_t* out) {
+  for (const int32_t entry : entries) {
+    std::iota(out, out + stride, entry * stride);
+    out += stride;
+  }
+  std::iota(out, out + n_past % stride, n_past / stride * stride);
+  return out + n_past % stride;
+}
+
 // Of the scores of a row. What is no number is chosen last, so that the order is one.
 void choose(const SelectPositions& op, int64_t row, std::span<float> scores, int32_t* order) {
-  const int64_t n_selected = op.selected.dim(1);
-  int32_t* selected = op.selected.i32() + row * n_selected;
+  const int64_t width = op.selected.dim(1);
+  const int64_t n_selected = op.expands ? width / op.entry_stride : width;
+  int32_t* selected = op.selected.i32() + row * width;
   const auto n = static_cast<int64_t>(scores.size());
   std::iota(order, order + n, 0);
   if (n > n_selected) {
@@ -77,8 +89,10 @@ void choose(const SelectPositions& op, int64_t row, std::span<float> scores, int
     });
     std::sort(order, order + n_selected);
   }
-  std::copy_n(order, std::min(n, n_selected), selected);
-  std::fill(selected + std::min(n, n_selected), selected + n_selected, -1);
+  const std::span<const int32_t> chosen(order, static_cast<size_t>(std::min(n, n_selected)));
+  int32_t* end = op.expands ? expand(chosen, op.entry_stride, op.batch.positions.i32()[row] + 1, selected)
+                            : std::ranges::copy(chosen, selected).out;
+  std::fill(end, selected + width, -1);
 }
 
 }  // namespace

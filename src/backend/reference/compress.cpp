@@ -19,7 +19,7 @@ struct Part {
 
 // What entry `entry` of sequence `seq` is made of.
 std::vector<Part> parts_of(const CompressKv& op, int64_t seq, int64_t entry) {
-  const int64_t stride = op.bias.dim(0), width = op.kv.dim(1), head_dim = op.norm.dim(0);
+  const int64_t stride = op.bias.dim(0), width = op.kv.dim(1), head_dim = op.entry_pages.dim(3);
   const bool has_halves = width > head_dim;
   std::vector<Part> parts;
   for (int64_t run = has_halves && entry > 0 ? entry - 1 : entry; run <= entry; ++run) {
@@ -65,13 +65,13 @@ void rotate(const CompressKv& op, int64_t position, std::vector<float>& entry) {
 }
 
 void make_entry(const CompressKv& op, int64_t seq, int64_t number) {
-  const int64_t stride = op.bias.dim(0), head_dim = op.norm.dim(0);
+  const int64_t stride = op.bias.dim(0), head_dim = op.entry_pages.dim(3);
   const std::vector<Part> parts = parts_of(op, seq, number);
   std::vector<float> entry(static_cast<size_t>(head_dim));
   for (size_t i = 0; i < entry.size(); ++i)
     entry[i] = static_cast<float>(mean(parts, i, static_cast<size_t>(op.kv.dim(1))));
   const double scale = inverse_rms(entry.data(), head_dim, op.norm_eps);
-  for (size_t i = 0; i < entry.size(); ++i)
+  for (size_t i = 0; op.norm && i < entry.size(); ++i)
     entry[i] = static_cast<float>(entry[i] * scale * double{op.norm.f32()[i]});
   rotate(op, number * stride, entry);
   std::byte* row = entry_row(op.entry_pages, op.batch, seq, number, {stride, op.row_pages.dim(2)});

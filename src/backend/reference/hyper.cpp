@@ -38,14 +38,14 @@ void balance(std::vector<double>& matrix, size_t n, const HyperCollapse& op) {
 }  // namespace
 
 void compute(const HyperCollapse& op) {
-  const int64_t n = op.x.dim(1), hidden = op.x.dim(2), n_mix = op.mix.dim(1);
+  const int64_t n = op.x.dim(1), hidden = op.x.dim(2), n_mix = op.mix ? op.mix.dim(1) : 0;
   for (int64_t r = 0; r < op.x.dim(0); ++r) {
     const auto logit = [&](int64_t i, int64_t kind) {
       return double{op.mix.f32()[r * n_mix + i]} * double{op.scale.f32()[kind]} + double{op.base.f32()[i]};
     };
     std::vector<double> sums(static_cast<size_t>(hidden));
     for (int64_t s = 0; s < n; ++s) {
-      const double weight = sigmoid(logit(s, 0)) + op.eps;
+      const double weight = op.mix ? sigmoid(logit(s, 0)) + op.eps : 1.0 / static_cast<double>(n);
       for (int64_t i = 0; i < hidden; ++i)
         sums[static_cast<size_t>(i)] += weight * double{op.x.f32()[(r * n + s) * hidden + i]};
     }

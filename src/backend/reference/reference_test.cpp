@@ -479,6 +479,30 @@ TEST(Reference, SelectsWhatTheIndexerScoresHighest) {
   EXPECT_EQ(all, (Ints{0, 1, 2, 3, -1, -1, 0, 1, 2, 3, 4, -1}));
 }
 
+// Entries of two positions, of which a row sees those of whole runs: of 8 and 3 at position 4; at position 5
+// one more. What follows the last whole run is always there.
+TEST(Reference, ExpandsSelectedEntries) {
+  OneSequence sequence(4, 2, 3);
+  Floats keys(3), q{1, 1}, weights{1, 1};
+  for (size_t entry = 0; entry < keys.size(); ++entry)
+    keys[static_cast<size_t>(sequence.pages[entry])] = Floats{3, 8, 5}[entry];
+  Ints selected(6);
+  SelectPositions op{.batch = sequence.batch(),
+                     .q = view(q, {2, 1, 1}),
+                     .weights = view(weights, {2, 1}),
+                     .k_pages = view(keys, {3, 1, 1, 1}),
+                     .selected = view(selected, {2, 3}),
+                     .entry_stride = 2,
+                     .page_size = 2,
+                     .expands = true};
+  compute(op);
+  EXPECT_EQ(selected, (Ints{2, 3, 4, 2, 3, -1}));
+  Ints more(10);
+  op.selected = view(more, {2, 5});
+  compute(op);
+  EXPECT_EQ(more, (Ints{0, 1, 2, 3, 4, 2, 3, 4, 5, -1}));
+}
+
 TEST(Reference, AttendsToSelectedPositionsAlone) {
   MeanCase mean;
   Ints selected{0, 3, -1, 1, 2, 4};
@@ -514,6 +538,13 @@ TEST(Reference, CompressesRunsOfPositions) {
   const float first = (1 + 3 * 3) / 4.0f, second = (-2 - 9 * 6) / 10.0f;
   expect_near(one.entry_pages, {2 * second / std::sqrt(second * second + 0.25f),
                                 2 * first / std::sqrt(first * first + 0.25f)});
+}
+
+TEST(Reference, CompressesToMeansWithoutANorm) {
+  CompressCase one;
+  one.op.norm = {};
+  compute(one.op);
+  expect_near(one.entry_pages, {(-2 - 9 * 6) / 10.0f, (1 + 3 * 3) / 4.0f});
 }
 
 // Rows (first half, second half): entry 1 mixes the first halves of rows 0 and 1 with the second ones of 2
@@ -570,6 +601,12 @@ TEST(Reference, CollapsesAndExpandsStreams) {
                       .post = view(post, {1, 2}),
                       .comb = view(mixing, {1, 2, 2})});
   expect_near(x, {101, 202, 162, 324});
+}
+
+TEST(Reference, CollapsesToTheMeanOfStreams) {
+  Floats x{1, 2, 10, 20, 4, 5}, out(2);
+  compute(HyperCollapse{.x = view(x, {1, 3, 2}), .out = view(out, {1, 2})});
+  expect_near(out, {5, 9});
 }
 
 // Sinkhorn's iterations end with the columns.

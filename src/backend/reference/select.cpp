@@ -33,12 +33,23 @@ std::vector<float> scores_of_row(const SelectPositions& op, int64_t r, int64_t n
   return scores;
 }
 
+// The positions that `entries` stand for, and those of the run that is not whole before `n_past`.
+std::vector<int32_t> expanded(const std::vector<int32_t>& entries, int32_t stride, int32_t n_past) {
+  std::vector<int32_t> positions;
+  for (const int32_t entry : entries)
+    for (int32_t i = 0; i < stride; ++i) positions.push_back(entry * stride + i);
+  for (int32_t i = n_past / stride * stride; i < n_past; ++i) positions.push_back(i);
+  return positions;
+}
+
 }  // namespace
 
 void compute(const SelectPositions& op) {
-  const int64_t n_selected = op.selected.dim(1);
+  const int64_t width = op.selected.dim(1);
+  const int64_t n_selected = op.expands ? width / op.entry_stride : width;
   for (int64_t r = 0; r < op.batch.n_rows(); ++r) {
-    const int64_t n_seen = (op.batch.positions.i32()[r] + 1) / op.entry_stride;
+    const int32_t n_past = op.batch.positions.i32()[r] + 1;
+    const int64_t n_seen = n_past / op.entry_stride;
     const std::vector<float> scores = scores_of_row(op, r, n_seen);
     std::vector<int32_t> order(scores.size());
     std::iota(order.begin(), order.end(), 0);
@@ -46,8 +57,9 @@ void compute(const SelectPositions& op) {
                              [&](int32_t j) { return scores[static_cast<size_t>(j)]; });
     order.resize(static_cast<size_t>(std::min(n_seen, n_selected)));
     std::ranges::sort(order);
-    order.resize(static_cast<size_t>(n_selected), -1);
-    std::ranges::copy(order, op.selected.i32() + r * n_selected);
+    if (op.expands) order = expanded(order, op.entry_stride, n_past);
+    order.resize(static_cast<size_t>(width), -1);
+    std::ranges::copy(order, op.selected.i32() + r * width);
   }
 }
 
