@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "model/families.h"
+#include "model/hf/expert_keys.h"
 #include "model/hf/keys.h"
 #include "model/hf/params.h"
 #include "model/layers/latent_attention.h"
@@ -31,8 +32,7 @@ constexpr Variant kVariants[] = {
 struct Layer {
   Tensor attn_norm, ffn_norm;  // (hidden)
   LatentAttention attention;
-  Mlp mlp;  // one of the two
-  Moe moe;
+  FeedForward feed_forward;
 };
 
 class Deepseek final : public Model {
@@ -71,21 +71,14 @@ Deepseek::Deepseek(const Checkpoint& checkpoint, const Variant& variant) {
 }
 
 void Deepseek::read_layers(Hparams& hparams, const Checkpoint& checkpoint) {
-  Layer layer;
   // Old files do not say how experts score; those with a bias of the choice are V3's.
   const std::string bias = fmt::format("blk.{}.exp_probs_b.bias", shape_.n_layers - 1);
   const RouteScore otherwise = checkpoint.find(bias) != nullptr ? RouteScore::sigmoid : RouteScore::softmax;
-  layer.attention.sizes = read_latent_sizes(hparams, shape_.hidden);
-  layer.moe = read_shared_moe(hparams, shape_.hidden, {.score = otherwise, .is_renormalised = false});
-  layers_.assign(static_cast<size_t>(shape_.n_layers), layer);
-  const int64_t n_dense =
-      layer.moe.n_experts > 0 ? hparams.count_or("leading_dense_block_count", 0) : shape_.n_layers;
-  for (int64_t i = 0; i < std::min(n_dense, shape_.n_layers); ++i) {
-    layers_[static_cast<size_t>(i)].moe = {};
-    layers_[static_cast<size_t>(i)].mlp = {.hidden = shape_.hidden,
-                                           .n_ff = hparams.count("feed_forward_length")};
+  const LatentSizes sizes = read_latent_sizes(hparams, shape_.hidden);
+  for (const FeedForward& each :
+       read_feed_forwards(hparams, shape_, {.score = otherwise, .is_renormalised = false})) {
+    layers_.push_back({.attention = {.sizes = sizes}, .feed_forward = each});
   }
-  hparams.count_or("feed_forward_length", 0);
 }
 
 // Which layers select positions; the others take the selection of the last one that does. A file that does
@@ -108,6 +101,7 @@ void Deepseek::read_indexers(Hparams& hparams, const Checkpoint& checkpoint) {
 // Rotation, scale of the scores and of the queries.
 void Deepseek::read_positions(Hparams& hparams, const Variant& variant) {
   const LatentSizes& sizes = layers_[0].attention.sizes;
+  if (sizes.rope_dim == 0) hparams.refuse("rope.dimension_count", "this architecture rotates");
   RopeKind kind{.n_rotary = sizes.rope_dim,
                 .base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase),
                 .pairing = RopePairing::adjacent,
@@ -142,11 +136,7 @@ WeightList Deepseek::weights() {
     list.add(layer.attn_norm, "attn_norm.weight", {shape_.hidden});
     list_latent_attention(list, layer.attention);
     list.add(layer.ffn_norm, "ffn_norm.weight", {shape_.hidden});
-    if (layer.moe.n_experts > 0) {
-      list_shared_moe(list, layer.moe);
-    } else {
-      list_mlp(list, layer.mlp);
-    }
+    list_feed_forward(list, layer.feed_forward);
   }
   return list;
 }
@@ -164,11 +154,7 @@ Tensor Deepseek::forward(const Pass& pass) const {
                           .out = stream.branch(),
                           .selected = selected});
     stream.norm(layer.ffn_norm);
-    if (layer.moe.n_experts > 0) {
-      run_moe(pass, layer.moe, stream.normed(), stream.branch());
-    } else {
-      run_mlp(pass, layer.mlp, stream.normed(), stream.branch());
-    }
+    run_feed_forward(pass, layer.feed_forward, stream.normed(), stream.branch());
   }
   return stream.logits();
 }
@@ -177,68 +163,6 @@ std::unique_ptr<Model> load_deepseek(const Checkpoint& checkpoint) {
   const auto architecture = checkpoint.metadata().need<std::string_view>("general.architecture");
   return std::make_unique<Deepseek>(checkpoint,
                                     *std::ranges::find(kVariants, architecture, &Variant::architecture));
-}
-
-constexpr HfTensorRule kTensors[] = {
-    {"model.layers.{}.self_attn.q_a_proj.weight", "blk.{}.attn_q_a.weight"},
-    {"model.layers.{}.self_attn.q_a_layernorm.weight", "blk.{}.attn_q_a_norm.weight"},
-    {"model.layers.{}.self_attn.q_b_proj.weight", "blk.{}.attn_q_b.weight"},
-    {"model.layers.{}.self_attn.kv_a_proj_with_mqa.weight", "blk.{}.attn_kv_a_mqa.weight"},
-    {"model.layers.{}.self_attn.kv_a_layernorm.weight", "blk.{}.attn_kv_a_norm.weight"},
-    {"model.layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_k_b.weight", HfChange::latent_keys},
-    {"model.layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_v_b.weight", HfChange::latent_values},
-    {"model.layers.{}.self_attn.indexer.wq_b.weight", "blk.{}.indexer.attn_q_b.weight"},
-    {"model.layers.{}.self_attn.indexer.wk.weight", "blk.{}.indexer.attn_k.weight"},
-    {"model.layers.{}.self_attn.indexer.k_norm.weight", "blk.{}.indexer.k_norm.weight"},
-    {"model.layers.{}.self_attn.indexer.k_norm.bias", "blk.{}.indexer.k_norm.bias"},
-    {"model.layers.{}.self_attn.indexer.weights_proj.weight", "blk.{}.indexer.proj.weight"},
-    {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight", HfChange::as_f32},
-    {"model.layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias"},
-    {"model.layers.{}.mlp.experts.{e}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.up_proj.weight", "blk.{}.ffn_up_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.down_proj.weight", "blk.{}.ffn_down_exps.weight"},
-    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_exps.weight", HfChange::first_half},
-    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_up_exps.weight", HfChange::second_half},
-    {"model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight"},
-    {"model.layers.{}.mlp.shared_experts.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight"},
-    {"model.layers.{}.mlp.shared_experts.up_proj.weight", "blk.{}.ffn_up_shexp.weight"},
-    {"model.layers.{}.mlp.shared_experts.down_proj.weight", "blk.{}.ffn_down_shexp.weight"},
-};
-
-// The leading layers without experts, in either spelling.
-int64_t count_dense_layers(HfConfig& config) {
-  const int64_t n_layers = config.count("num_hidden_layers");
-  const int64_t n_first = config.count_or("first_k_dense_replace", 0, kCountOrNone);
-  if (!config.has("mlp_layer_types")) return std::min(n_first, n_layers);
-  const std::vector<std::string> types = config.texts("mlp_layer_types");
-  const auto first_sparse = std::ranges::find(types, "sparse");
-  const bool is_led = std::all_of(types.begin(), first_sparse, [](const auto& t) { return t == "dense"; }) &&
-                      std::all_of(first_sparse, types.end(), [](const auto& t) { return t == "sparse"; });
-  if (!is_led || std::ssize(types) != n_layers)
-    config.refuse("mlp_layer_types", "only dense layers before sparse ones are implemented");
-  return first_sparse - types.begin();
-}
-
-enum class Gating { softmax = 1, sigmoid = 2 };  // the values of expert_gating_func
-
-void write_experts(HfConfig& config, HfKeys& keys, Gating gating) {
-  config.expect("scoring_func", gating == Gating::softmax ? "softmax" : "sigmoid");
-  if (config.count_or("moe_layer_freq", 1) != 1)
-    config.refuse("moe_layer_freq", "only 1 (experts in every layer) is implemented");
-  keys.set("leading_dense_block_count", count_dense_layers(config));
-  keys.set("expert_count", config.count("n_routed_experts"));
-  keys.set("expert_used_count", config.count("num_experts_per_tok"));
-  keys.set("expert_shared_count", config.count_or("n_shared_experts", 0, kCountOrNone));
-  keys.set("expert_feed_forward_length", config.count("moe_intermediate_size"));
-  keys.set("expert_gating_func", static_cast<int64_t>(gating));
-  keys.set("expert_weights_scale", config.real_or("routed_scaling_factor", 1.0));
-  keys.set("expert_weights_norm", config.flag_or("norm_topk_prob", gating == Gating::sigmoid));
-  const int64_t n_groups = config.count_or("n_group", 1);
-  const int64_t n_groups_used = config.count_or("topk_group", 1);
-  if (n_groups > 1 && config.text_or("topk_method", "") != "greedy") {
-    keys.set("expert_group_count", n_groups);
-    keys.set("expert_group_used_count", n_groups_used);
-  }
 }
 
 void write_latent(HfConfig& config, HfKeys& keys) {
@@ -255,26 +179,24 @@ void write_v2(HfConfig& config, HfKeys& keys) {
     config.refuse("topk_method", fmt::format("{} is not implemented for this class", printable(method)));
   if (config.flag_or("norm_topk_prob", false))
     config.refuse("norm_topk_prob", "only false is implemented for this class");
-  write_experts(config, keys, Gating::softmax);
+  write_expert_keys(config, keys, Gating::softmax);
 }
 
 void write_v3(HfConfig& config, HfKeys& keys) {
   write_latent(config, keys);
   config.expect("topk_method", "noaux_tc");
-  write_experts(config, keys, Gating::sigmoid);
+  write_expert_keys(config, keys, Gating::sigmoid);
 }
 
 void write_mistral4(HfConfig& config, HfKeys& keys) {
   write_latent(config, keys);
   if (config.count_or("n_group", 1) != 1) config.refuse("n_group", "only 1 is implemented for this class");
-  write_experts(config, keys, Gating::softmax);
+  write_expert_keys(config, keys, Gating::softmax);
 }
 
 void write_v32(HfConfig& config, HfKeys& keys) {
   write_v3(config, keys);
-  keys.set("attention.indexer.head_count", config.count("index_n_heads"));
-  keys.set("attention.indexer.key_length", config.count("index_head_dim"));
-  keys.set("attention.indexer.top_k", config.count("index_topk"));
+  write_indexer_keys(config, keys);
   if (!config.has("layer_types")) return;
   for (const std::string& type : config.texts("layer_types")) {
     if (type != "deepseek_sparse_attention")
@@ -351,14 +273,14 @@ constexpr std::string_view kV32Defaults = R"({
   "index_topk": 2048, "index_head_dim": 128, "index_n_heads": 64})";
 
 constexpr HfModelClass kHfClasses[] = {
-    {"deepseek_v2", "deepseek2", kV2Defaults, kTensors, write_v2},
-    {"deepseek_v3", "deepseek2", kV3Defaults, kTensors, write_v3},
-    {"kimi_k2", "deepseek2", kV3Defaults, kTensors, write_v3},
-    {"glm4_moe_lite", "deepseek2", kGlmLiteDefaults, kTensors, write_v3},
-    {"mistral4", "mistral4", kMistral4Defaults, kTensors, write_mistral4},
+    {"deepseek_v2", "deepseek2", kV2Defaults, {}, write_v2},
+    {"deepseek_v3", "deepseek2", kV3Defaults, {}, write_v3},
+    {"kimi_k2", "deepseek2", kV3Defaults, {}, write_v3},
+    {"glm4_moe_lite", "deepseek2", kGlmLiteDefaults, {}, write_v3},
+    {"mistral4", "mistral4", kMistral4Defaults, {}, write_mistral4},
     {kParamsLatent, "mistral4", R"({"norm_topk_prob": true})", kParamsTensors, write_mistral4},
-    {"deepseek_v32", "deepseek32", kV32Defaults, kTensors, write_v32},
-    {"glm_moe_dsa", "glm-dsa", kGlmDsaDefaults, kTensors, write_glm_dsa},
+    {"deepseek_v32", "deepseek32", kV32Defaults, {}, write_v32},
+    {"glm_moe_dsa", "glm-dsa", kGlmDsaDefaults, {}, write_glm_dsa},
 };
 
 constexpr auto kArchitectures = architectures_of(kVariants);

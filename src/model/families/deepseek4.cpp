@@ -508,14 +508,10 @@ void write_v4(HfConfig& config, HfKeys& keys) {
   keys.set("attention.output_group_count", config.count("o_groups"));
   keys.set("attention.sliding_window", config.count("sliding_window", {1, INT32_MAX}));
   keys.set("attention.compress_ratios", compress_ratios(config));
-  keys.set("attention.indexer.head_count", config.count("index_n_heads"));
-  keys.set("attention.indexer.key_length", config.count("index_head_dim"));
-  keys.set("attention.indexer.top_k", config.count("index_topk"));
+  write_indexer_keys(config, keys);
   keys.set("rope.dimension_count",
            config.count_or("qk_rope_head_dim", static_cast<int64_t>(static_cast<double>(head_dim) * share)));
-  keys.set("hyper_connection.count", config.count("hc_mult"));
-  keys.set("hyper_connection.sinkhorn_iterations", config.count("hc_sinkhorn_iters"));
-  keys.set("hyper_connection.epsilon", config.real("hc_eps"));
+  write_hyper_keys(config, keys);
   keys.set("hash_layer_count", std::min(n_layers, count_hash_layers(config)));
   keys.set("expert_count", config.count("n_routed_experts"));
   keys.set("expert_used_count", config.count("num_experts_per_tok"));

@@ -163,7 +163,7 @@ void write_modernbert(HfConfig& config, HfKeys& keys) {
   keys.set("rope.freq_base_swa", read_plain_rope_base(config, "sliding_attention", local_base));
   const int64_t period = config.count_or("global_attn_every_n_layers", kGlobalPeriod);
   const std::vector<bool> is_local =
-      read_layer_types(config, periodic_pattern(config.count("num_hidden_layers"), period, Odd::first));
+      read_layer_types(config, {}, periodic_pattern(config.count("num_hidden_layers"), period, Odd::first));
   keys.set("attention.sliding_window", config.count("local_attention", {2, INT32_MAX}));
   keys.set("attention.sliding_window_pattern", is_local);
   // Of the heads that guess words and classify, and of training.

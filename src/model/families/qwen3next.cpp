@@ -352,21 +352,6 @@ constexpr HfTensorRule kTensors[] = {
     {"model.layers.{}.mlp.shared_expert_gate.weight", "blk.{}.ffn_gate_inp_shexp.weight"},
 };
 
-std::vector<bool> read_recurrent_layers(HfConfig& config) {
-  const int64_t n_layers = config.count("num_hidden_layers");
-  std::vector<bool> is_recurrent = periodic_pattern(n_layers, config.count_or("full_attention_interval", 4));
-  if (!config.has("layer_types")) return is_recurrent;
-  const std::vector<std::string> types = config.texts("layer_types");
-  if (types.size() != is_recurrent.size())
-    config.refuse("layer_types", fmt::format("{} entries for {} layers", types.size(), n_layers));
-  for (size_t i = 0; i < types.size(); ++i) {
-    is_recurrent[i] = types[i] == "linear_attention";
-    if (!is_recurrent[i] && types[i] != "full_attention")
-      config.refuse("layer_types", fmt::format("{} is not implemented", printable(types[i])));
-  }
-  return is_recurrent;
-}
-
 void write_net_keys(HfConfig& config, HfKeys& keys) {
   keys.set("ssm.conv_kernel", config.count("linear_conv_kernel_dim"));
   keys.set("ssm.state_size", config.count("linear_key_head_dim"));
@@ -377,7 +362,9 @@ void write_net_keys(HfConfig& config, HfKeys& keys) {
   }
   keys.set("ssm.time_step_rank", n_v_heads);
   keys.set("ssm.inner_size", n_v_heads * config.count("linear_value_head_dim"));
-  const std::vector<bool> is_recurrent = read_recurrent_layers(config);
+  std::vector<bool> is_recurrent =
+      periodic_pattern(config.count("num_hidden_layers"), config.count_or("full_attention_interval", 4));
+  is_recurrent = read_layer_types(config, {.type = "linear_attention"}, std::move(is_recurrent));
   const int64_t period = std::ranges::find(is_recurrent, false) - is_recurrent.begin() + 1;
   keys.set("full_attention_interval", period);
   if (is_recurrent != periodic_pattern(std::ssize(is_recurrent), period))

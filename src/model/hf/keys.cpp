@@ -238,30 +238,39 @@ void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type
   rope.refuse_rest();
 }
 
-void write_latent_keys(HfConfig& config, HfKeys& keys) {
-  const int64_t n_heads = config.count("num_attention_heads");
-  const int64_t rank = config.count("kv_lora_rank"), rope_dim = config.count("qk_rope_head_dim");
-  keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
-  keys.set("context_length", config.count("max_position_embeddings"));
-  keys.set("embedding_length", config.count("hidden_size"));
-  keys.set("feed_forward_length", config.count("intermediate_size"));
-  keys.set("vocab_size", config.count("vocab_size"));
-  keys.set("attention.head_count", n_heads);
-  keys.set("attention.head_count_kv", int64_t{1});  // of latents
+void write_latent_size_keys(HfConfig& config, HfKeys& keys) {
+  const int64_t rank = config.count("kv_lora_rank");
+  const int64_t rope_dim = config.count("qk_rope_head_dim", kCountOrNone);
+  keys.set("attention.kv_lora_rank", rank);
+  if (config.find("q_lora_rank") != nullptr) keys.set("attention.q_lora_rank", config.count("q_lora_rank"));
   keys.set("attention.key_length", rank + rope_dim);
   keys.set("attention.value_length", rank);
   keys.set("attention.key_length_mla", config.count("qk_nope_head_dim") + rope_dim);
   keys.set("attention.value_length_mla", config.count("v_head_dim"));
-  keys.set("attention.kv_lora_rank", rank);
-  if (config.find("q_lora_rank") != nullptr) keys.set("attention.q_lora_rank", config.count("q_lora_rank"));
-  keys.set("attention.layer_norm_rms_epsilon", config.real("rms_norm_eps", {0.0, 1.0}));
   keys.set("rope.dimension_count", rope_dim);
+  for (const std::string_view key : {"head_dim", "qk_head_dim"}) config.find(key);  // the others say the same
+}
+
+void write_indexer_keys(HfConfig& config, HfKeys& keys) {
+  keys.set("attention.indexer.head_count", config.count("index_n_heads"));
+  keys.set("attention.indexer.key_length", config.count("index_head_dim"));
+  keys.set("attention.indexer.top_k", config.count("index_topk"));
+}
+
+void write_hyper_keys(HfConfig& config, HfKeys& keys) {
+  keys.set("hyper_connection.count", config.count("hc_mult"));
+  keys.set("hyper_connection.sinkhorn_iterations", config.count("hc_sinkhorn_iters"));
+  keys.set("hyper_connection.epsilon", config.real("hc_eps"));
+}
+
+void write_latent_keys(HfConfig& config, HfKeys& keys) {
+  const int64_t n_heads = config.count("num_attention_heads");
+  write_body_keys(config, keys);
+  write_latent_size_keys(config, keys);
+  keys.set("feed_forward_length", config.count("intermediate_size"));
+  keys.set("attention.head_count_kv", int64_t{1});  // of latents
   if (config.count_or("num_key_value_heads", n_heads) != n_heads)
     config.refuse("num_key_value_heads", "latent attention has keys and values for every head");
-  // Widths above say the same; whether the others are there, the tensors say.
-  for (const std::string_view key :
-       {"head_dim", "qk_head_dim", "attention_bias", "mlp_bias", "tie_word_embeddings"})
-    config.find(key);
 
   HfConfig rope = rope_config(config, "full_attention");
   keys.set("rope.freq_base", rope.real("rope_theta", kRopeBase));
@@ -285,24 +294,22 @@ double read_plain_rope_base(HfConfig& config, std::string_view layer_type, doubl
   return base;
 }
 
-std::vector<bool> read_layer_types(HfConfig& config, std::vector<bool> otherwise) {
+std::vector<bool> read_layer_types(HfConfig& config, const LayerTypes& types, std::vector<bool> otherwise) {
   if (!config.has("layer_types")) return otherwise;
-  const std::vector<std::string> types = config.texts("layer_types");
-  if (types.size() != otherwise.size()) {
-    config.refuse("layer_types", fmt::format("{} entries for {} layers", types.size(), otherwise.size()));
-  }
-  std::vector<bool> slides;
-  for (const std::string& type : types) {
-    slides.push_back(type == "sliding_attention");
-    if (!slides.back() && type != "full_attention") {
+  const std::vector<std::string> found = config.texts("layer_types");
+  if (found.size() != otherwise.size())
+    config.refuse("layer_types", fmt::format("{} entries for {} layers", found.size(), otherwise.size()));
+  std::vector<bool> is_of_type;
+  for (const std::string& type : found) {
+    is_of_type.push_back(type == types.type);
+    if (!is_of_type.back() && std::ranges::find(types.others, type) == types.others.end())
       config.refuse("layer_types", fmt::format("{} is not implemented", printable(type)));
-    }
   }
-  return slides;
+  return is_of_type;
 }
 
 void write_window_keys(HfConfig& config, HfKeys& keys, std::vector<bool> slides, int64_t implied_period) {
-  slides = read_layer_types(config, std::move(slides));
+  slides = read_layer_types(config, {}, std::move(slides));
   const int64_t window = config.count_or("sliding_window", 0, {1, INT32_MAX});
   if (window == 0 || std::ranges::find(slides, true) == slides.end()) return;
   keys.set("attention.sliding_window", window);

@@ -59,6 +59,14 @@ void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type
 // plain or yarn and grows scores in place of cos and sin. With feed_forward_length.
 void write_latent_keys(HfConfig& config, HfKeys& keys);
 
+// Ranks and widths of latent attention alone: nothing of the rest of the model, nor of its rotation but its
+// width.
+void write_latent_size_keys(HfConfig& config, HfKeys& keys);
+// Heads of an indexer, and how many positions it selects.
+void write_indexer_keys(HfConfig& config, HfKeys& keys);
+// Streams of hyper-connections, and how they mix.
+void write_hyper_keys(HfConfig& config, HfKeys& keys);
+
 // Layers that see everything turn a share of the pairs of a head, the others stand still (rope_type
 // proportional). GGUF says it with divisors, huge ones for pairs that stand still.
 void write_proportional_rope_keys(HfConfig& config, HfKeys& keys, int64_t head_dim);
@@ -66,8 +74,13 @@ void write_proportional_rope_keys(HfConfig& config, HfKeys& keys, int64_t head_d
 // has none.
 double read_plain_rope_base(HfConfig& config, std::string_view layer_type, double otherwise);
 
-// Which layers slide: what layer_types says, or `otherwise`.
-std::vector<bool> read_layer_types(HfConfig& config, std::vector<bool> otherwise);
+// Which layers are of one type, and what the others may be.
+struct LayerTypes {
+  std::string_view type = "sliding_attention";
+  std::vector<std::string_view> others = {"full_attention"};
+};
+// What layer_types says, or `otherwise`, which has a flag for each layer.
+std::vector<bool> read_layer_types(HfConfig& config, const LayerTypes& types, std::vector<bool> otherwise);
 // sliding_window and the layers that slide. `slides` is what the class does where the config has no
 // layer_types; `implied_period` is the pattern that a GGUF file without one means (Hparams::pattern_or), and
 // is then not written.

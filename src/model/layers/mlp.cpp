@@ -229,4 +229,26 @@ void run_moe(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor& ou
   pass.backend.run(Add{.x = out, .y = shared});
 }
 
+std::vector<FeedForward> read_feed_forwards(Hparams& hparams, const ModelShape& shape, const Moe& usual) {
+  const Moe moe = read_shared_moe(hparams, shape.hidden, usual);
+  const int64_t n_dense =
+      moe.n_experts > 0 ? hparams.count_or("leading_dense_block_count", 0) : shape.n_layers;
+  const int64_t n_ff =
+      n_dense > 0 ? hparams.count("feed_forward_length") : hparams.count_or("feed_forward_length", 0);
+  std::vector<FeedForward> layers(static_cast<size_t>(shape.n_layers), FeedForward{.moe = moe});
+  for (int64_t i = 0; i < std::min(n_dense, shape.n_layers); ++i)
+    layers[static_cast<size_t>(i)] = {.mlp = {.hidden = shape.hidden, .n_ff = n_ff}};
+  return layers;
+}
+
+void list_feed_forward(WeightList& list, FeedForward& feed_forward) {
+  if (feed_forward.moe.n_experts > 0) return list_shared_moe(list, feed_forward.moe);
+  list_mlp(list, feed_forward.mlp);
+}
+
+void run_feed_forward(const Pass& pass, const FeedForward& feed_forward, const Tensor& x, const Tensor& out) {
+  if (feed_forward.moe.n_experts > 0) return run_moe(pass, feed_forward.moe, x, out);
+  run_mlp(pass, feed_forward.mlp, x, out);
+}
+
 }  // namespace millrace

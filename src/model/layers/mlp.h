@@ -71,4 +71,16 @@ void list_shared_moe(WeightList& list, Moe& moe);
 // out = moe(x); both (n_rows, hidden).
 void run_moe(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor& out);
 
+// Of models that begin with dense layers and go on with experts (DeepSeek): moe where it has experts, else
+// mlp.
+struct FeedForward {
+  Mlp mlp;
+  Moe moe;
+};
+// Both, for each layer; the first leading_dense_block_count are dense.
+std::vector<FeedForward> read_feed_forwards(Hparams& hparams, const ModelShape& shape, const Moe& usual);
+void list_feed_forward(WeightList& list, FeedForward& feed_forward);
+// out = feed_forward(x); both (n_rows, hidden).
+void run_feed_forward(const Pass& pass, const FeedForward& feed_forward, const Tensor& x, const Tensor& out);
+
 }  // namespace millrace
