@@ -69,6 +69,7 @@ constexpr const char* kFolders[] = {
     "glm_moe_dsa_shared",
     "qwen3_5",
     "kimi_linear",
+    "glm5_next",
     "qwen3_fp8",
     "qwen2_5_vl",
     "qwen3_vl",

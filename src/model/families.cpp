@@ -21,6 +21,7 @@ Family gemma3n_family();
 Family gemma4_family();
 Family qwen3next_family();
 Family kimi_linear_family();
+Family glm5_next_family();
 Family mixture_family();
 Family llama4_family();
 Family gpt_oss_family();
@@ -29,10 +30,10 @@ Family modernbert_family();
 
 std::span<const Family> all_families() {
   static const Family kFamilies[] = {
-      llama_family(),   gemma_family(),     deepseek_family(),    deepseek4_family(), phi3_family(),
-      cohere_family(),  olmo2_family(),     starcoder2_family(),  glm4_family(),      gemma3n_family(),
-      gemma4_family(),  qwen3next_family(), kimi_linear_family(), mixture_family(),   llama4_family(),
-      gpt_oss_family(), bert_family(),      modernbert_family(),
+      llama_family(),  gemma_family(),     deepseek_family(),    deepseek4_family(),  phi3_family(),
+      cohere_family(), olmo2_family(),     starcoder2_family(),  glm4_family(),       gemma3n_family(),
+      gemma4_family(), qwen3next_family(), kimi_linear_family(), glm5_next_family(),  mixture_family(),
+      llama4_family(), gpt_oss_family(),   bert_family(),        modernbert_family(),
   };
   return kFamilies;
 }

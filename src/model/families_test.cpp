@@ -349,6 +349,42 @@ TEST(Families, RunsThatDoNotDividePagesAreRefused) {
   }
 }
 
+// Each asks for something that would change the numbers.
+TEST(Families, PoolingIndexersOfOtherKindsAreRefused) {
+  const std::pair<const char*, MetaValue> cases[] = {
+      {"attention.indexer.kpool", int64_t{1}},
+      {"attention.indexer.kpool", int64_t{6}},
+      {"attention.indexer.top_k", int64_t{6}},
+      {"attention.indexer.kpool_select_tail", false},
+      {"attention.indexer.types", std::vector<bool>{true, false, true}},
+      {"attention.q_lora_rank", int64_t{0}},
+      {"kda.gate_lower_bound", 1.0},
+  };
+  for (const auto& [key, value] : cases) {
+    const auto checkpoint = testing::tiny_glm5_next();
+    checkpoint->set("glm5-next." + std::string(key), value);
+    EXPECT_NE(error_of(*checkpoint).find(key), std::string::npos) << error_of(*checkpoint);
+  }
+  const auto checkpoint = testing::tiny_glm5_next();
+  checkpoint->set("glm5-next.attention.indexer.kpool_select_tail", true);
+  checkpoint->set("glm5-next.attention.indexer.types", std::vector<bool>{false, true, false});
+  EXPECT_EQ(error_of(*checkpoint), "");
+}
+
+// One must rotate some dimensions of a key, the other none.
+TEST(Families, LatentAttentionRotatesAsItsArchitectureDoes) {
+  const auto with = [](testing::MemoryCheckpoint& model, const std::string& prefix, int64_t n_rotary) {
+    const auto rank = model.metadata().need<int64_t>(prefix + "attention.kv_lora_rank");
+    model.set(prefix + "rope.dimension_count", n_rotary);
+    model.set(prefix + "attention.key_length", rank + n_rotary);
+    return error_of(model);
+  };
+  const std::string still = with(*testing::tiny_deepseek2(), "deepseek2.", 0);
+  EXPECT_NE(still.find("rope.dimension_count"), std::string::npos) << still;
+  const std::string turning = with(*testing::tiny_glm5_next(), "glm5-next.", 4);
+  EXPECT_NE(turning.find("rope.dimension_count"), std::string::npos) << turning;
+}
+
 TEST(Families, KeysThatAskForNothingAreFine) {
   const auto checkpoint = testing::tiny_llama();
   checkpoint->set("llama.vocab_size", int64_t{32});

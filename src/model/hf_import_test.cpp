@@ -382,6 +382,91 @@ TEST_F(HfImport, KimiLinearThatIsNotUnderstoodIsRefused) {
   EXPECT_NE(error_of(rotating, base_weights()).find("mla_use_nope"), std::string::npos);
 }
 
+// As published: an object of its own for delta attention, which counts layers from 0, and a draft layer.
+Json glm5_next_config() {
+  Json config = base_config("glm5_next_text");
+  config["num_key_value_heads"] = kHeads;
+  config["num_hidden_layers"] = 2;
+  config["layer_types"] = Json::Array{"linear_attention", "deepseek_sparse_attention"};
+  config["mlp_layer_types"] = Json::Array{"dense", "sparse"};
+  config["indexer_types"] = Json::Array{"full", "full"};
+  config["num_nextn_predict_layers"] = 1;
+  config["mhc"] = true;
+  config["mla_use_nope"] = true;
+  config["indexer_rope_interleave"] = true;
+  config["index_kpool"] = 4;
+  config["index_kpool_compress"] = true;
+  config["index_kpool_always_select_tail"] = true;
+  Json linear;
+  linear["full_attn_layers"] = Json::Array{1};
+  linear["kda_layers"] = Json::Array{0};
+  linear["head_dim"] = kHeadDim;
+  linear["num_heads"] = kHeads;
+  linear["short_conv_kernel_size"] = 4;
+  linear["gate_lower_bound"] = -3.0;
+  config["linear_attn_config"] = linear;
+  return config;
+}
+
+TEST_F(HfImport, Glm5NextAsPublished) {
+  Weights weights = base_weights();
+  weights.add("model.layers.0.hc_attn_fn", {8, 2 * kHidden});
+  weights.add("model.layers.1.self_attn.indexer.index_kpool_compress_ape", {4, 3});
+  weights.add("model.layers.2.shared_head.norm.weight", {kHidden});  // of the draft layer
+  const auto checkpoint = open(glm5_next_config(), weights);
+  const Metadata& metadata = checkpoint->metadata();
+  EXPECT_EQ(metadata.need<std::string_view>("general.architecture"), "glm5-next");
+  EXPECT_EQ(metadata.need<std::vector<int64_t>>("glm5-next.attention.head_count_kv"),
+            (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(metadata.need<int64_t>("glm5-next.leading_dense_block_count"), 1);
+  EXPECT_EQ(metadata.need<int64_t>("glm5-next.attention.indexer.kpool"), 4);
+  EXPECT_EQ(metadata.need<double>("glm5-next.kda.gate_lower_bound"), -3.0);
+  EXPECT_EQ(metadata.need<std::vector<double>>("glm5-next.swiglu_clamp_exp"), (std::vector<double>{10, 10}));
+  EXPECT_NE(checkpoint->find("blk.0.hc_attn_fn.weight"), nullptr);
+  EXPECT_NE(checkpoint->find("blk.1.indexer_compressor_ape.weight"), nullptr);
+  EXPECT_EQ(checkpoint->tensors().size(), 10u);
+}
+
+TEST_F(HfImport, Glm5NextThatIsNotUnderstoodIsRefused) {
+  const std::pair<const char*, Json> cases[] = {
+      {"mhc", false},
+      {"mla_use_nope", false},
+      {"qk_rope_head_dim", 8},
+      {"index_kpool_compress", false},
+      {"index_kpool_always_select_tail", false},
+      {"indexer_types", Json::Array{"full", "shared"}},
+      {"layer_types", Json::Array{"linear_attention", "sliding_attention"}},
+      {"mlp_layer_types", Json::Array{"sparse", "dense"}},
+      {"scoring_func", "softmax"},
+      {"index_topk_freq", 2},
+      {"some_new_feature", true},
+  };
+  for (const auto& [key, value] : cases) {
+    Json config = glm5_next_config();
+    config[key] = value;
+    EXPECT_NE(error_of(config, base_weights()).find(key), std::string::npos)
+        << key << ": " << error_of(config, base_weights());
+  }
+}
+
+// The gate of delta attention is bounded where the config does not say otherwise.
+TEST_F(HfImport, TheFloorOfADecay) {
+  Json config = glm5_next_config();
+  const auto floor = [&] {
+    return open(config, base_weights())->metadata().get_or("glm5-next.kda.gate_lower_bound", 0.0);
+  };
+  config["linear_attn_config"]["gate_lower_bound"] = Json();
+  EXPECT_EQ(floor(), -5.0);
+  config["linear_attn_config"]["safe_gate"] = false;
+  EXPECT_EQ(floor(), 0.0);
+  for (const char* key : {"linear_head_dim", "linear_num_heads", "linear_conv_kernel_dim"})
+    config[key] = kHeads;
+  config["linear_attn_config"] = Json();
+  EXPECT_EQ(floor(), -5.0);
+  config["linear_lower_bound"] = Json();
+  EXPECT_EQ(floor(), 0.0);
+}
+
 TEST_F(HfImport, TheTextHalfOfALargerModel) {
   Json config;
   config["model_type"] = "mistral3";

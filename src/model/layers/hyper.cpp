@@ -84,7 +84,7 @@ Tensor HyperStream::logits(const HyperConnection& head) {
   const Tensor streams = x.reshaped({n_rows, sizes_.n_streams, sizes_.hidden});
   const Tensor collapsed = pass_.arena.take(Dtype::f32, {n_rows, sizes_.hidden});
   pass_.backend.run(HyperCollapse{.x = streams,
-                                  .mix = run_mix(pass_, head, streams),
+                                  .mix = head.fn ? run_mix(pass_, head, streams) : Tensor(),
                                   .base = head.base,
                                   .scale = head.scale,
                                   .out = collapsed,

@@ -44,8 +44,9 @@ class HyperStream {
   void collapse(const HyperConnection& connection, const Tensor& weight);
   // The streams, mixed, take in the branch.
   void expand();
-  // The logits of batch.logit_rows: float32 (n_logit_rows, n_vocab).
-  Tensor logits(const HyperConnection& head);
+  // The logits of batch.logit_rows: float32 (n_logit_rows, n_vocab). A head without weights takes the mean of
+  // the streams.
+  Tensor logits(const HyperConnection& head = {});
 
   const Tensor& normed() const { return normed_; }  // (n_rows, hidden)
   const Tensor& branch() const { return branch_; }  // (n_rows, hidden)

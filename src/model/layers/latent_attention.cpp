@@ -5,9 +5,6 @@
 namespace millrace {
 namespace {
 
-// Of the norms inside of attention: a constant of these models, whatever epsilon the other norms have.
-constexpr float kLatentNormEps = 1e-6f;
-
 void need_equal(Hparams& hparams, std::string_view key, int64_t expected) {
   if (const int64_t found = hparams.count_or(key, expected); found != expected)
     hparams.refuse(key, fmt::format("the other widths make {}, found {}", expected, found));
@@ -18,7 +15,7 @@ Tensor query_source(const Pass& pass, const LatentAttention& attention, const Te
   if (attention.sizes.q_rank == 0) return x;
   const Tensor latent = pass.arena.take(Dtype::f32, {x.dim(0), attention.sizes.q_rank});
   pass.backend.run(Linear{.x = x, .products = {{.weight = attention.q_a, .out = latent}}});
-  pass.backend.run(Norm{.x = latent, .weight = attention.q_a_norm, .out = latent, .eps = kLatentNormEps});
+  pass.backend.run(Norm{.x = latent, .weight = attention.q_a_norm, .out = latent, .eps = attention.norm_eps});
   return latent;
 }
 
@@ -77,7 +74,7 @@ LatentSizes read_latent_sizes(Hparams& hparams, int64_t hidden) {
   const bool keeps_latents = hparams.has("attention.key_length_mla");
   const int64_t head_dim = hparams.count(keeps_latents ? "attention.key_length_mla" : "attention.key_length");
   sizes.v_head_dim = hparams.count(keeps_latents ? "attention.value_length_mla" : "attention.value_length");
-  sizes.rope_dim = hparams.count("rope.dimension_count");
+  sizes.rope_dim = hparams.count("rope.dimension_count", kCountOrNone);
   sizes.nope_dim = head_dim - sizes.rope_dim;
   if (sizes.rope_dim % 2 != 0 || sizes.nope_dim < 1) {
     hparams.refuse("rope.dimension_count",
@@ -98,7 +95,7 @@ LatentSizes read_latent_sizes(Hparams& hparams, int64_t hidden) {
 
 KvLayer LatentAttention::kv_layer() const {
   KvLayer layer{.n_kv_heads = 1, .k_head_dim = sizes.key_dim(), .v_head_dim = 0};
-  if (indexer.n_heads > 0) layer.sides.push_back(indexer.kv_side());
+  layer.sides = indexer.kv_sides();
   return layer;
 }
 
@@ -162,7 +159,7 @@ void run_latent_attention(const Pass& pass, const LatentAttention& attention, co
                                .q = q,
                                .k = k.reshaped({n_rows, 1, sizes.key_dim()}),
                                .k_norm = attention.kv_a_norm,
-                               .norm_eps = kLatentNormEps,
+                               .norm_eps = attention.norm_eps,
                                .rope = attention.rope,
                                .rope_begin = sizes.kv_rank,
                                .q_scale_beta = attention.q_scale_beta,

@@ -41,6 +41,7 @@ struct LatentAttention {
   Indexer indexer;            // n_heads 0: the layer has none
   Rope rope;                  // empty: no rotation
   float scale = 1.0f;
+  float norm_eps = 1e-6f;  // of the norms inside of attention: most models have a constant there
   float q_scale_beta = 0.0f;
   float q_scale_length = 1.0f;
 
