@@ -283,8 +283,10 @@ void Engine::Loop::run() {
     } catch (const std::exception& error) {
       fail_all(error.what());
     }
+    if (options_.on_events) options_.on_events();
   }
   while (!jobs_.empty()) finish(*jobs_.begin()->second, FinishReason::cancelled, {});
+  if (options_.on_events) options_.on_events();
 }
 
 bool Engine::Loop::receive() {

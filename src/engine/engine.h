@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,9 @@ class Engine {
     int64_t n_snapshots = 8;          // states of recurrent layers that the prefix cache keeps, at least 1
     int64_t snapshot_distance = 512;  // positions between them; rounded up to pages
     int64_t weights_bytes = 0;  // of the mapped checkpoint, counted when the engine asks whether it fits
+    // Called by the engine thread after each turn, when channels may hold new events: for one thread that
+    // waits for many requests. Must not block, nor call the engine.
+    std::function<void()> on_events;
   };
 
   // `model` and `backend` must outlive the engine, which is the only user of `backend` while it lives.
