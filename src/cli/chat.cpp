@@ -1,7 +1,6 @@
 #include "cli/chat.h"
 
 #include "cli/line_editor.h"
-#include "text/chat_encoding.h"
 
 namespace millrace {
 namespace {
@@ -36,50 +35,22 @@ std::optional<std::string> read_message(LineEditor& editor) {
 
 }  // namespace
 
-Json message(std::string_view role, std::string_view text) {
-  Json out;
-  out["role"] = role;
-  out["content"] = text;
-  return out;
-}
-
-ChatPrompt::ChatPrompt(const LoadedModel& loaded, std::optional<bool> thinking)
-    : tokenizer_(loaded.need_tokenizer()), template_(loaded.template_source ? *loaded.template_source : "") {
+ChatPrompt chat_prompt_of(const LoadedModel& loaded, std::optional<bool> thinking) {
+  const Tokenizer& tokenizer = loaded.need_tokenizer();
   if (!loaded.template_source) {
     fail(ErrorKind::bad_model, "the model has no chat template: use --raw to continue a text instead");
   }
-  if (const auto bos = tokenizer_.bos()) variables_["bos_token"] = tokenizer_.piece(*bos);
-  if (const auto eos = tokenizer_.eos()) variables_["eos_token"] = tokenizer_.piece(*eos);
-  variables_["add_generation_prompt"] = true;
-  if (thinking) set_thinking(*thinking);
-}
-
-// Templates call the switch enable_thinking (Qwen, GLM, Gemma) or thinking (DeepSeek, Granite).
-void ChatPrompt::set_thinking(bool thinking) {
-  const auto prompt_with = [&](bool value) {
-    Json variables = variables_;
-    variables["enable_thinking"] = value;
-    variables["thinking"] = value;
-    variables["messages"] = Json::Array{message("user", "?")};
-    return template_.render(variables);
-  };
-  if (prompt_with(true) == prompt_with(false))
+  ChatPrompt prompt(tokenizer, *loaded.template_source);
+  if (thinking && !prompt.set_thinking(*thinking))
     fail(ErrorKind::usage, "--think and --no-think: this model's chat template has no switch for reasoning");
-  variables_["enable_thinking"] = thinking;
-  variables_["thinking"] = thinking;
-}
-
-std::vector<int32_t> ChatPrompt::encode(const Json::Array& messages) const {
-  Json variables = variables_;
-  variables["messages"] = messages;
-  return encode_chat(template_, tokenizer_, variables);
+  return prompt;
 }
 
 Chat::Chat(Engine& engine, const LoadedModel& loaded, Request request, std::vector<std::string> stops,
            std::optional<bool> thinking)
     : engine_(engine),
       loaded_(loaded),
-      prompt_(loaded, thinking),
+      prompt_(chat_prompt_of(loaded, thinking)),
       request_(std::move(request)),
       stops_(std::move(stops)) {}
 

@@ -1,4 +1,4 @@
-// A conversation in the terminal, and the prompt that a conversation becomes.
+// A conversation in the terminal.
 #pragma once
 
 #include <optional>
@@ -8,29 +8,14 @@
 #include "base/json.h"
 #include "cli/answer.h"
 #include "cli/loaded_model.h"
+#include "text/chat_prompt.h"
 
 namespace millrace {
 
-// {"role": role, "content": text}
-Json message(std::string_view role, std::string_view text);
-
-// Messages to token ids, by the model's chat template.
-class ChatPrompt {
- public:
-  // `thinking`: what the template is told by enable_thinking; nothing: its own default. Throws
-  // Error(bad_model) where the model has no tokenizer or no chat template, Error(usage) where the template
-  // does not care about `thinking`. `loaded` must outlive it.
-  ChatPrompt(const LoadedModel& loaded, std::optional<bool> thinking);
-
-  std::vector<int32_t> encode(const Json::Array& messages) const;
-
- private:
-  void set_thinking(bool thinking);
-
-  const Tokenizer& tokenizer_;
-  ChatTemplate template_;
-  Json variables_;
-};
+// The prompts of the model's chat template, which is asked for reasoning or none (nothing: its own default).
+// Throws Error(bad_model) where the model has no tokenizer or no chat template, Error(usage) where the
+// template has no switch for reasoning. `loaded` must outlive it.
+ChatPrompt chat_prompt_of(const LoadedModel& loaded, std::optional<bool> thinking);
 
 // The interactive conversation: reads lines, keeps the history, streams answers. Lines that begin with / are
 // commands; a line that ends in \ goes on in the next one, """ begins and ends a text of several lines;

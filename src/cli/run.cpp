@@ -114,7 +114,7 @@ class Run final : public Command {
     Json::Array messages;
     if (system_) messages.push_back(message("system", *system_));
     messages.push_back(message("user", text));
-    return ChatPrompt(loaded, thinking()).encode(messages);
+    return chat_prompt_of(loaded, thinking()).encode(messages);
   }
 
   void answer_once(Engine& engine, const LoadedModel& loaded) {
