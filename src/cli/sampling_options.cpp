@@ -60,7 +60,8 @@ Sampling SamplingOptions::sampling(const Metadata& metadata) const {
   Sampling out = rest_;
   for (size_t i = 0; i < kNRecommended; ++i) {
     const Recommended& each = kRecommended[i];
-    const auto recommended = static_cast<float>(metadata.get_or<double>(full_key(each.key), each.otherwise));
+    const float otherwise = otherwise_ == Otherwise::ours ? each.otherwise : Sampling().*each.value;
+    const auto recommended = static_cast<float>(metadata.get_or<double>(full_key(each.key), otherwise));
     out.*each.value = given_[i].value_or(recommended);
   }
   const auto integer = [&](std::string_view key) {

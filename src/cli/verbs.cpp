@@ -28,11 +28,13 @@ std::unique_ptr<Command> make_perplexity();
 std::unique_ptr<Command> make_quantize();
 std::unique_ptr<Command> make_render();
 std::unique_ptr<Command> make_run();
+std::unique_ptr<Command> make_serve();
 std::unique_ptr<Command> make_tokenize();
 
 std::span<const Verb> all_verbs() {
   static constexpr Verb kVerbs[] = {
       {"run", "Chat with a model in the terminal, or get one answer", make_run},
+      {"serve", "Answer over HTTP, as OpenAI does", make_serve},
       {"embed", "Turn texts into embeddings, or into the scores of a reranker", make_embed},
       {"inspect", "Show what is in a model file, or check all of it", make_inspect},
       {"tokenize", "Turn text into token ids", make_tokenize},

@@ -1,0 +1,172 @@
+// serve: the HTTP server.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "base/log.h"
+#include "cli/loaded_model.h"
+#include "cli/sampling_options.h"
+#include "cli/verb.h"
+#include "serve/net/server.h"
+#include "serve/service.h"
+
+namespace millrace {
+namespace {
+
+// A longer context is taken when it is asked for: its memory would surprise.
+constexpr int64_t kDefaultContext = 8192;
+
+// The engine is there before the server that it wakes.
+class LateWaker {
+ public:
+  void set(Waker wake) {
+    const std::lock_guard lock(mutex_);
+    wake_ = std::move(wake);
+  }
+  void wake() {
+    const std::lock_guard lock(mutex_);
+    if (wake_) wake_();
+  }
+
+ private:
+  std::mutex mutex_;
+  Waker wake_;
+};
+
+class Serve final : public Command {
+ public:
+  void declare(Args& args) override {
+    args.positional("MODEL", "A .gguf file (of a split model, the first) or a Hugging Face folder", model_,
+                    Args::Presence::needed);
+    args.option("--host", "The address to listen on", server_.host);
+    args.option("--port", "The port; 0: any that is free", server_.port);
+    args.option("--unix-socket", "Listen on this path instead, for this user alone", server_.unix_socket);
+    args.option("-c,--ctx",
+                "Positions of the longest conversation; 0: what the model was trained for, at most 8192",
+                n_ctx_);
+    args.option("--parallel", "Answers computed at once; further requests wait", n_parallel_);
+    args.option("--kv-tokens",
+                "Positions kept for all conversations and the prefix cache; 0: 4 contexts, at most one each "
+                "of --parallel",
+                n_kv_positions_);
+    args.option("--max-waiting", "Requests that may wait; beyond that they are refused", n_waiting_);
+    args.option("--served-name",
+                "A name that clients call the model by (may be given more than once); else its file's",
+                names_);
+    args.option("--allow-host",
+                "A Host that clients may send besides those of this machine (may be given more than once)",
+                allowed_hosts_);
+    args.option("--cors-origin",
+                "A site whose pages may ask, https://example.org (may be given more than once); * for all",
+                cors_origins_);
+    args.flag("--allow-no-key", "Listen on an address that others reach, and answer whoever asks",
+              allows_no_key_);
+    args.option("--max-body-mib", "The longest request, in MiB", max_body_mib_);
+    args.option("--drain-seconds", "Time for running requests when the server is told to end", drain_s_);
+    sampling_.declare(args);
+    compute_.declare(args);
+  }
+
+  void run() override {
+    need_settings();
+    LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
+    LateWaker waker;
+    Engine::Options engine_options = options_of(loaded);
+    engine_options.on_events = [&waker] { waker.wake(); };
+    std::optional<ChatPrompt> chat;
+    if (loaded.template_source && loaded.tokenizer != nullptr)
+      chat.emplace(*loaded.tokenizer, *loaded.template_source);
+    Engine engine(*loaded.model, *loaded.backend, engine_options);
+    const ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
+    Service service(model, access());
+    HttpServer server(service, server_);
+    waker.set(server.waker());
+    set_log_level(LogLevel::info);
+    fmt::print("listening on {}\n", server.url());
+    std::fflush(stdout);
+    server.run();
+  }
+
+ private:
+  void need_settings() {
+    const auto need = [](const char* name, int64_t value, int64_t min, int64_t max) {
+      if (value < min || value > max)
+        fail(ErrorKind::usage, "{} is {}, expected {} to {}", name, value, min, max);
+    };
+    need("--port", server_.port, 0, 65535);
+    need("--parallel", n_parallel_, 1, 4096);
+    need("--max-waiting", n_waiting_, 1, 1 << 20);
+    need("--max-body-mib", max_body_mib_, 1, 1024);
+    need("--drain-seconds", drain_s_, 0, 86400);
+    need("--kv-tokens", n_kv_positions_, 0, INT32_MAX);
+    server_.drain = std::chrono::seconds(drain_s_);
+    server_.connection.http.body_bytes = static_cast<size_t>(max_body_mib_) << 20;
+    if (server_.unix_socket.empty() && !is_loopback(server_.host) && !allows_no_key_)
+      fail(ErrorKind::usage,
+           "--host {} is reached by others, and anybody could ask: say --allow-no-key to allow that",
+           printable(server_.host));
+  }
+
+  Engine::Options options_of(const LoadedModel& loaded) const {
+    const int64_t n_train = loaded.model->shape().n_ctx_train;
+    if (n_ctx_ < 0 || n_ctx_ > n_train)
+      fail(ErrorKind::usage, "--ctx is {}, expected 1 to {}, what the model was trained for, or 0", n_ctx_,
+           n_train);
+    Engine::Options options;
+    options.weights_bytes = loaded.checkpoint->n_bytes();
+    options.n_ctx = n_ctx_ > 0 ? n_ctx_ : std::min(n_train, kDefaultContext);
+    options.n_kv_positions =
+        n_kv_positions_ > 0 ? n_kv_positions_ : options.n_ctx * std::min<int64_t>(4, n_parallel_);
+    options.max_sequences = n_parallel_;
+    options.max_waiting = n_waiting_;
+    options.kv_dtype = compute_.kv_type();
+    return options;
+  }
+
+  ServedModel served(const LoadedModel& loaded, Engine& engine, const ChatPrompt* chat) const {
+    ServedModel out{.engine = engine, .shape = loaded.model->shape()};
+    out.tokenizer = loaded.tokenizer.get();
+    out.chat = chat;
+    out.template_knows_developer =
+        loaded.template_source && loaded.template_source->find("developer") != std::string::npos;
+    out.names = names_;
+    if (names_.empty()) out.names.push_back(name_of_file());
+    out.end_tokens = loaded.end_tokens;
+    out.sampling = sampling_.sampling(loaded.checkpoint->metadata());
+    out.created_unix_s = unix_seconds();
+    return out;
+  }
+
+  // "models/Llama-3.gguf" is Llama-3, "models/Llama-3/" too.
+  std::string name_of_file() const {
+    std::filesystem::path path(model_);
+    if (path.filename().empty()) path = path.parent_path();
+    return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+  }
+
+  AccessOptions access() const {
+    AccessOptions out;
+    out.cors_origins = cors_origins_;
+    const bool is_open = !server_.unix_socket.empty() || !is_loopback(server_.host);
+    if (is_open && allowed_hosts_.empty()) return out;
+    if (!is_open) out.hosts = {"localhost", "127.0.0.1", "[::1]", lower_case(server_.host)};
+    for (const std::string& host : allowed_hosts_) out.hosts.push_back(lower_case(host));
+    return out;
+  }
+
+  std::string model_;
+  ServerOptions server_;
+  int64_t n_ctx_ = 0, n_parallel_ = 16, n_kv_positions_ = 0, n_waiting_ = 1024;
+  int64_t max_body_mib_ = 32, drain_s_ = 30;
+  bool allows_no_key_ = false;
+  std::vector<std::string> names_, allowed_hosts_, cors_origins_;
+  SamplingOptions sampling_{SamplingOptions::Otherwise::unchanged};
+  ComputeOptions compute_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_serve() { return std::make_unique<Serve>(); }
+
+}  // namespace millrace

@@ -1,0 +1,117 @@
+// What a dialect is: routes that read requests, and encoders that write what the engine answers. A dialect
+// is a file in dialects/ and a line in dialects/dialects.cpp; it knows no sockets, threads or engine.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "serve/api_error.h"
+#include "serve/net/http.h"
+#include "serve/served_model.h"
+
+namespace millrace {
+
+struct Incoming {
+  const HttpRequest& http;
+  const ServedModel& model;
+  bool is_draining = false;
+};
+
+struct GeneratedToken {
+  int32_t id = -1;
+  std::optional<TokenLogprobs> logprobs;
+};
+
+// How a choice ended.
+struct Ending {
+  FinishReason reason = FinishReason::stop;
+  std::string stop;  // the stop string that ended it; empty where none did
+};
+
+// The next part of one choice, or where nothing is streamed all of it.
+struct Piece {
+  size_t choice = 0;
+  std::string text;  // whole characters
+  std::vector<GeneratedToken> tokens;
+  std::optional<Ending> ending;  // with the last part
+};
+
+// Of all choices of a request; a prompt counts once however many choices it has.
+struct Totals {
+  int64_t n_prompt = 0, n_cached = 0, n_generated = 0;
+  double queue_s = 0.0;        // from the arrival of the request to its way into the engine
+  double first_token_s = 0.0;  // from the arrival to the first token
+  double total_s = 0.0;        // from the arrival until now
+};
+
+// Writes one reply. All on the I/O thread.
+class Encoder {
+ public:
+  virtual ~Encoder() = default;
+  // Streamed: append to `out` what the client is sent for a piece, after the last one, and where the answer
+  // fails midway.
+  virtual void piece(const Piece& piece, const Totals& totals, std::string& out) = 0;
+  virtual void end(const Totals& totals, std::string& out) = 0;
+  virtual void fault(const ApiError& error, std::string& out) = 0;
+  // Bytes that say nothing and keep a stream alive.
+  virtual std::string keep_alive() const { return ": \n\n"; }
+  // Not streamed: the body of the reply, from the whole choices in order.
+  virtual std::string whole(std::span<const Piece> choices, const Totals& totals) = 0;
+};
+
+// What a request asks of the engine.
+struct Ask {
+  struct Choice {
+    Request request;
+    std::vector<std::string> stops;
+    size_t prompt = 0;           // which of the prompts of the HTTP request it continues
+    std::string prefix;          // text that comes before what is generated: an echoed prompt
+    bool keeps_stop = false;     // the stop string is part of the text
+    bool shows_special = false;  // control tokens are part of the text
+  };
+  std::vector<Choice> choices;
+  bool is_streamed = false;
+  std::string stream_type = "text/event-stream";
+  std::unique_ptr<Encoder> encoder;
+};
+
+using Parsed = std::variant<HttpResponse, Ask>;
+
+struct ApiRoute {
+  std::string_view method;
+  std::string_view path;  // "/v1/models/*": whatever follows
+  // Throws ApiError, and Error(runtime) of a chat template.
+  Parsed (*parse)(const Incoming& incoming);
+  enum class Runs { here, on_worker } runs = Runs::on_worker;  // here: on the I/O thread, for what is quick
+  enum class Key { needed, none } key = Key::needed;           // none: answered without an API key
+};
+
+struct Dialect {
+  std::string_view name;
+  std::span<const ApiRoute> routes;
+  std::string (*error_body)(const ApiError& error, const std::string& request_id);
+};
+
+// All dialects; of two routes that fit, the first counts.
+std::span<const Dialect> all_dialects();
+
+// `data: JSON`, as an event of text/event-stream.
+void append_event(std::string& out, const Json& data);
+// With an `event: NAME` line before it.
+void append_event(std::string& out, std::string_view name, const Json& data);
+
+int64_t unix_seconds();
+
+// The body as JSON. Throws ApiError where it is none, or nests too deeply.
+Json json_body(const HttpRequest& request);
+// Throws ApiError(404) for a name that is none of the model's. Without a name the model is meant.
+void need_model(const ServedModel& model, const std::optional<std::string>& name);
+// Throws ApiError where the prompt leaves no room for an answer, or holds ids that are no tokens.
+void need_room(const ServedModel& model, const std::vector<int32_t>& prompt, const std::string& param);
+
+}  // namespace millrace

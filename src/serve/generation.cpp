@@ -1,0 +1,125 @@
+#include "serve/generation.h"
+
+#include <algorithm>
+
+namespace millrace {
+
+Generation::Generation(const ServedModel& model, Ask ask, Clock::time_point arrived)
+    : model_(model), ask_(std::move(ask)), arrived_(arrived) {}
+
+Generation::~Generation() {
+  for (const Run& run : runs_) {
+    if (run.is_open) model_.engine.cancel(run.ticket.id);
+  }
+}
+
+double Generation::seconds() const { return std::chrono::duration<double>(Clock::now() - arrived_).count(); }
+
+std::optional<ApiError> Generation::submit() {
+  totals_.queue_s = seconds();
+  for (const Ask::Choice& choice : ask_.choices) {
+    Engine::Submitted submitted = model_.engine.submit(choice.request);
+    if (!submitted.ticket) {
+      const bool is_full = submitted.refusal.starts_with("the queue is full");
+      return ApiError(is_full ? 429 : 400, submitted.refusal, {}, is_full ? "queue_full" : "");
+    }
+    Run& run = runs_.emplace_back();
+    run.ticket = std::move(*submitted.ticket);
+    run.text = TextStream(choice.stops);
+    run.usage.n_prompt = std::ssize(choice.request.prompt);
+    run.piece.choice = n_open_++;
+    run.piece.text = choice.prefix;
+  }
+  return std::nullopt;
+}
+
+void Generation::advance(std::string& out) {
+  if (is_done()) return;
+  for (Run& run : runs_) {
+    while (run.is_open && !fault_) {
+      const auto event = run.ticket.events->try_pop();
+      if (!event) break;
+      take(run, *event);
+    }
+    if (ask_.is_streamed) send(run, out);
+  }
+  count();
+  if (fault_) {
+    if (ask_.is_streamed) ask_.encoder->fault(*fault_, out);
+    return;
+  }
+  if (n_open_ > 0) return;
+  if (ask_.is_streamed) {
+    ask_.encoder->end(totals_, out);
+    return;
+  }
+  std::vector<Piece> pieces;
+  for (Run& run : runs_) pieces.push_back(std::move(run.piece));
+  out += ask_.encoder->whole(pieces, totals_);
+}
+
+void Generation::take(Run& run, const Event& event) {
+  run.usage.n_prompt = event.usage.n_prompt;
+  run.usage.n_cached = event.usage.n_cached;
+  if (event.token) take_token(run, event);
+  if (!run.is_open || !event.finish_reason) return;
+  run.is_open = false;
+  --n_open_;
+  if (*event.finish_reason == FinishReason::error) {
+    fault_ = ApiError(500, event.error);
+    return;
+  }
+  if (*event.finish_reason == FinishReason::cancelled) {
+    fault_ = ApiError(503, "the request was cancelled: the server ends");
+    return;
+  }
+  run.piece.text += run.text.flush();
+  end(run, *event.finish_reason);
+}
+
+void Generation::take_token(Run& run, const Event& event) {
+  const Ask::Choice& choice = ask_.choices[run.piece.choice];
+  if (totals_.first_token_s == 0.0) totals_.first_token_s = seconds();
+  ++run.usage.n_generated;
+  run.piece.tokens.push_back({*event.token, event.logprobs});
+  if (model_.tokenizer == nullptr) return;
+  run.piece.text += run.text.push(model_.tokenizer->token_bytes(*event.token, choice.shows_special));
+  if (!run.text.is_stopped()) return;
+  model_.engine.cancel(run.ticket.id);
+  run.is_open = false;
+  --n_open_;
+  end(run, FinishReason::stop);
+}
+
+// A stop string may also stand at the very end, where flush() finds it.
+void Generation::end(Run& run, FinishReason reason) {
+  const bool is_stopped = run.text.is_stopped();
+  run.piece.ending = Ending{is_stopped ? FinishReason::stop : reason, std::string(run.text.stop())};
+  if (is_stopped && ask_.choices[run.piece.choice].keeps_stop) run.piece.text += run.text.stop();
+  ended_ = name_of(run.piece.ending->reason);
+}
+
+// Tokens whose text is held back wait for it: they are sent together.
+void Generation::send(Run& run, std::string& out) {
+  const bool has_begun = run.usage.n_generated > 0 || run.piece.ending;
+  if (!has_begun || (run.piece.text.empty() && !run.piece.ending)) return;
+  count();
+  ask_.encoder->piece(run.piece, totals_, out);
+  run.piece = {.choice = run.piece.choice, .text = {}, .tokens = {}, .ending = std::nullopt};
+}
+
+void Generation::count() {
+  totals_.n_prompt = totals_.n_cached = totals_.n_generated = 0;
+  for (const Run& run : runs_) {
+    const size_t at = run.piece.choice;
+    const bool is_first = at == 0 || ask_.choices[at - 1].prompt != ask_.choices[at].prompt;
+    if (is_first) {
+      totals_.n_prompt += run.usage.n_prompt;
+      totals_.n_cached += run.usage.n_cached;
+    }
+    totals_.n_generated += run.usage.n_generated;
+  }
+  totals_.total_s = seconds();
+}
+
+}  // namespace millrace

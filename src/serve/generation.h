@@ -1,0 +1,66 @@
+// An Ask on its way through the engine: submitted, its events turned into text, and that into the bytes of
+// its dialect. All on the I/O thread.
+#pragma once
+
+#include <chrono>
+#include <deque>
+
+#include "serve/dialect.h"
+#include "text/text_stream.h"
+
+namespace millrace {
+
+class Generation {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  Generation(const ServedModel& model, Ask ask, Clock::time_point arrived);
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
+  ~Generation();  // cancels what still runs
+
+  // All choices or none. Why not, where the engine refuses one.
+  std::optional<ApiError> submit();
+
+  // What the events since the last call make of the stream, appended to `out`. Not streamed: the whole body,
+  // when it is there.
+  void advance(std::string& out);
+  bool is_done() const { return n_open_ == 0 || fault_; }
+  // What the engine could not do; in a stream it is already told.
+  const std::optional<ApiError>& fault() const { return fault_; }
+
+  bool is_streamed() const { return ask_.is_streamed; }
+  const std::string& stream_type() const { return ask_.stream_type; }
+  std::string keep_alive() const { return ask_.encoder->keep_alive(); }
+  const Totals& totals() const { return totals_; }
+  // "stop", "length", ...: how the last choice ended.
+  std::string_view ended() const { return ended_; }
+
+ private:
+  // One choice while it runs.
+  struct Run {
+    Engine::Ticket ticket;
+    TextStream text;
+    Usage usage;
+    Piece piece;  // what came and is not yet sent
+    bool is_open = true;
+  };
+
+  void take(Run& run, const Event& event);
+  void take_token(Run& run, const Event& event);
+  void end(Run& run, FinishReason reason);
+  void send(Run& run, std::string& out);
+  void count();
+  double seconds() const;
+
+  const ServedModel& model_;
+  const Ask ask_;
+  const Clock::time_point arrived_;
+  std::deque<Run> runs_;  // one a choice
+  size_t n_open_ = 0;
+  Totals totals_;
+  std::optional<ApiError> fault_;
+  std::string_view ended_ = "cancelled";
+};
+
+}  // namespace millrace
