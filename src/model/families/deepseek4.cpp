@@ -522,7 +522,9 @@ void write_v4(HfConfig& config, HfKeys& keys) {
   keys.set("expert_weights_scale", config.real("routed_scaling_factor"));
   const double limit = config.real_or("swiglu_limit", 0.0, {0.0, 1e6});
   keys.set("swiglu_clamp_exp", std::vector<double>(static_cast<size_t>(n_layers), limit));
-  for (const std::string_view key : {"attention_bias", "mlp_bias", "tie_word_embeddings"}) config.find(key);
+  // Whether these are there, and in which type experts are stored, the tensors say.
+  for (const std::string_view key : {"attention_bias", "mlp_bias", "tie_word_embeddings", "expert_dtype"})
+    config.find(key);
   write_ropes(config, keys);
 }
 

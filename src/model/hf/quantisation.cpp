@@ -24,7 +24,8 @@ std::vector<Packing> fp8_packings(ScaleBlock block) {
   };
   // The last one is of stacked experts, whose names end as their projections do.
   return {packing(".weight", ".weight_scale_inv"), packing(".weight", ".weight_scale"),
-          packing(".weight", ".qscale_weight"), packing("_proj", "_proj_scale_inv")};
+          packing(".weight", ".qscale_weight"), packing(".weight", ".scale"),
+          packing("_proj", "_proj_scale_inv")};
 }
 
 ScaleBlock read_block(HfConfig& config, std::string_view key) {
@@ -52,7 +53,14 @@ void ignore_lists(HfConfig& config) {
 std::vector<Packing> read_fp8(HfConfig& config) {
   config.expect("fmt", "e4m3");
   ignore(config, {"activation_scheme", "scale_fmt", "kv_cache_scheme", "dequantize", "activation_scale_ub"});
-  return fp8_packings(read_block(config, "weight_block_size"));
+  std::vector<Packing> packings = fp8_packings(read_block(config, "weight_block_size"));
+  // Beside them, experts may be MXFP4 in bytes.
+  packings.push_back({.codes = ".weight",
+                      .dtype = "I8",
+                      .becomes = ".weight",
+                      .beside = {".scale"},
+                      .make = [](const PackedTensors& t) { return make_mxfp4(t, ".weight", ".scale"); }});
+  return packings;
 }
 
 std::vector<Packing> read_awq(HfConfig& config) {
