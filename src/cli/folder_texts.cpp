@@ -38,18 +38,29 @@ std::optional<std::string> chat_template_of(const fs::path& folder) {
   return template_in(config_of(folder));
 }
 
-std::unique_ptr<TokenizerKeys> tokenizer_keys_of(const fs::path& folder, int64_t n_vocab) {
+namespace {
+
+// Of the files that have no other reader.
+std::unique_ptr<TokenizerKeys> other_keys_of(const fs::path& folder, int64_t n_vocab) {
   if (fs::exists(folder / "tekken.json")) return tekken_keys(read_json_file(folder / "tekken.json"), n_vocab);
   if (fs::exists(folder / "tokenizer.model"))
     return sentence_piece_keys(read_file(folder / "tokenizer.model", kMaxBytes), config_of(folder), n_vocab);
   return nullptr;
 }
 
+}  // namespace
+
+std::unique_ptr<TokenizerKeys> tokenizer_keys_of(const fs::path& folder, int64_t n_vocab) {
+  if (const fs::path path = folder / "tokenizer.json"; fs::exists(path))
+    return tokenizer_json_keys(read_json_file(path), config_of(folder), n_vocab);
+  return other_keys_of(folder, n_vocab);
+}
+
 FolderTokenizer load_folder_tokenizer(const fs::path& folder, int64_t n_vocab) {
   FolderTokenizer loaded;
   if (const fs::path path = folder / "tokenizer.json"; fs::exists(path)) {
     loaded.tokenizer = load_tokenizer_json(read_json_file(path), config_of(folder));
-  } else if ((loaded.keys = tokenizer_keys_of(folder, n_vocab)) != nullptr) {
+  } else if ((loaded.keys = other_keys_of(folder, n_vocab)) != nullptr) {
     loaded.metadata = std::make_unique<Metadata>(loaded.keys->metadata());
     loaded.tokenizer = load_tokenizer(*loaded.metadata);
   }

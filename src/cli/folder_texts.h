@@ -27,7 +27,7 @@ struct FolderTokenizer {
   std::unique_ptr<Tokenizer> tokenizer;
 };
 FolderTokenizer load_folder_tokenizer(const std::filesystem::path& folder, int64_t n_vocab = 0);
-// The keys of tekken.json, else of tokenizer.model; nullptr where there is neither.
+// The same as keys of GGUF; nullptr where the folder has none.
 std::unique_ptr<TokenizerKeys> tokenizer_keys_of(const std::filesystem::path& folder, int64_t n_vocab);
 
 // The texts of the special tokens by their names for a template: {"bos_token": "<s>", ...}.

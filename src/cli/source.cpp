@@ -4,7 +4,6 @@
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
 #include "model/hf/generation_config.h"
-#include "model/model.h"
 
 namespace millrace {
 namespace {
@@ -51,16 +50,15 @@ void Source::add_folder_entries(const fs::path& path, SourceTexts texts) {
 }
 
 void Source::add_texts(const fs::path& folder) {
-  const int64_t n_vocab = load_model(*checkpoint_)->shape().n_vocab;
-  if (const fs::path path = folder / "tokenizer.json"; fs::exists(path)) {
-    const fs::path config = folder / "tokenizer_config.json";
-    tokenizer_ = std::make_unique<GgufTokenizerKeys>(
-        read_json_file(path), fs::exists(config) ? read_json_file(config) : Json(), n_vocab);
+  // Tokens are padded to the rows of the embedding; a model without them is refused by load_model().
+  const Tensor* embedding = checkpoint_->find("token_embd.weight");
+  tokenizer_ = tokenizer_keys_of(folder, embedding == nullptr ? 0 : embedding->dim(0));
+  if (tokenizer_ != nullptr) {
     for (const auto& [key, value] : tokenizer_->entries()) metadata_.add(key, value);
-    add_end_tokens(folder);
-  } else if ((tokenizer_keys_ = tokenizer_keys_of(folder, n_vocab)) != nullptr) {
-    for (const auto& [key, value] : tokenizer_keys_->entries()) metadata_.add(key, value);
-    add_end_tokens(folder);
+    // generation_config.json may name more tokens that end an answer.
+    const std::vector<int32_t> ends = generation_end_tokens(folder);
+    if (ends.size() > 1)
+      metadata_.add("tokenizer.ggml.eos_token_ids", std::vector<int64_t>(ends.begin(), ends.end()));
   } else {
     log_warning("{} has no tokenizer.json, tekken.json or tokenizer.model: the file gets no tokenizer",
                 printable(folder.string(), 400));
@@ -70,13 +68,6 @@ void Source::add_texts(const fs::path& folder) {
     template_ = *source;
     metadata_.add("tokenizer.chat_template", std::string_view(template_));
   }
-}
-
-// generation_config.json may name more tokens that end an answer.
-void Source::add_end_tokens(const fs::path& folder) {
-  const std::vector<int32_t> ends = generation_end_tokens(folder);
-  if (ends.size() > 1)
-    metadata_.add("tokenizer.ggml.eos_token_ids", std::vector<int64_t>(ends.begin(), ends.end()));
 }
 
 }  // namespace millrace

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "model/hf_import.h"
-#include "text/gguf_tokenizer_keys.h"
 #include "text/tokenizer_keys.h"
 
 namespace millrace {
@@ -33,14 +32,12 @@ class Source {
  private:
   void add_folder_entries(const std::filesystem::path& path, SourceTexts texts);
   void add_texts(const std::filesystem::path& folder);
-  void add_end_tokens(const std::filesystem::path& folder);
 
   std::unique_ptr<Checkpoint> checkpoint_;
   HfFolder* folder_ = nullptr;  // checkpoint_, where it is one
   Metadata metadata_;
   std::string name_, template_;  // the metadata points at them
-  std::unique_ptr<GgufTokenizerKeys> tokenizer_;
-  std::unique_ptr<TokenizerKeys> tokenizer_keys_;
+  std::unique_ptr<TokenizerKeys> tokenizer_;
   std::vector<std::byte> made_;
 };
 

@@ -37,6 +37,13 @@ class TokenizerKeys {
   std::deque<std::string> texts_;  // stable addresses
 };
 
+// Of a tokenizer.json, with what tokenizer_config.json (or null) adds: the keys that make load_tokenizer()
+// the tokenizer that load_tokenizer_json() makes of the same file. Tokens are padded to `n_vocab`. Throws
+// Error(bad_model) where GGUF has no words for what the file says, and where the two tokenizers differ on any
+// of a set of texts (every token among them).
+std::unique_ptr<TokenizerKeys> tokenizer_json_keys(const Json& tokenizer, const Json& config,
+                                                   int64_t n_vocab);
+
 // Of a SentencePiece tokenizer.model, with what tokenizer_config.json (or null) adds. The vocabulary is
 // padded to `n_vocab` tokens (0: as many as there are). Throws Error(bad_model).
 std::unique_ptr<TokenizerKeys> sentence_piece_keys(std::string_view file, const Json& config,

@@ -1,9 +1,9 @@
-#include "text/gguf_tokenizer_keys.h"
-
+// From tokenizer.json to the tokenizer.ggml.* keys of a GGUF file.
 #include <algorithm>
 #include <unordered_map>
 
 #include "text/tokenizer.h"
+#include "text/tokenizer_keys.h"
 #include "text/tokenizers/gguf_pre_types.h"
 #include "text/tokenizers/json_parts.h"
 #include "text/tokenizers/patterns.h"
@@ -122,9 +122,29 @@ constexpr std::string_view kProbe =
     "▁x";
 // clang-format on
 
-}  // namespace
+class Writer {
+ public:
+  std::unique_ptr<TokenizerKeys> write(const Json& tokenizer, const Json& config, int64_t n_vocab);
 
-GgufTokenizerKeys::GgufTokenizerKeys(const Json& tokenizer, const Json& config, int64_t n_vocab) {
+ private:
+  void set(std::string_view key, MetaValue value) { keys_->set(key, std::move(value)); }
+  std::string_view keep(std::string_view text) { return keys_->keep(text); }
+  // How GGUF spells the pieces of the vocabulary.
+  enum class Spelling { as_it_is, with_byte_tokens, with_marked_beginnings };
+  void write_tokens(const Json& tokenizer, int64_t n_vocab, Spelling spelling);
+  void write_byte_level(const Json& tokenizer);
+  void write_sentence_piece(const Json& tokenizer, int64_t n_vocab);
+  void write_wordpiece(const Json& tokenizer);
+  void write_special(const Tokenizer& original, const Json& config);
+  void write_wordpiece_special(const Tokenizer& original, const Json& config);
+  // Whether every token must also read the same: of WordPiece, GGUF keeps no rules for spaces.
+  enum class Compare { ids, ids_and_texts };
+  void verify(const Tokenizer& original, Compare compare) const;
+
+  std::unique_ptr<TokenizerKeys> keys_ = std::make_unique<TokenizerKeys>();
+};
+
+std::unique_ptr<TokenizerKeys> Writer::write(const Json& tokenizer, const Json& config, int64_t n_vocab) {
   const Json& model = tokenizer.at("model");
   const std::string type = json_string(model, "type", "BPE");
   if (type == "WordPiece") {
@@ -133,7 +153,7 @@ GgufTokenizerKeys::GgufTokenizerKeys(const Json& tokenizer, const Json& config, 
     const std::unique_ptr<Tokenizer> original = load_tokenizer_json(tokenizer, config);
     write_wordpiece_special(*original, config);
     verify(*original, Compare::ids);
-    return;
+    return std::move(keys_);
   }
   if (type != "BPE") refuse("it is neither BPE nor WordPiece");
   const bool is_bytes = is_byte_level(tokenizer);
@@ -148,13 +168,10 @@ GgufTokenizerKeys::GgufTokenizerKeys(const Json& tokenizer, const Json& config, 
   const std::unique_ptr<Tokenizer> original = load_tokenizer_json(tokenizer, config);
   write_special(*original, config);
   verify(*original, Compare::ids_and_texts);
+  return std::move(keys_);
 }
 
-void GgufTokenizerKeys::set(std::string_view key, MetaValue value) {
-  entries_.emplace_back("tokenizer.ggml." + std::string(key), std::move(value));
-}
-
-void GgufTokenizerKeys::write_tokens(const Json& tokenizer, int64_t n_vocab, Spelling spelling) {
+void Writer::write_tokens(const Json& tokenizer, int64_t n_vocab, Spelling spelling) {
   constexpr int64_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6;
   std::vector<std::string_view> pieces(static_cast<size_t>(n_vocab));
   std::vector<int64_t> kinds(pieces.size(), kUnused);
@@ -186,7 +203,7 @@ void GgufTokenizerKeys::write_tokens(const Json& tokenizer, int64_t n_vocab, Spe
   set("token_type", std::move(kinds));
 }
 
-void GgufTokenizerKeys::write_byte_level(const Json& tokenizer) {
+void Writer::write_byte_level(const Json& tokenizer) {
   const Json& model = tokenizer.at("model");
   const PreType* pre =
       match_pre_type(patterns_of(tokenizer), json_bool(model, "ignore_merges", false), is_nfc(tokenizer));
@@ -203,7 +220,7 @@ void GgufTokenizerKeys::write_byte_level(const Json& tokenizer) {
 
 // Ids are within n_vocab: write_tokens has looked. A piece's score is the rank of the first merge that gives
 // it: what is merged first has the highest score.
-void GgufTokenizerKeys::write_sentence_piece(const Json& tokenizer, int64_t n_vocab) {
+void Writer::write_sentence_piece(const Json& tokenizer, int64_t n_vocab) {
   set("model", keep("llama"));
   set("pre", keep("default"));
   set("add_space_prefix", prepends_space(tokenizer));
@@ -221,7 +238,7 @@ void GgufTokenizerKeys::write_sentence_piece(const Json& tokenizer, int64_t n_vo
   set("scores", std::move(all));
 }
 
-void GgufTokenizerKeys::write_wordpiece(const Json& tokenizer) {
+void Writer::write_wordpiece(const Json& tokenizer) {
   const Json& model = tokenizer.at("model");
   if (json_string(model, "continuing_subword_prefix", "##") != "##")
     refuse("its mark of what continues a word");
@@ -237,7 +254,7 @@ void GgufTokenizerKeys::write_wordpiece(const Json& tokenizer) {
 }
 
 // A text stands between the tokens [CLS] and [SEP].
-void GgufTokenizerKeys::write_wordpiece_special(const Tokenizer& original, const Json& config) {
+void Writer::write_wordpiece_special(const Tokenizer& original, const Json& config) {
   const std::vector<int32_t> frame = original.encode("", {.add_special = true});
   if (frame.size() != 2) refuse("it adds other than a first and a last token to a text");
   const auto unknown = special_id(original, config, "unk_token");
@@ -253,7 +270,7 @@ void GgufTokenizerKeys::write_wordpiece_special(const Tokenizer& original, const
   if (const auto mask = special_id(original, config, "mask_token")) set("mask_token_id", int64_t{*mask});
 }
 
-void GgufTokenizerKeys::write_special(const Tokenizer& original, const Json& config) {
+void Writer::write_special(const Tokenizer& original, const Json& config) {
   const auto set_id = [&](std::string_view key, std::optional<int32_t> id) {
     if (id) set(key, int64_t{*id});
   };
@@ -271,9 +288,8 @@ void GgufTokenizerKeys::write_special(const Tokenizer& original, const Json& con
   set("add_eos_token", adds_eos);
 }
 
-void GgufTokenizerKeys::verify(const Tokenizer& original, Compare compare) const {
-  Metadata metadata;
-  for (const auto& [key, value] : entries_) metadata.add(key, value);
+void Writer::verify(const Tokenizer& original, Compare compare) const {
+  const Metadata metadata = keys_->metadata();
   const auto written = load_tokenizer(metadata);
   const auto check_text = [&](std::string_view text, Tokenizer::Options options) {
     if (original.encode(text, options) != written->encode(text, options)) {
@@ -292,6 +308,13 @@ void GgufTokenizerKeys::verify(const Tokenizer& original, Compare compare) const
       refuse(fmt::format("token {} would read otherwise", id));
     check_text("a " + text + " b", {.add_special = false, .parse_special = true});
   }
+}
+
+}  // namespace
+
+std::unique_ptr<TokenizerKeys> tokenizer_json_keys(const Json& tokenizer, const Json& config,
+                                                   int64_t n_vocab) {
+  return Writer().write(tokenizer, config, n_vocab);
 }
 
 }  // namespace millrace
