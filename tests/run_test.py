@@ -158,6 +158,20 @@ class RunTest(unittest.TestCase):
         no_switch = path_of("no-switch.gguf", tiny_gguf.tiny_gguf())
         self.refused(2, "reasoning", "run", no_switch, "x", "--no-think")
 
+    def test_snapshots(self):
+        """They cost memory and change no token; a model without recurrent layers has none."""
+        self.refused(2, "recurrent", "run", MODEL, "x", "--snapshots", "4")
+        self.refused(2, "recurrent", "run", MODEL, "x", "--snapshot-distance", "4")
+        recurrent = os.path.join(os.environ.get("MILLRACE_DATA_DIR", "/nowhere"), "goldens", "qwen3_next")
+        if not os.path.isdir(recurrent):
+            self.skipTest(f"there is no folder {recurrent}")
+        request = ["run", recurrent, "--tokens", ",".join(map(str, range(3, 60))), "--max-tokens", "6", "--temperature", "0"]
+        few = self.json_of(*request, "--snapshots", "1", "--snapshot-distance", "32")
+        self.assertEqual(few["token_ids"], self.json_of(*request)["token_ids"])
+        self.refused(4, "of memory", *request, "--snapshots", "2000000000")
+        self.refused(2, "snapshots", *request, "--snapshots", "0")
+        self.refused(2, "snapshots", *request, "--snapshot-distance", "0")
+
     def test_what_does_not_fit(self):
         self.refused(4, "of memory", "run", BOUNDLESS, "x", "--ctx", str(2**31 - 1), "--kv-dtype", "f32")
         self.refused(4, "of memory", "bench", BOUNDLESS, "--pp", "16000000", "--batch", "512")

@@ -32,6 +32,9 @@ class Run final : public Command {
                 max_tokens_);
     args.option("-c,--ctx", "Positions of the context; 0: what the model was trained for, at most 8192",
                 n_ctx_);
+    args.option("--snapshots", "States of recurrent layers that are kept for beginnings that come again",
+                n_snapshots_);
+    args.option("--snapshot-distance", "Positions between such states", snapshot_distance_);
     args.option("--stop", "A text that ends the answer (may be given more than once)", stops_);
     args.flag("--think", "Ask the chat template for reasoning", thinks_);
     args.flag("--no-think", "Ask the chat template for no reasoning", thinks_not_);
@@ -73,6 +76,10 @@ class Run final : public Command {
     }
     options.kv_dtype = compute_.kv_type();
     options.max_sequences = 1;
+    options.n_snapshots = n_snapshots_.value_or(options.n_snapshots);
+    options.snapshot_distance = snapshot_distance_.value_or(options.snapshot_distance);
+    if ((n_snapshots_ || snapshot_distance_) && model.shape().state_layers.empty())
+      fail(ErrorKind::usage, "--snapshots and --snapshot-distance: the model has no recurrent layers");
     return options;
   }
 
@@ -177,6 +184,7 @@ class Run final : public Command {
   std::optional<std::string> system_, tokens_;
   std::vector<std::string> stops_;
   int64_t max_tokens_ = -1, n_ctx_ = 0;
+  std::optional<int32_t> n_snapshots_, snapshot_distance_;
   bool thinks_ = false, thinks_not_ = false, is_raw_ = false, ignores_end_ = false, is_json_ = false;
   SamplingOptions sampling_;
   ComputeOptions compute_;
