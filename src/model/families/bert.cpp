@@ -2,7 +2,6 @@
 // They give embeddings, and with a classification head the scores of a reranker.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -63,9 +62,7 @@ Bert::Bert(const Checkpoint& checkpoint) {
 
 Layer Bert::read_layer(Hparams& hparams) const {
   Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  const double head_dim = static_cast<double>(layer.attention.sizes.head_dim);
-  layer.attention.scale = static_cast<float>(1.0 / std::sqrt(head_dim));
+  layer.attention = read_attention(hparams, shape_.hidden, norm_eps_);
   layer.mlp = {.hidden = shape_.hidden,
                .n_ff = hparams.count("feed_forward_length"),
                .is_gated = false,

@@ -2,7 +2,6 @@
 // together. Of Command R7B's and A's layers three in four slide and rotate, the fourth sees everything and
 // knows no positions.
 #include <algorithm>
-#include <cmath>
 
 #include "model/families.h"
 #include "model/hf/keys.h"
@@ -63,20 +62,14 @@ Cohere::Cohere(const Checkpoint& checkpoint, const Variant& variant) {
 
 Layer Cohere::read_layer(Hparams& hparams) const {
   Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
+  layer.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps);
   layer.attention.norm_kind = NormKind::layer;
-  layer.attention.norm_eps = ends_.norm_eps;
-  const double head_dim = static_cast<double>(layer.attention.sizes.head_dim);
-  layer.attention.scale = static_cast<float>(1.0 / std::sqrt(head_dim));
   layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
   return layer;
 }
 
 void Cohere::read_positions(Hparams& hparams, const Variant& variant) {
-  const RopeKind kind{.n_rotary = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim),
-                      .base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase),
-                      .pairing = RopePairing::adjacent};
-  rope_ = read_rope(hparams, kind, Tensor());
+  rope_ = read_head_rope(hparams, layers_[0].attention.sizes.head_dim, RopePairing::adjacent);
   std::vector<int64_t> windows(layers_.size(), 0);
   if (variant.has_windows) windows = read_windows(hparams, shape_.n_layers, kWindowPeriod);
   for (size_t i = 0; i < layers_.size(); ++i) {

@@ -288,8 +288,6 @@ constexpr HfTensorRule kTensors[] = {
     {"model.per_layer_model_projection.weight", "per_layer_model_proj.weight"},
     {"model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"},
     {"model.layers.{}.layer_scalar", "blk.{}.layer_output_scale.weight"},
-    {"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"},
-    {"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"},
     {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight"},
     {"model.layers.{}.pre_feedforward_layernorm.weight", "blk.{}.ffn_norm.weight"},
     {"model.layers.{}.post_feedforward_layernorm.weight", "blk.{}.post_ffw_norm.weight"},

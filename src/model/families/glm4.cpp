@@ -1,7 +1,5 @@
 // GLM-4 of April 2025 (9B, 32B; GLM-Z1): norms before and after each branch, half of each head rotated in
 // adjacent pairs, gate and up in one tensor.
-#include <cmath>
-
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/attention.h"
@@ -13,9 +11,8 @@ namespace {
 
 struct Layer {
   Tensor attn_norm, post_attention_norm, ffn_norm, post_ffw_norm;  // (hidden)
-  Tensor gate_up;                                                  // (2 * n_ff, hidden)
   Attention attention;
-  Mlp mlp;  // gate and up are views into gate_up
+  Mlp mlp;
 };
 
 class Glm4 final : public Model {
@@ -26,9 +23,7 @@ class Glm4 final : public Model {
   Tensor forward(const Pass& pass) const override;
 
  private:
-  Layer read_layer(Hparams& hparams) const;
   WeightList weights();
-  void read_positions(Hparams& hparams);
 
   ModelShape shape_;
   Ends ends_;
@@ -40,32 +35,18 @@ Glm4::Glm4(const Checkpoint& checkpoint) {
   Hparams hparams(checkpoint.metadata());
   shape_ = read_shape(hparams, checkpoint);
   ends_ = read_ends(hparams, shape_);
-  layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
-  shape_.kv_layers.assign(layers_.size(), layers_[0].attention.sizes.kv_layer());
+  layers_.assign(static_cast<size_t>(shape_.n_layers),
+                 {.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps),
+                  .mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")}});
+  const AttentionSizes& sizes = layers_[0].attention.sizes;
+  shape_.kv_layers.assign(layers_.size(), sizes.kv_layer());
   weights().bind(checkpoint);
+  rope_ = read_head_rope(hparams, sizes.head_dim, RopePairing::adjacent);
   for (Layer& layer : layers_) {
-    layer.mlp.gate = layer.gate_up.slice(0, layer.mlp.n_ff);
-    layer.mlp.up = layer.gate_up.slice(layer.mlp.n_ff, layer.gate_up.dim(0));
+    layer.attention.rope = rope_.view();
+    split_gate_up(layer.mlp);
   }
-  read_positions(hparams);
   hparams.refuse_rest();
-}
-
-Layer Glm4::read_layer(Hparams& hparams) const {
-  Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  const double head_dim = static_cast<double>(layer.attention.sizes.head_dim);
-  layer.attention.scale = static_cast<float>(1.0 / std::sqrt(head_dim));
-  layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
-  return layer;
-}
-
-void Glm4::read_positions(Hparams& hparams) {
-  const RopeKind kind{.n_rotary = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim),
-                      .base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase),
-                      .pairing = RopePairing::adjacent};
-  rope_ = read_rope(hparams, kind, Tensor());
-  for (Layer& layer : layers_) layer.attention.rope = rope_.view();
 }
 
 WeightList Glm4::weights() {
@@ -79,8 +60,7 @@ WeightList Glm4::weights() {
     list_qkv_bias(list, layer.attention, Presence::optional);
     list.add(layer.post_attention_norm, "post_attention_norm.weight", {shape_.hidden});
     list.add(layer.ffn_norm, "ffn_norm.weight", {shape_.hidden});
-    list.add(layer.gate_up, "ffn_up.weight", {2 * layer.mlp.n_ff, shape_.hidden}, Shard::outputs);
-    list.add(layer.mlp.down, "ffn_down.weight", {shape_.hidden, layer.mlp.n_ff}, Shard::inputs);
+    list_fused_mlp(list, layer.mlp);
     list.add(layer.post_ffw_norm, "post_ffw_norm.weight", {shape_.hidden});
   }
   return list;

@@ -3,7 +3,6 @@
 // rotate, to the runs of positions that a pooling indexer selects. Dense layers first, then experts beside
 // one that every row uses.
 #include <bit>
-#include <cmath>
 
 #include "model/families.h"
 #include "model/hf/delta_keys.h"
@@ -34,7 +33,6 @@ class Glm5Next final : public Model {
   Tensor forward(const Pass& pass) const override;
 
  private:
-  Layer read_layer(Hparams& hparams) const;
   LatentAttention read_latent(Hparams& hparams) const;
   void read_limits(Hparams& hparams);
   WeightList weights();
@@ -52,7 +50,11 @@ Glm5Next::Glm5Next(const Checkpoint& checkpoint) {
   shape_ = read_shape(hparams, checkpoint);
   ends_ = read_ends(hparams, shape_);
   hyper_ = read_hyper_sizes(hparams, shape_.hidden, ends_.norm_eps);
-  layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
+  layers_.assign(static_cast<size_t>(shape_.n_layers),
+                 {.attn_hyper = {.sizes = hyper_},
+                  .ffn_hyper = {.sizes = hyper_},
+                  .latent = read_latent(hparams),
+                  .delta = read_delta_attention(hparams, shape_.hidden, ends_.norm_eps)});
   selected_width_ = layers_[0].latent.indexer.selected_width();
   // Without key-value heads a layer is recurrent.
   const std::vector<int64_t> n_kv_heads =
@@ -70,7 +72,6 @@ Glm5Next::Glm5Next(const Checkpoint& checkpoint) {
     shape_.state_layers.push_back(layer.is_recurrent ? layer.delta.rule.sizes.state_layer() : StateLayer{});
   }
   read_limits(hparams);
-  hparams.real_or("rope.freq_base", 10000.0);  // of a rotation that no layer has
   weights().bind(checkpoint);
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (!layers_[i].is_recurrent) made_.push_back(split_kv_b(layers_[i].latent, static_cast<int64_t>(i)));
@@ -78,20 +79,11 @@ Glm5Next::Glm5Next(const Checkpoint& checkpoint) {
   hparams.refuse_rest();
 }
 
-Layer Glm5Next::read_layer(Hparams& hparams) const {
-  Layer layer;
-  layer.attn_hyper.sizes = layer.ffn_hyper.sizes = hyper_;
-  layer.latent = read_latent(hparams);
-  layer.delta = read_delta_attention(hparams, shape_.hidden, ends_.norm_eps);
-  return layer;
-}
-
 LatentAttention Glm5Next::read_latent(Hparams& hparams) const {
-  LatentAttention latent{.sizes = read_latent_sizes(hparams, shape_.hidden)};
+  LatentAttention latent = read_still_latent_attention(hparams, shape_.hidden);
   if (latent.sizes.q_rank == 0)
     hparams.refuse("attention.q_lora_rank", "an indexer reads the latent of the queries");
   if (latent.sizes.rope_dim != 0) hparams.refuse("rope.dimension_count", "no layer of this one rotates");
-  latent.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(latent.sizes.head_dim())));
   latent.norm_eps = ends_.norm_eps;
   latent.indexer = read_indexer(hparams, shape_.hidden, latent.sizes.q_rank);
   latent.indexer.pool = hparams.count("attention.indexer.kpool", {2, 1 << 16});

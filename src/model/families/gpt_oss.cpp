@@ -1,8 +1,6 @@
 // gpt-oss (OpenAI 2025): layers that alternate between a sliding window and everything, with a sink in the
 // sum of each head; a mixture of experts in every layer, whose gate and up are cut at a limit; biases
 // everywhere.
-#include <cmath>
-
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/attention.h"
@@ -64,9 +62,7 @@ GptOss::GptOss(const Checkpoint& checkpoint) {
 
 Layer GptOss::read_layer(Hparams& hparams) const {
   Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(layer.attention.sizes.head_dim));
-  layer.attention.scale = static_cast<float>(hparams.real_or("attention.scale", scale));
+  layer.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps);
   layer.moe = read_moe(
       hparams, shape_.hidden,
       {.activation = Activation::quick_gelu, .limit = static_cast<float>(kLimit), .up_offset = 1.0f});

@@ -1,8 +1,6 @@
 // Kimi Linear (Kimi Team 2025): three of four layers are Kimi delta attention, a delta rule whose decay is of
 // each key dimension; the fourth is latent attention that does not rotate. Experts beside one that every row
 // uses.
-#include <cmath>
-
 #include "model/families.h"
 #include "model/hf/delta_keys.h"
 #include "model/hf/expert_keys.h"
@@ -30,7 +28,6 @@ class KimiLinear final : public Model {
   Tensor forward(const Pass& pass) const override;
 
  private:
-  Layer read_layer(Hparams& hparams) const;
   WeightList weights();
 
   ModelShape shape_;
@@ -43,7 +40,9 @@ KimiLinear::KimiLinear(const Checkpoint& checkpoint) {
   Hparams hparams(checkpoint.metadata());
   shape_ = read_shape(hparams, checkpoint);
   ends_ = read_ends(hparams, shape_);
-  layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
+  layers_.assign(static_cast<size_t>(shape_.n_layers),
+                 {.latent = read_still_latent_attention(hparams, shape_.hidden),
+                  .delta = read_delta_attention(hparams, shape_.hidden, ends_.norm_eps)});
   // Without key-value heads a layer is recurrent.
   const std::vector<int64_t> n_kv_heads =
       hparams.counts("attention.head_count_kv", shape_.n_layers, kCountOrNone);
@@ -56,21 +55,11 @@ KimiLinear::KimiLinear(const Checkpoint& checkpoint) {
     shape_.kv_layers.push_back(layer.is_recurrent ? KvLayer{} : layer.latent.kv_layer());
     shape_.state_layers.push_back(layer.is_recurrent ? layer.delta.rule.sizes.state_layer() : StateLayer{});
   }
-  hparams.real_or("rope.freq_base", 10000.0);  // of a rotation that no layer has
   weights().bind(checkpoint);
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (!layers_[i].is_recurrent) made_.push_back(split_kv_b(layers_[i].latent, static_cast<int64_t>(i)));
   }
   hparams.refuse_rest();
-}
-
-Layer KimiLinear::read_layer(Hparams& hparams) const {
-  Layer layer;
-  layer.latent.sizes = read_latent_sizes(hparams, shape_.hidden);
-  layer.latent.scale =
-      static_cast<float>(1.0 / std::sqrt(static_cast<double>(layer.latent.sizes.head_dim())));
-  layer.delta = read_delta_attention(hparams, shape_.hidden, ends_.norm_eps);
-  return layer;
 }
 
 WeightList KimiLinear::weights() {

@@ -2,7 +2,6 @@
 // mixture of experts (Mixtral), with RMSNorm and rotary positions. Most open models are variants of it.
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "model/families.h"
 #include "model/hf/keys.h"
@@ -56,8 +55,7 @@ constexpr Variant kVariants[] = {
 struct Layer {
   Tensor attn_norm, ffn_norm;  // (hidden)
   Attention attention;
-  Mlp mlp;  // one of the two
-  Moe moe;
+  FeedForward feed_forward;
 };
 
 class Llama final : public Model {
@@ -111,21 +109,16 @@ void Llama::read_scales(Hparams& hparams) {
 
 Layer Llama::read_layer(Hparams& hparams) const {
   Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  layer.attention.norm_eps = ends_.norm_eps;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(layer.attention.sizes.head_dim));
-  layer.attention.scale = static_cast<float>(hparams.real_or("attention.scale", scale));
-  layer.moe = read_moe(hparams, shape_.hidden);
-  if (layer.moe.n_experts == 0) {
-    layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
-  }
+  layer.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps);
+  auto& [mlp, moe] = layer.feed_forward;
+  moe = read_moe(hparams, shape_.hidden);
+  if (moe.n_experts == 0) mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
   return layer;
 }
 
 // Rotation, windows and query scale of each layer.
 void Llama::read_positions(Hparams& hparams, const Variant& variant) {
-  const double base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase);
-  rope_ = read_rope(hparams, {.n_rotary = n_rotary_, .base = base, .pairing = variant.pairing}, rope_freqs_);
+  rope_ = read_head_rope(hparams, layers_[0].attention.sizes.head_dim, variant.pairing, rope_freqs_);
   const std::vector<int64_t> windows = read_windows(hparams, shape_.n_layers, variant.window_period);
   const std::vector<bool> rotates =
       hparams.pattern_or("millrace.rope.rotated_layers", shape_.n_layers, variant.no_rope_period);
@@ -158,11 +151,12 @@ WeightList Llama::weights(const Variant& variant) {
     list.add_optional(layer.attention.out_bias, "attn_output.bias", {shape_.hidden});
     if (variant.has_head_norms) list_head_norms(list, layer.attention);
     list.add(layer.ffn_norm, "ffn_norm.weight", {shape_.hidden});
-    if (layer.moe.n_experts > 0) {
-      list_moe(list, layer.moe);
+    auto& [mlp, moe] = layer.feed_forward;
+    if (moe.n_experts > 0) {
+      list_moe(list, moe);
     } else {
-      list_mlp(list, layer.mlp);
-      list_mlp_bias(list, layer.mlp);
+      list_mlp(list, mlp);
+      list_mlp_bias(list, mlp);
     }
   }
   return list;
@@ -175,11 +169,7 @@ Tensor Llama::forward(const Pass& pass) const {
     stream.norm(layer.attn_norm);
     run_attention(pass, layer.attention, static_cast<int64_t>(i), stream.normed(), stream.branch());
     stream.norm(layer.ffn_norm);
-    if (layer.moe.n_experts > 0) {
-      run_moe(pass, layer.moe, stream.normed(), stream.branch());
-    } else {
-      run_mlp(pass, layer.mlp, stream.normed(), stream.branch());
-    }
+    run_feed_forward(pass, layer.feed_forward, stream.normed(), stream.branch());
   }
   return shape_.gives_embeddings() ? run_embedding_end(pass, {}, stream.rows()) : stream.logits();
 }

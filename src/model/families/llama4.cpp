@@ -1,8 +1,6 @@
 // Llama 4 (Meta 2025): three layers of four rotate and see their chunk of positions only; every fourth does
 // not rotate, sees everything, and sharpens its queries as positions grow. Layers have a dense feed-forward,
 // or one chosen expert (which reads its input times the sigmoid of the router) beside a shared one.
-#include <cmath>
-
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/attention.h"
@@ -21,9 +19,7 @@ constexpr int64_t kExpertsWithoutHeadNorms = 128;  // Maverick; published files 
 struct Layer {
   Tensor attn_norm, ffn_norm;  // (hidden)
   Attention attention;
-  bool is_dense = false;
-  Mlp mlp;
-  Moe moe;
+  FeedForward feed_forward;
 };
 
 class Llama4 final : public Model {
@@ -58,10 +54,12 @@ Llama4::Llama4(const Checkpoint& checkpoint) {
   shape_.kv_layers.assign(layers_.size(), sizes.kv_layer());
 
   const int64_t moe_period = hparams.count_or("interleave_moe_layer_step", 1);
-  const bool has_experts = layers_[0].moe.n_experts > 0;
+  const bool has_experts = layers_[0].feed_forward.moe.n_experts > 0;
   const std::vector<bool> is_dense =
       hparams.pattern_or("millrace.dense_layers", shape_.n_layers, has_experts ? moe_period : 0);
-  for (size_t i = 0; i < layers_.size(); ++i) layers_[i].is_dense = is_dense[i] || !has_experts;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (is_dense[i]) layers_[i].feed_forward.moe = {};
+  }
   weights().bind(checkpoint);
   read_positions(hparams);
   hparams.refuse_rest();
@@ -69,14 +67,12 @@ Llama4::Llama4(const Checkpoint& checkpoint) {
 
 Layer Llama4::read_layer(Hparams& hparams) const {
   Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  layer.attention.norm_eps = ends_.norm_eps;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(layer.attention.sizes.head_dim));
-  layer.attention.scale = static_cast<float>(hparams.real_or("attention.scale", scale));
-  layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
-  layer.moe = read_moe(hparams, shape_.hidden,
-                       {.score = RouteScore::sigmoid, .is_renormalised = false, .weighs_input = true});
-  layer.moe.shared = {.hidden = shape_.hidden, .n_ff = layer.moe.n_ff};
+  layer.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps);
+  auto& [mlp, moe] = layer.feed_forward;
+  mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
+  moe = read_moe(hparams, shape_.hidden,
+                 {.score = RouteScore::sigmoid, .is_renormalised = false, .weighs_input = true});
+  moe.shared = {.hidden = shape_.hidden, .n_ff = moe.n_ff};
   hparams.count_or("expert_shared_count", 1, {1, 1});
   return layer;
 }
@@ -92,8 +88,8 @@ void Llama4::read_positions(Hparams& hparams) {
       hparams.pattern_or("millrace.rope.rotated_layers", shape_.n_layers, is_plain ? 0 : kGlobalPeriod);
   const int64_t chunk =
       hparams.count_or("millrace.attention.chunk_size", is_plain ? 0 : kChunk, {0, INT32_MAX});
-  const bool has_head_norms = hparams.flag_or("millrace.attention.has_head_norms",
-                                              layers_[0].moe.n_experts != kExpertsWithoutHeadNorms);
+  const bool has_head_norms = hparams.flag_or(
+      "millrace.attention.has_head_norms", hparams.count_or("expert_count", 0) != kExpertsWithoutHeadNorms);
   const double beta =
       hparams.real_or("attention.temperature_scale", is_plain ? 0.0 : kTemperatureScale, {0.0, 1e3});
   const double length = hparams.real_or("attention.temperature_length", kTemperatureLength);
@@ -125,11 +121,12 @@ WeightList Llama4::weights() {
     list_qkv_bias(list, layer.attention, Presence::optional);
     list.add_optional(layer.attention.out_bias, "attn_output.bias", {shape_.hidden});
     list.add(layer.ffn_norm, "ffn_norm.weight", {shape_.hidden});
-    if (layer.is_dense) {
-      list_mlp(list, layer.mlp);
+    auto& [mlp, moe] = layer.feed_forward;
+    if (moe.n_experts == 0) {
+      list_mlp(list, mlp);
     } else {
-      list_moe(list, layer.moe);
-      list_shared_expert(list, layer.moe);
+      list_moe(list, moe);
+      list_shared_expert(list, moe);
     }
   }
   return list;
@@ -142,11 +139,7 @@ Tensor Llama4::forward(const Pass& pass) const {
     stream.norm(layer.attn_norm);
     run_attention(pass, layer.attention, static_cast<int64_t>(i), stream.normed(), stream.branch());
     stream.norm(layer.ffn_norm);
-    if (layer.is_dense) {
-      run_mlp(pass, layer.mlp, stream.normed(), stream.branch());
-    } else {
-      run_moe(pass, layer.moe, stream.normed(), stream.branch());
-    }
+    run_feed_forward(pass, layer.feed_forward, stream.normed(), stream.branch());
   }
   return stream.logits();
 }

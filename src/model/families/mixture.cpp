@@ -2,7 +2,6 @@
 // beside a shared one. Qwen2-MoE (Qwen Team 2024), GLM-4.5 to 4.7 (Zhipu 2025), MiniMax-M2 (2025).
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "model/families.h"
 #include "model/hf/keys.h"
@@ -46,9 +45,7 @@ constexpr Variant kVariants[] = {
 struct Layer {
   Tensor attn_norm, ffn_norm;  // (hidden)
   Attention attention;
-  bool is_dense = false;
-  Mlp mlp;  // of a dense layer
-  Moe moe;
+  FeedForward feed_forward;
 };
 
 class Mixture final : public Model {
@@ -81,33 +78,28 @@ Mixture::Mixture(const Checkpoint& checkpoint, const Variant& variant) : variant
   shape_.kv_layers.assign(layers_.size(), sizes.kv_layer());
   weights().bind(checkpoint);
 
-  const int64_t n_rotary = read_n_rotary(hparams, sizes.head_dim);
-  const double base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase);
-  rope_ =
-      read_rope(hparams, {.n_rotary = n_rotary, .base = base, .pairing = RopePairing::half_split}, Tensor());
+  rope_ = read_head_rope(hparams, sizes.head_dim, RopePairing::half_split);
   for (Layer& layer : layers_) layer.attention.rope = rope_.view();
   hparams.refuse_rest();
 }
 
 Layer Mixture::read_layer(Hparams& hparams) const {
   Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  layer.attention.norm_eps = ends_.norm_eps;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(layer.attention.sizes.head_dim));
-  layer.attention.scale = static_cast<float>(hparams.real_or("attention.scale", scale));
+  layer.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps);
   const auto read = variant_.shared == Shared::none ? read_moe : read_shared_moe;
-  layer.moe = read(hparams, shape_.hidden, variant_.usual);
-  if (layer.moe.n_experts == 0) hparams.refuse("expert_count", "this architecture has experts");
-  layer.mlp = {.hidden = shape_.hidden,
-               .n_ff = hparams.count_or("feed_forward_length", layer.moe.n_ff, kCount)};
+  auto& [mlp, moe] = layer.feed_forward;
+  moe = read(hparams, shape_.hidden, variant_.usual);
+  if (moe.n_experts == 0) hparams.refuse("expert_count", "this architecture has experts");
+  mlp = {.hidden = shape_.hidden, .n_ff = hparams.count_or("feed_forward_length", moe.n_ff, kCount)};
   return layer;
 }
 
 void Mixture::read_dense_layers(Hparams& hparams) {
   const std::vector<bool> is_dense = hparams.pattern_or("millrace.dense_layers", shape_.n_layers, 1);
   const int64_t n_leading = hparams.count_or("leading_dense_block_count", 0);
-  for (size_t i = 0; i < layers_.size(); ++i)
-    layers_[i].is_dense = is_dense[i] || static_cast<int64_t>(i) < n_leading;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (is_dense[i] || static_cast<int64_t>(i) < n_leading) layers_[i].feed_forward.moe = {};
+  }
 }
 
 WeightList Mixture::weights() {
@@ -127,11 +119,12 @@ void Mixture::list_layer(WeightList& list, Layer& layer) const {
   if (variant_.head_norms == HeadNorms::optional) list_head_norms(list, layer.attention, Presence::optional);
   if (variant_.head_norms == HeadNorms::whole_rows) list_row_norms(list, layer.attention);
   list.add(layer.ffn_norm, variant_.ffn_norm, {shape_.hidden});
-  if (layer.is_dense) return list_mlp(list, layer.mlp);
-  list_moe(list, layer.moe);
-  if (variant_.has_select_bias) list_select_bias(list, layer.moe);
-  list_shared_expert(list, layer.moe);
-  if (variant_.shared == Shared::gated) list_shared_gate(list, layer.moe);
+  auto& [mlp, moe] = layer.feed_forward;
+  if (moe.n_experts == 0) return list_mlp(list, mlp);
+  list_moe(list, moe);
+  if (variant_.has_select_bias) list_select_bias(list, moe);
+  list_shared_expert(list, moe);
+  if (variant_.shared == Shared::gated) list_shared_gate(list, moe);
 }
 
 Tensor Mixture::forward(const Pass& pass) const {
@@ -141,11 +134,7 @@ Tensor Mixture::forward(const Pass& pass) const {
     stream.norm(layer.attn_norm);
     run_attention(pass, layer.attention, static_cast<int64_t>(i), stream.normed(), stream.branch());
     stream.norm(layer.ffn_norm);
-    if (layer.is_dense) {
-      run_mlp(pass, layer.mlp, stream.normed(), stream.branch());
-    } else {
-      run_moe(pass, layer.moe, stream.normed(), stream.branch());
-    }
+    run_feed_forward(pass, layer.feed_forward, stream.normed(), stream.branch());
   }
   return stream.logits();
 }

@@ -1,7 +1,5 @@
 // ModernBERT (Warner et al. 2024): an encoder with rotary positions, norms before each branch, GeGLU, and
 // layers that see a window around a row, every third one the whole text. No biases.
-#include <cmath>
-
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/bidirectional_attention.h"
@@ -15,12 +13,10 @@ namespace {
 constexpr int64_t kGlobalPeriod = 3;  // the first of so many layers is global
 
 struct Layer {
-  Tensor attn_norm;     // (hidden); empty in the first layer, whose input is normed already
-  Tensor qkv;           // (3 * hidden, hidden)
-  Attention attention;  // q, k and v are views into qkv
-  Tensor ffn_norm;      // (hidden)
-  Tensor gate_up;       // (2 * n_ff, hidden)
-  Mlp mlp;              // gate and up are views into gate_up
+  Tensor attn_norm;  // (hidden); empty in the first layer, whose input is normed already
+  Attention attention;
+  Tensor ffn_norm;  // (hidden)
+  Mlp mlp;
 };
 
 class ModernBert final : public Model {
@@ -33,7 +29,6 @@ class ModernBert final : public Model {
  private:
   Layer read_layer(Hparams& hparams) const;
   WeightList weights();
-  void split_fused();
   void read_positions(Hparams& hparams);
 
   ModelShape shape_;
@@ -53,16 +48,17 @@ ModernBert::ModernBert(const Checkpoint& checkpoint) {
   }
   layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
   weights().bind(checkpoint);
-  split_fused();
+  for (Layer& layer : layers_) {
+    split_qkv(layer.attention);
+    split_gate_up(layer.mlp);
+  }
   read_positions(hparams);
   hparams.refuse_rest();
 }
 
 Layer ModernBert::read_layer(Hparams& hparams) const {
   Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  const double head_dim = static_cast<double>(layer.attention.sizes.head_dim);
-  layer.attention.scale = static_cast<float>(1.0 / std::sqrt(head_dim));
+  layer.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps);
   layer.mlp = {.hidden = shape_.hidden,
                .n_ff = hparams.count("feed_forward_length"),
                .activation = Activation::gelu_erf};
@@ -77,29 +73,13 @@ WeightList ModernBert::weights() {
   list.add(ends_.output_norm, "output_norm.weight", {hidden});
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
-    const AttentionSizes& sizes = layer.attention.sizes;
     list.begin_layer(static_cast<int64_t>(i));
     if (i > 0) list.add(layer.attn_norm, "attn_norm.weight", {hidden});
-    list.add(layer.qkv, "attn_qkv.weight", {sizes.q_width() + sizes.k_width() + sizes.v_width(), hidden},
-             Shard::outputs);
-    list.add(layer.attention.out, "attn_output.weight", {hidden, sizes.out_width()}, Shard::inputs);
+    list_fused_projections(list, layer.attention);
     list.add(layer.ffn_norm, "ffn_norm.weight", {hidden});
-    list.add(layer.gate_up, "ffn_up.weight", {2 * layer.mlp.n_ff, hidden}, Shard::outputs);
-    list.add(layer.mlp.down, "ffn_down.weight", {hidden, layer.mlp.n_ff}, Shard::inputs);
+    list_fused_mlp(list, layer.mlp);
   }
   return list;
-}
-
-void ModernBert::split_fused() {
-  for (Layer& layer : layers_) {
-    const int64_t k_begin = layer.attention.sizes.q_width();
-    const int64_t v_begin = k_begin + layer.attention.sizes.k_width();
-    layer.attention.q = layer.qkv.slice(0, k_begin);
-    layer.attention.k = layer.qkv.slice(k_begin, v_begin);
-    layer.attention.v = layer.qkv.slice(v_begin, layer.qkv.dim(0));
-    layer.mlp.gate = layer.gate_up.slice(0, layer.mlp.n_ff);
-    layer.mlp.up = layer.gate_up.slice(layer.mlp.n_ff, layer.gate_up.dim(0));
-  }
 }
 
 void ModernBert::read_positions(Hparams& hparams) {

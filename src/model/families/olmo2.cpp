@@ -1,7 +1,5 @@
 // OLMo 2 (OLMo Team 2024): the Llama block with its norms after attention and feed-forward instead of before
 // them, and one norm over all heads of the queries, one over all heads of the keys.
-#include <cmath>
-
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/attention.h"
@@ -25,9 +23,7 @@ class Olmo2 final : public Model {
   Tensor forward(const Pass& pass) const override;
 
  private:
-  Layer read_layer(Hparams& hparams) const;
   WeightList weights();
-  void read_positions(Hparams& hparams);
 
   ModelShape shape_;
   Ends ends_;
@@ -39,29 +35,15 @@ Olmo2::Olmo2(const Checkpoint& checkpoint) {
   Hparams hparams(checkpoint.metadata());
   shape_ = read_shape(hparams, checkpoint);
   ends_ = read_ends(hparams, shape_);
-  layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
-  shape_.kv_layers.assign(layers_.size(), layers_[0].attention.sizes.kv_layer());
+  layers_.assign(static_cast<size_t>(shape_.n_layers),
+                 {.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps),
+                  .mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")}});
+  const AttentionSizes& sizes = layers_[0].attention.sizes;
+  shape_.kv_layers.assign(layers_.size(), sizes.kv_layer());
   weights().bind(checkpoint);
-  read_positions(hparams);
-  hparams.refuse_rest();
-}
-
-Layer Olmo2::read_layer(Hparams& hparams) const {
-  Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  layer.attention.norm_eps = ends_.norm_eps;
-  const double head_dim = static_cast<double>(layer.attention.sizes.head_dim);
-  layer.attention.scale = static_cast<float>(1.0 / std::sqrt(head_dim));
-  layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
-  return layer;
-}
-
-void Olmo2::read_positions(Hparams& hparams) {
-  const RopeKind kind{.n_rotary = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim),
-                      .base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase),
-                      .pairing = RopePairing::half_split};
-  rope_ = read_rope(hparams, kind, Tensor());
+  rope_ = read_head_rope(hparams, sizes.head_dim, RopePairing::half_split);
   for (Layer& layer : layers_) layer.attention.rope = rope_.view();
+  hparams.refuse_rest();
 }
 
 WeightList Olmo2::weights() {
@@ -96,8 +78,6 @@ std::unique_ptr<Model> load_olmo2(const Checkpoint& checkpoint) {
 }
 
 constexpr HfTensorRule kTensors[] = {
-    {"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"},
-    {"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"},
     {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight"},
     {"model.layers.{}.post_feedforward_layernorm.weight", "blk.{}.post_ffw_norm.weight"},
 };

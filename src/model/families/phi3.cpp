@@ -1,7 +1,5 @@
 // Phi-3 and Phi-4 (Abdin et al. 2024): the Llama block with q, k, v in one tensor and gate, up in another,
 // part of each head rotated, and longrope: two tables of frequencies, for short and for long sequences.
-#include <cmath>
-
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/attention.h"
@@ -13,10 +11,8 @@ namespace {
 
 struct Layer {
   Tensor attn_norm, ffn_norm;  // (hidden)
-  Tensor qkv;                  // (q_width + k_width + v_width, hidden)
-  Tensor gate_up;              // (2 * n_ff, hidden)
-  Attention attention;         // q, k and v are views into qkv
-  Mlp mlp;                     // gate and up are views into gate_up
+  Attention attention;
+  Mlp mlp;
 };
 
 class Phi3 final : public Model {
@@ -27,9 +23,7 @@ class Phi3 final : public Model {
   Tensor forward(const Pass& pass) const override;
 
  private:
-  Layer read_layer(Hparams& hparams) const;
   WeightList weights();
-  void split_fused();
   void read_positions(Hparams& hparams);
   RopeTable read_longrope(Hparams& hparams, double base);
 
@@ -45,22 +39,18 @@ Phi3::Phi3(const Checkpoint& checkpoint) {
   Hparams hparams(checkpoint.metadata());
   shape_ = read_shape(hparams, checkpoint);
   ends_ = read_ends(hparams, shape_);
-  layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
+  layers_.assign(static_cast<size_t>(shape_.n_layers),
+                 {.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps),
+                  .mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")}});
   n_rotary_ = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim);
   shape_.kv_layers.assign(layers_.size(), layers_[0].attention.sizes.kv_layer());
   weights().bind(checkpoint);
-  split_fused();
+  for (Layer& layer : layers_) {
+    split_qkv(layer.attention);
+    split_gate_up(layer.mlp);
+  }
   read_positions(hparams);
   hparams.refuse_rest();
-}
-
-Layer Phi3::read_layer(Hparams& hparams) const {
-  Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  layer.attention.scale =
-      static_cast<float>(1.0 / std::sqrt(static_cast<double>(layer.attention.sizes.head_dim)));
-  layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
-  return layer;
 }
 
 WeightList Phi3::weights() {
@@ -70,29 +60,13 @@ WeightList Phi3::weights() {
   list.add_optional(short_factors_, "rope_factors_short.weight", {n_rotary_ / 2});
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
-    const AttentionSizes& sizes = layer.attention.sizes;
-    const int64_t qkv_width = sizes.q_width() + sizes.k_width() + sizes.v_width();
     list.begin_layer(static_cast<int64_t>(i));
     list.add(layer.attn_norm, "attn_norm.weight", {shape_.hidden});
-    list.add(layer.qkv, "attn_qkv.weight", {qkv_width, shape_.hidden}, Shard::outputs);
-    list.add(layer.attention.out, "attn_output.weight", {shape_.hidden, sizes.out_width()}, Shard::inputs);
+    list_fused_projections(list, layer.attention);
     list.add(layer.ffn_norm, "ffn_norm.weight", {shape_.hidden});
-    list.add(layer.gate_up, "ffn_up.weight", {2 * layer.mlp.n_ff, shape_.hidden}, Shard::outputs);
-    list.add(layer.mlp.down, "ffn_down.weight", {shape_.hidden, layer.mlp.n_ff}, Shard::inputs);
+    list_fused_mlp(list, layer.mlp);
   }
   return list;
-}
-
-void Phi3::split_fused() {
-  for (Layer& layer : layers_) {
-    const int64_t k_begin = layer.attention.sizes.q_width();
-    const int64_t v_begin = k_begin + layer.attention.sizes.k_width();
-    layer.attention.q = layer.qkv.slice(0, k_begin);
-    layer.attention.k = layer.qkv.slice(k_begin, v_begin);
-    layer.attention.v = layer.qkv.slice(v_begin, layer.qkv.dim(0));
-    layer.mlp.gate = layer.gate_up.slice(0, layer.mlp.n_ff);
-    layer.mlp.up = layer.gate_up.slice(layer.mlp.n_ff, layer.gate_up.dim(0));
-  }
 }
 
 void Phi3::read_positions(Hparams& hparams) {

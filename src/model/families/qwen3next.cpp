@@ -3,7 +3,6 @@
 // experts with a shared one, or dense.
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "model/families.h"
 #include "model/hf/keys.h"
@@ -42,8 +41,7 @@ struct Layer {
   Tensor attn_norm, ffn_norm;  // (hidden)
   Attention attention;         // one of the two
   DeltaNet net;
-  Mlp mlp;  // one of the two
-  Moe moe;
+  FeedForward feed_forward;
 };
 
 class Qwen3Next final : public Model {
@@ -76,10 +74,7 @@ Qwen3Next::Qwen3Next(const Checkpoint& checkpoint, const Variant& variant) {
   const int64_t period = hparams.count_or("full_attention_interval", 4, kCount);
   const std::vector<bool> is_recurrent =
       hparams.pattern_or("attention.recurrent_layers", shape_.n_layers, period);
-  const RopeKind kind{.n_rotary = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim),
-                      .base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase),
-                      .pairing = RopePairing::half_split};
-  rope_ = read_rope(hparams, kind, {});
+  rope_ = read_head_rope(hparams, layers_[0].attention.sizes.head_dim, RopePairing::half_split);
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
     layer.is_recurrent = is_recurrent[i];
@@ -94,14 +89,12 @@ Qwen3Next::Qwen3Next(const Checkpoint& checkpoint, const Variant& variant) {
 
 Layer Qwen3Next::read_layer(Hparams& hparams, const Variant& variant) const {
   Layer layer;
+  layer.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps);
   Attention& attention = layer.attention;
-  attention.sizes = read_attention_sizes(hparams, shape_.hidden);
   attention.has_gate = true;
   if (attention.sizes.v_head_dim != attention.sizes.head_dim) {
     hparams.refuse("attention.value_length", "values as wide as keys are expected: a gate has their width");
   }
-  attention.norm_eps = ends_.norm_eps;
-  attention.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(attention.sizes.head_dim)));
   layer.net.rule.sizes = read_delta_sizes(hparams);
   layer.net.rule.norm_eps = ends_.norm_eps;
   // Ollama's converter orders heads as others do not, and says so.
@@ -110,10 +103,9 @@ Layer Qwen3Next::read_layer(Hparams& hparams, const Variant& variant) const {
     hparams.refuse("ssm.v_head_reordered", "it is not implemented where beta and decay are one tensor");
   }
   layer.net.rule.key_heads = is_tiled ? KeyHeads::tiled : KeyHeads::grouped;
-  layer.moe = read_shared_moe(hparams, shape_.hidden, {});
-  if (layer.moe.n_experts == 0) {
-    layer.mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
-  }
+  auto& [mlp, moe] = layer.feed_forward;
+  moe = read_shared_moe(hparams, shape_.hidden, {});
+  if (moe.n_experts == 0) mlp = {.hidden = shape_.hidden, .n_ff = hparams.count("feed_forward_length")};
   return layer;
 }
 
@@ -147,12 +139,13 @@ WeightList Qwen3Next::weights(const Variant& variant) {
       list_head_norms(list, layer.attention);
     }
     list.add(layer.ffn_norm, "post_attention_norm.weight", {shape_.hidden});
-    if (layer.moe.n_experts > 0) {
-      list_moe(list, layer.moe);
-      list_shared_expert(list, layer.moe);
-      list_shared_gate(list, layer.moe);
+    auto& [mlp, moe] = layer.feed_forward;
+    if (moe.n_experts > 0) {
+      list_moe(list, moe);
+      list_shared_expert(list, moe);
+      list_shared_gate(list, moe);
     } else {
-      list_mlp(list, layer.mlp);
+      list_mlp(list, mlp);
     }
   }
   return list;
@@ -201,11 +194,7 @@ Tensor Qwen3Next::forward(const Pass& pass) const {
       run_attention(pass, layer.attention, static_cast<int64_t>(i), stream.normed(), stream.branch());
     }
     stream.norm(layer.ffn_norm);
-    if (layer.moe.n_experts > 0) {
-      run_moe(pass, layer.moe, stream.normed(), stream.branch());
-    } else {
-      run_mlp(pass, layer.mlp, stream.normed(), stream.branch());
-    }
+    run_feed_forward(pass, layer.feed_forward, stream.normed(), stream.branch());
   }
   return stream.logits();
 }
@@ -339,16 +328,6 @@ constexpr HfTensorRule kTensors[] = {
     {"model.layers.{}.linear_attn.dt_bias", "blk.{}.ssm_dt.bias", HfChange::rows, tiled_heads},
     {"model.layers.{}.linear_attn.norm.weight", "blk.{}.ssm_norm.weight"},
     {"model.layers.{}.linear_attn.out_proj.weight", "blk.{}.ssm_out.weight", HfChange::columns, tiled_values},
-    {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight", HfChange::as_f32},
-    {"model.layers.{}.mlp.experts.{e}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.up_proj.weight", "blk.{}.ffn_up_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.down_proj.weight", "blk.{}.ffn_down_exps.weight"},
-    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_exps.weight", HfChange::first_half},
-    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_up_exps.weight", HfChange::second_half},
-    {"model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight"},
-    {"model.layers.{}.mlp.shared_expert.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight"},
-    {"model.layers.{}.mlp.shared_expert.up_proj.weight", "blk.{}.ffn_up_shexp.weight"},
-    {"model.layers.{}.mlp.shared_expert.down_proj.weight", "blk.{}.ffn_down_shexp.weight"},
     {"model.layers.{}.mlp.shared_expert_gate.weight", "blk.{}.ffn_gate_inp_shexp.weight"},
 };
 

@@ -1,7 +1,5 @@
 // StarCoder 2 (Lozhkov et al. 2024): LayerNorm before attention and before a feed-forward without a gate, a
 // bias everywhere, a sliding window in every layer.
-#include <cmath>
-
 #include "model/families.h"
 #include "model/hf/keys.h"
 #include "model/layers/attention.h"
@@ -25,9 +23,7 @@ class Starcoder2 final : public Model {
   Tensor forward(const Pass& pass) const override;
 
  private:
-  Layer read_layer(Hparams& hparams) const;
   WeightList weights();
-  void read_positions(Hparams& hparams);
 
   ModelShape shape_;
   Ends ends_;
@@ -39,35 +35,22 @@ Starcoder2::Starcoder2(const Checkpoint& checkpoint) {
   Hparams hparams(checkpoint.metadata());
   shape_ = read_shape(hparams, checkpoint);
   ends_ = read_ends(hparams, shape_, NormKind::layer);
-  layers_.assign(static_cast<size_t>(shape_.n_layers), read_layer(hparams));
-  shape_.kv_layers.assign(layers_.size(), layers_[0].attention.sizes.kv_layer());
+  layers_.assign(static_cast<size_t>(shape_.n_layers),
+                 {.attention = read_attention(hparams, shape_.hidden, ends_.norm_eps),
+                  .mlp = {.hidden = shape_.hidden,
+                          .n_ff = hparams.count("feed_forward_length"),
+                          .is_gated = false,
+                          .activation = Activation::gelu_tanh}});
+  const AttentionSizes& sizes = layers_[0].attention.sizes;
+  shape_.kv_layers.assign(layers_.size(), sizes.kv_layer());
   weights().bind(checkpoint);
-  read_positions(hparams);
-  hparams.refuse_rest();
-}
-
-Layer Starcoder2::read_layer(Hparams& hparams) const {
-  Layer layer;
-  layer.attention.sizes = read_attention_sizes(hparams, shape_.hidden);
-  const double head_dim = static_cast<double>(layer.attention.sizes.head_dim);
-  layer.attention.scale = static_cast<float>(1.0 / std::sqrt(head_dim));
-  layer.mlp = {.hidden = shape_.hidden,
-               .n_ff = hparams.count("feed_forward_length"),
-               .is_gated = false,
-               .activation = Activation::gelu_tanh};
-  return layer;
-}
-
-void Starcoder2::read_positions(Hparams& hparams) {
-  const RopeKind kind{.n_rotary = read_n_rotary(hparams, layers_[0].attention.sizes.head_dim),
-                      .base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase),
-                      .pairing = RopePairing::half_split};
-  rope_ = read_rope(hparams, kind, Tensor());
+  rope_ = read_head_rope(hparams, sizes.head_dim, RopePairing::half_split);
   const std::vector<int64_t> windows = read_windows(hparams, shape_.n_layers, 0);
   for (size_t i = 0; i < layers_.size(); ++i) {
     layers_[i].attention.rope = rope_.view();
     layers_[i].attention.window = windows[i];
   }
+  hparams.refuse_rest();
 }
 
 WeightList Starcoder2::weights() {

@@ -1,5 +1,7 @@
 #include "model/layers/attention.h"
 
+#include <cmath>
+
 namespace millrace {
 
 AttentionSizes read_attention_sizes(Hparams& hparams, int64_t hidden) {
@@ -20,6 +22,14 @@ AttentionSizes read_attention_sizes(Hparams& hparams, int64_t hidden) {
   return sizes;
 }
 
+Attention read_attention(Hparams& hparams, int64_t hidden, float norm_eps) {
+  Attention attention{.sizes = read_attention_sizes(hparams, hidden), .norm_eps = norm_eps};
+  const double usual = 1.0 / std::sqrt(static_cast<double>(attention.sizes.head_dim));
+  const double scale = hparams.real_or("attention.scale", 0.0, {0.0, 1e6});  // 0 is none, in files
+  attention.scale = static_cast<float>(scale > 0.0 ? scale : usual);
+  return attention;
+}
+
 void list_projections(WeightList& list, Attention& attention) {
   const AttentionSizes& sizes = attention.sizes;
   const int64_t n_queries = attention.has_gate ? 2 * sizes.q_width() : sizes.q_width();
@@ -27,6 +37,20 @@ void list_projections(WeightList& list, Attention& attention) {
   list.add(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden}, Shard::outputs);
   list.add(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden}, Shard::outputs);
   list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+}
+
+void list_fused_projections(WeightList& list, Attention& attention) {
+  const AttentionSizes& sizes = attention.sizes;
+  list.add(attention.qkv, "attn_qkv.weight",
+           {sizes.q_width() + sizes.k_width() + sizes.v_width(), sizes.hidden}, Shard::outputs);
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+}
+
+void split_qkv(Attention& attention) {
+  const int64_t k_begin = attention.sizes.q_width(), v_begin = k_begin + attention.sizes.k_width();
+  attention.q = attention.qkv.slice(0, k_begin);
+  attention.k = attention.qkv.slice(k_begin, v_begin);
+  attention.v = attention.qkv.slice(v_begin, attention.qkv.dim(0));
 }
 
 void list_qkv_bias(WeightList& list, Attention& attention, Presence presence) {

@@ -32,6 +32,7 @@ struct Attention {
   AttentionSizes sizes;
   Tensor q, k,
       v;  // (n_heads * head_dim, hidden), (n_kv_heads * head_dim, hidden), (n_kv_heads * v_head_dim, hidden)
+  Tensor qkv;  // those below each other, where the file has them so
   Tensor out;  // (hidden, n_heads * v_head_dim)
   // Of each head first the query, then a gate: q is (2 * n_heads * head_dim, hidden), and what attention
   // gives is multiplied by sigmoid(gate).
@@ -61,8 +62,14 @@ struct Attention {
   }
 };
 
+// Sizes, and the scale of the scores: attention.scale, or 1 / sqrt(head_dim).
+Attention read_attention(Hparams& hparams, int64_t hidden, float norm_eps);
+
 // Adds q, k, v and the output projection to the list.
 void list_projections(WeightList& list, Attention& attention);
+// The same with q, k and v as one tensor, which split_qkv cuts into views once it is bound.
+void list_fused_projections(WeightList& list, Attention& attention);
+void split_qkv(Attention& attention);
 enum class Presence { needed, optional };
 void list_qkv_bias(WeightList& list, Attention& attention, Presence presence);
 void list_head_norms(WeightList& list, Attention& attention, Presence presence = Presence::needed);

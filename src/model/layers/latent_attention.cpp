@@ -1,5 +1,6 @@
 #include "model/layers/latent_attention.h"
 
+#include <cmath>
 #include <cstring>
 
 namespace millrace {
@@ -91,6 +92,13 @@ LatentSizes read_latent_sizes(Hparams& hparams, int64_t hidden) {
     need_equal(hparams, "attention.value_length", sizes.kv_rank);
   }
   return sizes;
+}
+
+LatentAttention read_still_latent_attention(Hparams& hparams, int64_t hidden) {
+  LatentAttention attention{.sizes = read_latent_sizes(hparams, hidden)};
+  attention.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(attention.sizes.head_dim())));
+  hparams.real_or("rope.freq_base", 10000.0);  // of a rotation that no layer has
+  return attention;
 }
 
 KvLayer LatentAttention::kv_layer() const {

@@ -48,6 +48,9 @@ struct LatentAttention {
   KvLayer kv_layer() const;
 };
 
+// One whose scores are scaled by 1 / sqrt(head_dim), and that does not rotate.
+LatentAttention read_still_latent_attention(Hparams& hparams, int64_t hidden);
+
 void list_latent_attention(WeightList& list, LatentAttention& attention);
 
 // Makes k_b and v_b of a layer whose file has kv_b, in memory that is returned. Throws Error(bad_model) where

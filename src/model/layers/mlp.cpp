@@ -11,6 +11,16 @@ void list_mlp(WeightList& list, Mlp& mlp) {
   list.add(mlp.down, "ffn_down.weight", {mlp.hidden, mlp.n_ff}, Shard::inputs);
 }
 
+void list_fused_mlp(WeightList& list, Mlp& mlp) {
+  list.add(mlp.gate_up, "ffn_up.weight", {2 * mlp.n_ff, mlp.hidden}, Shard::outputs);
+  list.add(mlp.down, "ffn_down.weight", {mlp.hidden, mlp.n_ff}, Shard::inputs);
+}
+
+void split_gate_up(Mlp& mlp) {
+  mlp.gate = mlp.gate_up.slice(0, mlp.n_ff);
+  mlp.up = mlp.gate_up.slice(mlp.n_ff, mlp.gate_up.dim(0));
+}
+
 void list_mlp_bias(WeightList& list, Mlp& mlp) {
   if (mlp.is_gated) list.add_optional(mlp.gate_bias, "ffn_gate.bias", {mlp.n_ff}, Shard::outputs);
   list.add_optional(mlp.up_bias, "ffn_up.bias", {mlp.n_ff}, Shard::outputs);

@@ -15,6 +15,7 @@ struct Mlp {
   int64_t n_ff = 0;
   bool is_gated = true;
   Tensor gate, up;  // (n_ff, hidden)
+  Tensor gate_up;   // (2 * n_ff, hidden): one below the other, where the file has them so
   Tensor down;      // (hidden, n_ff)
   Tensor gate_bias, up_bias, down_bias;
   Activation activation = Activation::silu;
@@ -24,6 +25,9 @@ struct Mlp {
 
 void list_mlp(WeightList& list, Mlp& mlp);
 void list_mlp_bias(WeightList& list, Mlp& mlp);  // optional ones
+// The same with gate and up as one tensor, which split_gate_up cuts into views once it is bound.
+void list_fused_mlp(WeightList& list, Mlp& mlp);
+void split_gate_up(Mlp& mlp);
 // out = mlp(x); both (n_rows, hidden).
 void run_mlp(const Pass& pass, const Mlp& mlp, const Tensor& x, const Tensor& out);
 
@@ -71,15 +75,14 @@ void list_shared_moe(WeightList& list, Moe& moe);
 // out = moe(x); both (n_rows, hidden).
 void run_moe(const Pass& pass, const Moe& moe, const Tensor& x, const Tensor& out);
 
-// Of models that begin with dense layers and go on with experts (DeepSeek): moe where it has experts, else
-// mlp.
+// Of models with dense layers and such with experts: moe where it has experts, else mlp.
 struct FeedForward {
   Mlp mlp;
   Moe moe;
 };
-// Both, for each layer; the first leading_dense_block_count are dense.
+// Of each layer, as DeepSeek has them: the first leading_dense_block_count are dense.
 std::vector<FeedForward> read_feed_forwards(Hparams& hparams, const ModelShape& shape, const Moe& usual);
-void list_feed_forward(WeightList& list, FeedForward& feed_forward);
+void list_feed_forward(WeightList& list, FeedForward& feed_forward);  // of those
 // out = feed_forward(x); both (n_rows, hidden).
 void run_feed_forward(const Pass& pass, const FeedForward& feed_forward, const Tensor& x, const Tensor& out);
 

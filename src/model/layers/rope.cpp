@@ -152,4 +152,11 @@ int64_t read_n_rotary(Hparams& hparams, int64_t head_dim) {
   return n_rotary;
 }
 
+RopeTable read_head_rope(Hparams& hparams, int64_t head_dim, RopePairing pairing, const Tensor& divisors) {
+  const RopeKind kind{.n_rotary = read_n_rotary(hparams, head_dim),
+                      .base = hparams.real_or("rope.freq_base", 10000.0, kRopeBase),
+                      .pairing = pairing};
+  return read_rope(hparams, kind, divisors);
+}
+
 }  // namespace millrace

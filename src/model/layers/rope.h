@@ -80,5 +80,8 @@ double read_score_growth(Hparams& hparams);
 
 // rope.dimension_count: even, from 2 to head_dim, which is also what a missing key means.
 int64_t read_n_rotary(Hparams& hparams, int64_t head_dim);
+// read_rope of so many dimensions and of rope.freq_base, 10000 where there is none.
+RopeTable read_head_rope(Hparams& hparams, int64_t head_dim, RopePairing pairing,
+                         const Tensor& divisors = Tensor());
 
 }  // namespace millrace
