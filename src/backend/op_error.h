@@ -12,7 +12,7 @@ double normalised_error(const Tensor& actual, const Tensor& expected);
 
 // The normalised error that a sound backend keeps within for `output` of `op`. Quantised weights may be
 // multiplied in 8-bit integers (activations in blocks with a scale); everything else is float32 arithmetic,
-// but a value stored in 16 bits may round the other way.
+// but a value stored in 16 bits or fewer may round the other way.
 double tolerance_of(const Op& op, const Operand& output);
 
 }  // namespace millrace

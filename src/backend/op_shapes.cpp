@@ -21,7 +21,7 @@ bool is_of_kind(Dtype dtype, Kind kind) {
     case Kind::weight:
       return dtype != Dtype::i32;
     case Kind::page:
-      return dtype == Dtype::f32 || dtype == Dtype::f16 || dtype == Dtype::bf16;
+      return std::ranges::find(page_types(), dtype) != page_types().end();
   }
   return false;
 }
@@ -33,9 +33,10 @@ class Rules {
 
   void expect(const Tensor& tensor, const char* operand, Kind kind,
               std::initializer_list<int64_t> dims) const {
+    const bool is_whole = kind != Kind::page || tensor.n_cols() % format_of(tensor.dtype).block_elems == 0;
     const bool is_shape = tensor.n_dims == static_cast<int>(dims.size()) &&
                           std::equal(dims.begin(), dims.end(), tensor.shape.begin());
-    if (!is_shape || !is_of_kind(tensor.dtype, kind)) refuse(operand, dims);
+    if (!is_shape || !is_whole || !is_of_kind(tensor.dtype, kind)) refuse(operand, dims);
   }
   void expect_optional(const Tensor& tensor, const char* operand, Kind kind,
                        std::initializer_list<int64_t> dims) const {
@@ -431,6 +432,11 @@ void check_op(const MeanRows& op, const Rules& rules) {
 }
 
 }  // namespace
+
+std::span<const Dtype> page_types() {
+  static constexpr Dtype kTypes[] = {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::q8_0, Dtype::q4_0};
+  return kTypes;
+}
 
 void check_shapes(const Op& op) {
   std::visit([rules = Rules(op)](const auto& each) { check_op(each, rules); }, op);

@@ -168,7 +168,7 @@ struct RopeStoreKv {
   float q_scale_beta = 0.0f;  // 0: none
   float q_scale_length = 1.0f;
   float q_scale_offset = 0.0f;
-  Tensor k_pages;  // optional (n_pages, n_kv_heads, page_size, head_dim) float32, float16 or bfloat16
+  Tensor k_pages;  // optional (n_pages, n_kv_heads, page_size, head_dim), one of page_types()
   Tensor v_pages;  // (n_pages, n_kv_heads, page_size, v_head_dim), the same type; where there is a v
 };
 
@@ -215,7 +215,7 @@ struct SelectPositions {
   Batch batch;
   Tensor q;         // (n_rows, n_heads, head_dim)
   Tensor weights;   // (n_rows, n_heads)
-  Tensor k_pages;   // (n_pages, 1, page_size, head_dim) float32, float16 or bfloat16
+  Tensor k_pages;   // (n_pages, 1, page_size, head_dim), one of page_types()
   Tensor selected;  // int32 (n_rows, n_selected)
   int32_t entry_stride = 1;
   int64_t page_size = 0;  // positions a page, where entry_stride > 1

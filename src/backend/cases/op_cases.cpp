@@ -4,12 +4,12 @@
 #include <cmath>
 
 #include "backend/cases/case_maker.h"
+#include "backend/op_shapes.h"  // page_types
 
 namespace millrace {
 namespace {
 
 constexpr int64_t kRowCounts[] = {1, 2, 3, 5, 17, 33};
-constexpr Dtype kPageTypes[] = {Dtype::f32, Dtype::f16, Dtype::bf16};
 
 class Table {
  public:
@@ -377,6 +377,12 @@ std::string text(const KvCase& c) {
                      c.head_dim, c.v_head_dim, c.page_size, text(c.dtype));
 }
 
+// The least dimension from `dim` on that pages of the type can have.
+int64_t storable(int64_t dim, Dtype dtype) {
+  const int64_t block = format_of(dtype).block_elems;
+  return (dim + block - 1) / block * block;
+}
+
 struct RopeCase {
   int64_t n_rotary = 64;
   RopePairing pairing = RopePairing::half_split;
@@ -525,12 +531,13 @@ const std::vector<SeqRows> kMixed = {{0, 5}, {37, 1}, {16, 17}, {3, 0}, {100, 1}
 const std::vector<SeqRows> kLong = {{255, 3}, {700, 1}, {256, 1}, {500, 40}};
 
 void add_kv_cases(Table& table) {
-  for (const Dtype dtype : kPageTypes) {
-    for (const int64_t dim : {16, 64, 80, 128, 256}) {
+  for (const Dtype dtype : page_types()) {
+    for (const int64_t some_dim : {16, 64, 80, 128, 256}) {
+      const int64_t dim = storable(some_dim, dtype);
       for (const std::vector<SeqRows>* seqs : {&kOneRow, &kPrompt, &kMixed, &kLong}) {
         const KvCase c{.seqs = *seqs,
                        .n_heads = dim == 64 ? 6 : 4,
-                       .n_kv_heads = dim == 64 ? 3 : (dim == 80 ? 4 : 1),
+                       .n_kv_heads = dim == 64 ? 3 : (some_dim == 80 ? 4 : 1),
                        .head_dim = dim,
                        .v_head_dim = dim,
                        .page_size = dim == 128 ? 32 : 16,
@@ -551,7 +558,9 @@ void add_kv_cases(Table& table) {
     add_attention(table, mixed);
     add_attention(table, mixed, {.window = 1});
     add_attention(table, mixed, {.window = 9, .chunk = 16, .sink = 1.0f});
-    add_attention(table, {.seqs = kLong, .n_heads = 7, .n_kv_heads = 1, .v_head_dim = 48, .dtype = dtype});
+    const int64_t other_dim = storable(48, dtype) == 48 ? 48 : 96;
+    add_attention(table,
+                  {.seqs = kLong, .n_heads = 7, .n_kv_heads = 1, .v_head_dim = other_dim, .dtype = dtype});
     add_rope(table, mixed, {.n_rotary = 32});
     add_rope_of_queries(table, mixed, dtype == Dtype::f16);
     add_rope(table, mixed, {.n_rotary = 0, .q_scale_beta = 0.1f});
@@ -559,7 +568,7 @@ void add_kv_cases(Table& table) {
     add_rope(table, mixed, {.n_rotary = 48, .pairing = RopePairing::adjacent, .has_norms = true});
     add_rope(table, mixed, {.n_tables = 2});
     add_rope(table, mixed, {.n_tables = 2, .has_norms = true, .q_scale_beta = 0.1f});
-    add_rope(table, {.seqs = {{1000000, 2}}, .v_head_dim = 48, .dtype = dtype}, {.n_tables = 1});
+    add_rope(table, {.seqs = {{1000000, 2}}, .v_head_dim = other_dim, .dtype = dtype}, {.n_tables = 1});
   }
   add_rope_in_place(table, kMixed, false);
   add_rope_in_place(table, kMixed, true);
@@ -871,12 +880,9 @@ void add_latent_cases(Table& table) {
     add_head_linear(table, {.n_rows = 1, .n_heads = 4, .n_in = 256, .n_out = 70, .dtype = dtype});
     add_head_linear(table, {5, 2, 512, 40, dtype, 64});
   }
-  for (const Dtype dtype : kPageTypes) {
+  for (const Dtype dtype : page_types()) {
     for (const std::vector<SeqRows>* seqs : {&kOneRow, &kMixed, &kLong}) {
-      add_latent(
-          table,
-          {.seqs = *seqs, .n_heads = 5, .n_kv_heads = 1, .head_dim = 48, .v_head_dim = 32, .dtype = dtype},
-          16);
+      add_latent(table, {*seqs, 5, 1, storable(48, dtype), 32, 16, dtype}, 16);
     }
     add_latent(
         table,
@@ -1005,10 +1011,10 @@ void add_select_entries(Table& table, const KvCase& c, int32_t stride, int64_t n
 }
 
 void add_entry_cases(Table& table) {
-  for (const Dtype dtype : kPageTypes) {
+  for (const Dtype dtype : page_types()) {
     for (const std::vector<SeqRows>* seqs : {&kPrompt, &kMixed, &kLong}) {
-      const KvCase c{
-          .seqs = *seqs, .n_heads = 6, .n_kv_heads = 1, .head_dim = 24, .v_head_dim = 24, .dtype = dtype};
+      const int64_t dim = storable(24, dtype);
+      const KvCase c{*seqs, 6, 1, dim, dim, 16, dtype};
       add_compress(table, c, 4, Entries::halves);
       add_compress(table, c, 32, Entries::plain);
       add_compress(table, c, 4, Entries::means);
@@ -1085,10 +1091,10 @@ void add_hyper(Table& table, int64_t n_rows, int64_t n, int64_t hidden) {
 }
 
 void add_index_and_hyper_cases(Table& table) {
-  for (const Dtype dtype : kPageTypes) {
+  for (const Dtype dtype : page_types()) {
     for (const std::vector<SeqRows>* seqs : {&kOneRow, &kMixed, &kLong}) {
-      const KvCase c{
-          .seqs = *seqs, .n_heads = 6, .n_kv_heads = 1, .head_dim = 24, .v_head_dim = 24, .dtype = dtype};
+      const int64_t dim = storable(24, dtype);
+      const KvCase c{*seqs, 6, 1, dim, dim, 16, dtype};
       add_select(table, c, 16);
       add_select(table, c, 300);
       add_selected(table, c, 10);

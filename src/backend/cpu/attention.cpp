@@ -46,8 +46,8 @@ struct BlockScratch {
         queries(carver.take<const float*>(s.n_queries)),
         begin(carver.take<int32_t>(s.n_queries)),
         end(carver.take<int32_t>(s.n_queries)),
-        k_panel(carver.take<float>(int64_t{kAttentionBlock} * padded(static_cast<int>(s.head_dim)))),
-        v_panel(carver.take<float>(int64_t{kAttentionBlock} * padded(static_cast<int>(s.v_head_dim)))),
+        k_panel(carver.take<float>(int64_t{kPanelPositions} * padded(static_cast<int>(s.head_dim)))),
+        v_panel(carver.take<float>(int64_t{kPanelPositions} * padded(static_cast<int>(s.v_head_dim)))),
         scores(carver.take<float>(s.n_queries * kAttentionBlock)),
         block(carver, s),
         total(carver, s) {}
@@ -97,9 +97,10 @@ class PagedKeys {
     const int64_t by_chunk = op_.chunk > 0 ? position / op_.chunk * op_.chunk : 0;
     return {std::max(by_window, by_chunk), position + 1};
   }
-  int64_t position_at(int64_t row, int64_t place) const {
-    return selects_positions() ? selected_at(row, place) : place;
+  int64_t selected_at(int64_t row, int64_t i) const {
+    return op_.selected.i32()[row * op_.selected.dim(1) + i];
   }
+  bool selects_positions() const { return op_.selected && !op_.entry_pages; }
   // Entries that a row sees before the positions, and where its i-th one lies.
   int64_t n_entries(int64_t row) const {
     if (!op_.entry_pages) return 0;
@@ -126,10 +127,6 @@ class PagedKeys {
   }
 
  private:
-  bool selects_positions() const { return op_.selected && !op_.entry_pages; }
-  int64_t selected_at(int64_t row, int64_t i) const {
-    return op_.selected.i32()[row * op_.selected.dim(1) + i];
-  }
   int64_t n_selected(int64_t row) const {
     const int32_t* list = op_.selected.i32() + row * op_.selected.dim(1);
     return std::partition_point(list, list + op_.selected.dim(1), [](int32_t j) { return j >= 0; }) - list;
@@ -155,7 +152,8 @@ class RowKeys {
     const int64_t reach = op_.reach > 0 ? op_.reach : n;
     return {std::max<int64_t>(0, row - first - reach), std::min(n, row - first + reach + 1)};
   }
-  int64_t position_at(int64_t, int64_t place) const { return place; }
+  bool selects_positions() const { return false; }
+  int64_t selected_at(int64_t, int64_t i) const { return i; }
   int64_t n_entries(int64_t) const { return 0; }
   const std::byte* entry_at(int64_t, int64_t) const { return nullptr; }
   bool is_alone() const { return false; }
@@ -166,6 +164,9 @@ class RowKeys {
     int64_t first;
     const std::byte* at(int64_t position, int64_t head) const {
       return rows.row((first + position) * rows.dim(1) + head);
+    }
+    void at_each(int64_t begin, int64_t end, int64_t head, const std::byte** out) const {
+      for (; begin < end; ++begin) *out++ = at(begin, head);
     }
   };
   struct Sequence {
@@ -226,7 +227,7 @@ class Attention {
                      const Partial& out) const {
     const int n_queries = fill_queries(tile, kv_head, block, scratch);
     const int n_positions = fill_positions(tile, kv_head, block, scratch);
-    kernels_.attend[static_cast<size_t>(keys_.dtype())]({
+    kernels_.pages[static_cast<size_t>(keys_.dtype())].attend({
         .head_dim = static_cast<int>(keys_.head_dim()),
         .v_head_dim = static_cast<int>(keys_.v_head_dim()),
         .n_positions = n_positions,
@@ -335,11 +336,18 @@ class Attention {
     }
     const int64_t begin = range_in(tile, tile.row_begin, block).begin;
     const auto sequence = keys_.sequence(tile.seq);
-    for (int64_t j = 0; j < end; ++j) {
-      const int64_t at = keys_.position_at(tile.row_begin, base + std::max(begin, j));
-      scratch.k_rows[j] = sequence.k.at(at, kv_head);
-      scratch.v_rows[j] = sequence.v.at(at, kv_head);
+    if (keys_.selects_positions()) {
+      for (int64_t j = begin; j < end; ++j) {
+        const int64_t at = keys_.selected_at(tile.row_begin, base + j);
+        scratch.k_rows[j] = sequence.k.at(at, kv_head);
+        scratch.v_rows[j] = sequence.v.at(at, kv_head);
+      }
+    } else {
+      sequence.k.at_each(base + begin, base + end, kv_head, scratch.k_rows + begin);
+      sequence.v.at_each(base + begin, base + end, kv_head, scratch.v_rows + begin);
     }
+    std::fill_n(scratch.k_rows, begin, scratch.k_rows[begin]);
+    std::fill_n(scratch.v_rows, begin, scratch.v_rows[begin]);
     return static_cast<int>(end);
   }
 

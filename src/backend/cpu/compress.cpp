@@ -37,10 +37,10 @@ class Compressor {
 
   void store(int64_t r) const {
     const PageReader pages(op_.row_pages, op_.batch, op_.batch.seq_of_row.i32()[r]);
-    const auto dtype = static_cast<size_t>(op_.row_pages.dtype);
+    const auto store_half = kernels_.pages[static_cast<size_t>(op_.row_pages.dtype)].store;
     std::byte* row = pages.at(op_.batch.positions.i32()[r], 0);
-    kernels_.store[dtype](op_.kv.f32() + r * width_, row, width_);
-    kernels_.store[dtype](op_.gate.f32() + r * width_, row + op_.row_pages.row_bytes() / 2, width_);
+    store_half(op_.kv.f32() + r * width_, row, width_);
+    store_half(op_.gate.f32() + r * width_, row + op_.row_pages.row_bytes() / 2, width_);
   }
 
   void make_entry(int64_t seq, int64_t number, const EntryScratch& scratch) const {
@@ -54,7 +54,8 @@ class Compressor {
     }
     rotate(number * stride_, scratch.entry);
     const EntryReader entries(op_.entry_pages, op_.batch, seq, {stride_, op_.row_pages.dim(2)});
-    kernels_.store[static_cast<size_t>(op_.entry_pages.dtype)](scratch.entry, entries.at(number), head_dim_);
+    kernels_.pages[static_cast<size_t>(op_.entry_pages.dtype)].store(scratch.entry, entries.at(number),
+                                                                     head_dim_);
   }
 
  private:

@@ -79,6 +79,8 @@ inline constexpr int kNActivations = 6;  // the order of Activation of backend/o
 
 inline constexpr int kAttentionPositions = 256;  // kAttentionBlock of backend/ops.h
 
+inline constexpr int kPanelPositions = 64;  // of a block, that are decoded at a time
+
 // Head sizes as scratch memory holds them: whole vectors of any instruction set.
 constexpr int padded(int head_dim) { return (head_dim + kMaxLanes - 1) / kMaxLanes * kMaxLanes; }
 
@@ -96,8 +98,8 @@ struct AttentionBlock {
   const int32_t* end;
   float scale;
   float softcap;
-  float* k_panel;  // scratch: kAttentionPositions * head_dim
-  float* v_panel;  // scratch: kAttentionPositions * v_head_dim
+  float* k_panel;  // scratch: kPanelPositions * head_dim
+  float* v_panel;  // scratch: kPanelPositions * v_head_dim
   float* scores;   // scratch: n_queries * kAttentionPositions
   float* max;      // results (n_queries); left alone where a query sees nothing
   float* sum;
@@ -124,7 +126,7 @@ struct IndexBlock {
   int n_heads;
   const float* const* queries;  // (n_heads) of head_dim
   const float* weights;         // (n_heads)
-  float* k_panel;               // scratch: kAttentionPositions * padded(head_dim)
+  float* k_panel;               // scratch: kPanelPositions * padded(head_dim)
   float* products;              // scratch: n_heads * kAttentionPositions
   float* out;                   // (n_positions rounded up to whole vectors)
 };
@@ -151,7 +153,12 @@ struct DeltaRuleRow {
   int64_t v_head_dim;
 };
 
-inline constexpr int kNElementTypes = 3;  // f32, f16, bf16: the order of Dtype
+// What reads and writes the pages of one type.
+struct PageKernels {
+  void (*store)(const float* x, std::byte* out, int64_t n);  // whole blocks where the type has them
+  void (*attend)(const AttentionBlock& block);
+  void (*index_scores)(const IndexBlock& block);
+};
 
 struct Kernels {
   const char* name;
@@ -176,11 +183,9 @@ struct Kernels {
                               int64_t n);  // activation(gate) * x
   void (*exp)(float* x, int64_t n);
   void (*rotate_halves)(float* x, const float* cos, const float* sin, int64_t n_pairs);
-  void (*store[kNElementTypes])(const float* x, std::byte* out, int64_t n);
 
-  void (*attend[kNElementTypes])(const AttentionBlock& block);  // by the type of the pages
+  PageKernels pages[21];  // by Dtype; nullptr where pages cannot have the type
   void (*join)(const AttentionJoin& join);
-  void (*index_scores[kNElementTypes])(const IndexBlock& block);  // by the type of the pages
 
   void (*convolve)(const ConvRow& row);
   void (*delta_rule)(const DeltaRuleRow& row);

@@ -89,6 +89,9 @@ inline Floats load_e4m3(const uint8_t* p) {
 inline Ints widen_bytes(const uint8_t* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
+inline Ints widen_int8(const uint8_t* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
 inline Ints splat(int32_t x) { return _mm256_set1_epi32(x); }
 inline Ints load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline void store(int32_t* p, Ints x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
@@ -239,6 +242,50 @@ inline Floats gather_f16(Rows rows, int at) {
   const auto bits = [&](int r) { return static_cast<short>(value_at<uint16_t>(rows, r, at)); };
   return _mm256_cvtph_ps(
       _mm_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)));
+}
+
+inline void store_halves(uint8_t* first, uint8_t* second, Ints x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(first), _mm256_castsi256_si128(x));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(second), _mm256_extracti128_si256(x, 1));
+}
+inline void transpose_words(const uint8_t* const* rows, int at, uint8_t* out) {
+  Ints x[8], pairs[8], fours[8];
+  for (int r = 0; r < 8; ++r) x[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r] + at));
+  for (int r = 0; r < 8; r += 2) {
+    pairs[r] = _mm256_unpacklo_epi16(x[r], x[r + 1]);
+    pairs[r + 1] = _mm256_unpackhi_epi16(x[r], x[r + 1]);
+  }
+  for (int r = 0; r < 8; r += 4) {
+    for (int half = 0; half < 2; ++half) {
+      fours[r + 2 * half] = _mm256_unpacklo_epi32(pairs[r + half], pairs[r + half + 2]);
+      fours[r + 2 * half + 1] = _mm256_unpackhi_epi32(pairs[r + half], pairs[r + half + 2]);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    const Ints even = _mm256_unpacklo_epi64(fours[i], fours[i + 4]);
+    const Ints odd = _mm256_unpackhi_epi64(fours[i], fours[i + 4]);
+    store_halves(out + 32 * i, out + 32 * i + 128, even);
+    store_halves(out + 32 * i + 16, out + 32 * i + 144, odd);
+  }
+}
+inline void transpose_bytes(const uint8_t* const* rows, int at, uint8_t* out) {
+  Ints x[8], pairs[8], fours[8];
+  for (int r = 0; r < 8; ++r) x[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r] + at));
+  for (int r = 0; r < 8; r += 2) {
+    pairs[r] = _mm256_unpacklo_epi8(x[r], x[r + 1]);
+    pairs[r + 1] = _mm256_unpackhi_epi8(x[r], x[r + 1]);
+  }
+  for (int r = 0; r < 8; r += 4) {
+    for (int half = 0; half < 2; ++half) {
+      fours[r + 2 * half] = _mm256_unpacklo_epi16(pairs[r + half], pairs[r + half + 2]);
+      fours[r + 2 * half + 1] = _mm256_unpackhi_epi16(pairs[r + half], pairs[r + half + 2]);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    uint8_t* to = out + 32 * i;
+    store_halves(to, to + 128, _mm256_unpacklo_epi32(fours[i], fours[i + 4]));
+    store_halves(to + 16, to + 144, _mm256_unpackhi_epi32(fours[i], fours[i + 4]));
+  }
 }
 
 inline void transpose(const Floats* rows, float* out, int64_t out_stride) {

@@ -91,6 +91,9 @@ inline Floats load_e4m3(const uint8_t* p) {
 inline Ints widen_bytes(const uint8_t* p) {  // kLanes of them, unsigned
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+inline Ints widen_int8(const uint8_t* p) {  // kLanes of them, signed
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 inline Ints splat(int32_t x) { return _mm512_set1_epi32(x); }
 inline Ints load(const int32_t* p) { return _mm512_loadu_si512(p); }
 inline void store(int32_t* p, Ints x) { _mm512_storeu_si512(p, x); }
@@ -261,6 +264,74 @@ inline Floats gather_f16(Rows rows, int at) {
   return _mm512_cvtph_ps(_mm256_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6),
                                            bits(7), bits(8), bits(9), bits(10), bits(11), bits(12), bits(13),
                                            bits(14), bits(15)));
+}
+
+// Three stages of a transpose of 16-bit words: quarter L of out[i] holds word 8 L + i of rows 0 to 7.
+inline void transpose_lanes16(const Ints* rows, Ints* out) {
+  Ints pairs[8], fours[8];
+  for (int r = 0; r < 8; r += 2) {
+    pairs[r] = _mm512_unpacklo_epi16(rows[r], rows[r + 1]);
+    pairs[r + 1] = _mm512_unpackhi_epi16(rows[r], rows[r + 1]);
+  }
+  for (int r = 0; r < 8; r += 4) {
+    for (int half = 0; half < 2; ++half) {
+      fours[r + 2 * half] = _mm512_unpacklo_epi32(pairs[r + half], pairs[r + half + 2]);
+      fours[r + 2 * half + 1] = _mm512_unpackhi_epi32(pairs[r + half], pairs[r + half + 2]);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    out[2 * i] = _mm512_unpacklo_epi64(fours[i], fours[i + 4]);
+    out[2 * i + 1] = _mm512_unpackhi_epi64(fours[i], fours[i + 4]);
+  }
+}
+// out[i][r]: word i of row r, from byte `at` of the row on, for 2 kLanes words of kLanes rows.
+inline void transpose_words(const uint8_t* const* rows, int at, uint8_t* out) {
+  Ints low[8], high[8];
+  for (int r = 0; r < 8; ++r) low[r] = _mm512_loadu_si512(rows[r] + at);
+  for (int r = 0; r < 8; ++r) high[r] = _mm512_loadu_si512(rows[8 + r] + at);
+  transpose_lanes16(low, low);
+  transpose_lanes16(high, high);
+  const Ints first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+  const Ints second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  for (int i = 0; i < 8; ++i) {
+    const Ints a = _mm512_permutex2var_epi64(low[i], first, high[i]);
+    const Ints b = _mm512_permutex2var_epi64(low[i], second, high[i]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * i), _mm512_castsi512_si256(a));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * (i + 8)), _mm512_extracti64x4_epi64(a, 1));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * (i + 16)), _mm512_castsi512_si256(b));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * (i + 24)), _mm512_extracti64x4_epi64(b, 1));
+  }
+}
+// The same of 32 bytes.
+inline void transpose_bytes(const uint8_t* const* rows, int at, uint8_t* out) {
+  Ints x[8], pairs[8], fours[8];
+  for (int r = 0; r < 8; ++r) {
+    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r] + at));
+    const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r + 8] + at));
+    x[r] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+  }
+  for (int r = 0; r < 8; r += 2) {
+    pairs[r] = _mm512_unpacklo_epi8(x[r], x[r + 1]);
+    pairs[r + 1] = _mm512_unpackhi_epi8(x[r], x[r + 1]);
+  }
+  for (int r = 0; r < 8; r += 4) {
+    for (int half = 0; half < 2; ++half) {
+      fours[r + 2 * half] = _mm512_unpacklo_epi16(pairs[r + half], pairs[r + half + 2]);
+      fours[r + 2 * half + 1] = _mm512_unpackhi_epi16(pairs[r + half], pairs[r + half + 2]);
+    }
+  }
+  // quarter L of a vector: bytes 16 (L % 2) + 2 v and + 1 of rows 8 (L / 2) to 8 (L / 2) + 7
+  const Ints order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+  for (int i = 0; i < 4; ++i) {
+    const Ints vectors[2] = {_mm512_unpacklo_epi32(fours[i], fours[i + 4]),
+                             _mm512_unpackhi_epi32(fours[i], fours[i + 4])};
+    for (int v = 0; v < 2; ++v) {
+      const Ints ordered = _mm512_permutexvar_epi64(order, vectors[v]);
+      uint8_t* to = out + 16 * (4 * i + 2 * v);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_castsi512_si256(ordered));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 256), _mm512_extracti64x4_epi64(ordered, 1));
+    }
+  }
 }
 
 // Writes the transpose of a kLanes x kLanes tile of floats.

@@ -125,6 +125,9 @@ inline Floats load_e4m3(const uint8_t* p) {
 inline Ints widen_bytes(const uint8_t* p) {
   return each<int32_t>([&](int i) { return int32_t{p[i]}; });
 }
+inline Ints widen_int8(const uint8_t* p) {
+  return each<int32_t>([&](int i) { return int32_t{static_cast<int8_t>(p[i])}; });
+}
 inline Ints splat(int32_t x) {
   return each<int32_t>([&](int) { return x; });
 }
@@ -273,6 +276,16 @@ inline Ints gather(Rows rows, int at) {
 }
 inline Floats gather_f16(Rows rows, int at) {
   return each<float>([&](int r) { return float_of_f16(word_at(rows.p + r * rows.stride + at)); });
+}
+inline void transpose_words(const uint8_t* const* rows, int at, uint8_t* out) {
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    for (int r = 0; r < kLanes; ++r) std::memcpy(out + 2 * (i * kLanes + r), rows[r] + at + 2 * i, 2);
+  }
+}
+inline void transpose_bytes(const uint8_t* const* rows, int at, uint8_t* out) {
+  for (int i = 0; i < 32; ++i) {
+    for (int r = 0; r < kLanes; ++r) out[i * kLanes + r] = rows[r][at + i];
+  }
 }
 inline void transpose(const Floats* rows, float* out, int64_t out_stride) {
   for (int i = 0; i < kLanes; ++i) {

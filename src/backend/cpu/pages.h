@@ -1,6 +1,8 @@
 // Where the vector of a position and head lies among the pages of one layer.
 #pragma once
 
+#include <algorithm>
+
 #include "backend/ops.h"
 
 namespace millrace::cpu {
@@ -20,6 +22,15 @@ class PageReader {
     const int32_t page = table_[position / page_size];
     check(page >= 0 && page < pages_.dim(0), "a position without a page");
     return pages_.data + ((page * pages_.dim(1) + head) * page_size + position % page_size) * row_bytes_;
+  }
+  // Those of the positions [begin, end): a page is looked up once.
+  void at_each(int64_t begin, int64_t end, int64_t head, const std::byte** out) const {
+    while (begin < end) {
+      const int64_t n = std::min(pages_.dim(2) - begin % pages_.dim(2), end - begin);
+      const std::byte* first = at(begin, head);
+      for (int64_t i = 0; i < n; ++i) *out++ = first + i * row_bytes_;
+      begin += n;
+    }
   }
 
  private:

@@ -76,7 +76,7 @@ class RowRope {
   // Writes the heads of the row of x to their page.
   void store(const Tensor& x, const Tensor& pages) const {
     const int64_t head_dim = x.dim(2);
-    const auto store_head = kernels_.store[static_cast<size_t>(pages.dtype)];
+    const auto store_head = kernels_.pages[static_cast<size_t>(pages.dtype)].store;
     const PageReader reader(pages, op_.batch, op_.batch.seq_of_row.i32()[row_]);
     for (int64_t h = 0; h < x.dim(1); ++h)
       store_head(x.f32() + (row_ * x.dim(1) + h) * head_dim, reader.at(position(), h), head_dim);

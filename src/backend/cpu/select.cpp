@@ -17,7 +17,7 @@ struct SelectScratch {
   SelectScratch(Carver& carver, const SelectPositions& op, int64_t n_positions)
       : k_rows(carver.take<const std::byte*>(kBlock)),
         queries(carver.take<const float*>(op.q.dim(1))),
-        k_panel(carver.take<float>(kBlock * padded(static_cast<int>(op.q.dim(2))))),
+        k_panel(carver.take<float>(int64_t{kPanelPositions} * padded(static_cast<int>(op.q.dim(2))))),
         products(carver.take<float>(op.q.dim(1) * kBlock)),
         order(carver.take<int32_t>(n_positions)) {}
 
@@ -50,7 +50,7 @@ void score_block(const Kernels& kernels, const SelectPositions& op, int64_t row,
   for (int64_t j = 0; j < n_positions; ++j)
     scratch.k_rows[j] = op.entry_stride == 1 ? keys.at(first + j, 0) : entries.at(first + j);
   for (int64_t h = 0; h < n_heads; ++h) scratch.queries[h] = op.q.f32() + (row * n_heads + h) * op.q.dim(2);
-  kernels.index_scores[static_cast<size_t>(op.k_pages.dtype)]({
+  kernels.pages[static_cast<size_t>(op.k_pages.dtype)].index_scores({
       .head_dim = static_cast<int>(op.q.dim(2)),
       .n_positions = static_cast<int>(n_positions),
       .k_rows = scratch.k_rows,

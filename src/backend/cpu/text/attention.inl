@@ -1,32 +1,84 @@
 // Attention of some queries over one block of positions, and the join of blocks. Each element is computed by
 // one chain: a score over the dimensions in order, an output over the positions in order. Tiles of queries
-// and ranges of positions only say how many chains run side by side.
+// and pieces of the block only say how many chains run side by side.
+//
+// A block is read piece by piece: a panel of that many keys, or of values, stays in the nearest cache while
+// all queries pass over it.
+constexpr int kTileVectors = kLanes >= 16 ? 16 : 8;  // accumulators of a tile
 
-// (n_positions rounded up, head_dim) as groups of kLanes positions: [group][dimension][position].
+struct Range {
+  int begin, end;
+};
+inline Range both(Range a, Range b) {
+  return {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
+}
+inline bool is_empty(Range r) { return r.begin >= r.end; }
+
+// The keys of kLanes rows to [dimension][position]: narrow ones before they are widened.
 template <class F>
-inline void fill_k_panel(const AttentionBlock& a) {
-  const auto row = [&](int j) {
-    return reinterpret_cast<const uint8_t*>(a.k_rows[j < a.n_positions ? j : a.n_positions - 1]);
-  };
-  const int stride = padded(a.head_dim) * kLanes;
-  for (int j = 0; j < a.n_positions; j += kLanes) {
-    float* group = a.k_panel + j / kLanes * stride;
-    for (int i = 0; i < a.head_dim; i += kLanes) {
-      Floats tile[kLanes];
-      for (int r = 0; r < kLanes; ++r) tile[r] = load_upto<F>(row(j + r) + i * F::kBytes, a.head_dim - i);
-      transpose(tile, group + i * kLanes, kLanes);
+inline void transpose_keys(const uint8_t* const (&rows)[kLanes], int head_dim, float* out) {
+  int i = 0;
+  if constexpr (requires { F::transpose_block; }) {
+    for (; i < head_dim; i += 32) F::transpose_block(rows, i, out + i * kLanes);
+  } else if constexpr (F::kBytes == 2) {
+    alignas(64) uint8_t words[4 * kLanes * kLanes];
+    for (; i + 2 * kLanes <= head_dim; i += 2 * kLanes) {
+      transpose_words(rows, 2 * i, words);
+      for (int d = 0; d < 2 * kLanes; ++d)
+        store(out + (i + d) * kLanes, F::load_lanes(words + 2 * d * kLanes));
     }
+  }
+  for (; i < head_dim; i += kLanes) {
+    Floats tile[kLanes];
+    for (int r = 0; r < kLanes; ++r) tile[r] = load_weights<F>(rows[r], i, head_dim - i);
+    transpose(tile, out + i * kLanes, kLanes);
   }
 }
 
-// (n_positions, v_head_dim rounded up)
 template <class F>
-inline void fill_v_panel(const AttentionBlock& a) {
-  const int stride = padded(a.v_head_dim);
-  for (int j = 0; j < a.n_positions; ++j) {
+inline int row_bytes_of(int head_dim) {
+  if constexpr (requires { F::kBlockBytes; })
+    return head_dim / 32 * F::kBlockBytes;
+  else
+    return head_dim * F::kBytes;
+}
+inline void prefetch_row(const std::byte* row, int n_bytes) {
+  for (int i = 0; i < n_bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
+}
+
+// Pages lie anywhere, so what comes next is asked for: keys a panel ahead, values while keys are read.
+template <class F>
+inline void prefetch_group(const AttentionBlock& a, int first) {
+  const int k_bytes = row_bytes_of<F>(a.head_dim), v_bytes = row_bytes_of<F>(a.v_head_dim);
+  for (int j = first; j < first + kLanes && j < a.n_positions; ++j) {
+    if (j + kPanelPositions < a.n_positions) prefetch_row(a.k_rows[j + kPanelPositions], k_bytes);
+    prefetch_row(a.v_rows[j], v_bytes);
+  }
+}
+
+// Keys [first, first + kPanelPositions) of the block as groups of kLanes positions:
+// [group][dimension][position].
+template <class F>
+inline void fill_k_panel(const AttentionBlock& a, int first) {
+  const int end = first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions;
+  float* group = a.k_panel;
+  for (int j = first; j < end; j += kLanes, group += padded(a.head_dim) * kLanes) {
+    prefetch_group<F>(a, j);
+    const uint8_t* rows[kLanes];
+    for (int r = 0; r < kLanes; ++r)
+      rows[r] = reinterpret_cast<const uint8_t*>(a.k_rows[j + r < a.n_positions ? j + r : a.n_positions - 1]);
+    transpose_keys<F>(rows, a.head_dim, group);
+  }
+}
+
+// Values [first, first + kPanelPositions) of the block: (n, v_head_dim rounded up).
+template <class F>
+inline void fill_v_panel(const AttentionBlock& a, int first) {
+  const int end = first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions;
+  float* out = a.v_panel;
+  for (int j = first; j < end; ++j, out += padded(a.v_head_dim)) {
     const auto* row = reinterpret_cast<const uint8_t*>(a.v_rows[j]);
-    for (int i = 0; i < a.v_head_dim; i += kLanes)
-      store(a.v_panel + j * stride + i, load_upto<F>(row + i * F::kBytes, a.v_head_dim - i));
+    for (int i = 0; i < a.v_head_dim; i += kLanes) store(out + i, load_weights<F>(row, i, a.v_head_dim - i));
   }
 }
 
@@ -36,10 +88,10 @@ inline Floats finish_score(const AttentionBlock& a, Floats product) {
   return mul(splat(a.softcap), tanh_of(div(score, splat(a.softcap))));
 }
 
+// Scores of the keys of kGroups groups of the panel, to `scores` of the first query.
 template <int kQueries, int kGroups>
-inline void score_tile(const AttentionBlock& a, int query, int group) {
+inline void score_tile(const AttentionBlock& a, int query, const float* k, float* scores) {
   const int stride = padded(a.head_dim) * kLanes;
-  const float* k = a.k_panel + group * stride;
   Floats acc[kQueries][kGroups];
   for (int q = 0; q < kQueries; ++q) {
     for (int g = 0; g < kGroups; ++g) acc[q][g] = zeros();
@@ -53,17 +105,40 @@ inline void score_tile(const AttentionBlock& a, int query, int group) {
     }
   }
   for (int q = 0; q < kQueries; ++q) {
-    float* scores = a.scores + (query + q) * kAttentionPositions + group * kLanes;
-    for (int g = 0; g < kGroups; ++g) store(scores + g * kLanes, finish_score(a, acc[q][g]));
+    for (int g = 0; g < kGroups; ++g)
+      store(scores + q * kAttentionPositions + g * kLanes, finish_score(a, acc[q][g]));
   }
 }
 
+// What some queries see of a piece, together, and what any of them sees.
 template <int kQueries>
-inline void score_queries(const AttentionBlock& a, int query) {
-  const int n_groups = (a.n_positions + kLanes - 1) / kLanes;
-  int group = 0;
-  for (; group + 4 <= n_groups; group += 4) score_tile<kQueries, 4>(a, query, group);
-  for (; group < n_groups; ++group) score_tile<kQueries, 1>(a, query, group);
+inline Range seen_by_all(const AttentionBlock& a, int query, Range piece) {
+  for (int q = query; q < query + kQueries; ++q) piece = both(piece, {a.begin[q], a.end[q]});
+  return piece;
+}
+template <int kQueries>
+inline bool is_seen(const AttentionBlock& a, int query, Range piece) {
+  for (int q = query; q < query + kQueries; ++q) {
+    if (!is_empty(both(piece, {a.begin[q], a.end[q]}))) return true;
+  }
+  return false;
+}
+
+template <int kQueries>
+inline void score_seen(const AttentionBlock& a, int query, Range piece) {
+  constexpr int kGroups = kTileVectors / 4;
+  const int n_groups = (piece.end - piece.begin + kLanes - 1) / kLanes;
+  const int stride = padded(a.head_dim) * kLanes;
+  float* scores = a.scores + query * kAttentionPositions + piece.begin;
+  int g = 0;
+  for (; g + kGroups <= n_groups; g += kGroups)
+    score_tile<kQueries, kGroups>(a, query, a.k_panel + g * stride, scores + g * kLanes);
+  for (; g < n_groups; ++g) score_tile<kQueries, 1>(a, query, a.k_panel + g * stride, scores + g * kLanes);
+}
+
+template <int kQueries>
+inline void score_queries(const AttentionBlock& a, int query, Range piece) {
+  if (is_seen<kQueries>(a, query, piece)) score_seen<kQueries>(a, query, piece);
 }
 
 // Scores of one query to weights e^(score - max), with zeros where it sees nothing.
@@ -85,23 +160,42 @@ inline void weigh(const AttentionBlock& a, int query) {
   a.sum[query] = sum_of(sum);
 }
 
-template <int kQueries, int kVectors>
-inline void add_values_tile(const AttentionBlock& a, int query, int at, int begin, int end) {
+// Where a tile takes its values from: the panel, or for few queries the rows themselves.
+struct PanelValues {
+  PanelValues(const AttentionBlock& a, int first)
+      : panel(a.v_panel - first * padded(a.v_head_dim)), stride(padded(a.v_head_dim)) {}
+  Floats at(int j, int i) const { return load(panel + j * stride + i); }
+  const float* panel;
+  int stride;
+};
+template <class F>
+struct RowValues {
+  RowValues(const AttentionBlock& a, int) : rows(a.v_rows), n(a.v_head_dim) {}
+  Floats at(int j, int i) const {
+    return load_weights<F>(reinterpret_cast<const uint8_t*>(rows[j]), i, n - i);
+  }
+  const std::byte* const* rows;
+  int n;
+};
+
+template <int kQueries, int kVectors, class Values>
+inline void add_values_tile(const AttentionBlock& a, int query, const Values& values, int at, Range range) {
   const int stride = padded(a.v_head_dim);
-  const float* v = a.v_panel + at;
   float* out = a.out + query * stride + at;
   const float* weights = a.scores + query * kAttentionPositions;
   Floats acc[kQueries][kVectors];
   for (int q = 0; q < kQueries; ++q) {
     for (int i = 0; i < kVectors; ++i) acc[q][i] = load(out + q * stride + i * kLanes);
   }
-  for (int j = begin; j < end; ++j) {
+  for (int j = range.begin; j < range.end; ++j) {
+    Floats weight[kQueries];
 #pragma GCC unroll 8
-    for (int q = 0; q < kQueries; ++q) {
-      const Floats weight = splat(weights[q * kAttentionPositions + j]);
+    for (int q = 0; q < kQueries; ++q) weight[q] = splat(weights[q * kAttentionPositions + j]);
 #pragma GCC unroll 8
-      for (int i = 0; i < kVectors; ++i)
-        acc[q][i] = fma(weight, load(v + j * stride + i * kLanes), acc[q][i]);
+    for (int i = 0; i < kVectors; ++i) {
+      const Floats value = values.at(j, at + i * kLanes);
+#pragma GCC unroll 8
+      for (int q = 0; q < kQueries; ++q) acc[q][i] = fma(weight[q], value, acc[q][i]);
     }
   }
   for (int q = 0; q < kQueries; ++q) {
@@ -109,44 +203,72 @@ inline void add_values_tile(const AttentionBlock& a, int query, int at, int begi
   }
 }
 
-// out += weights * values of the positions [begin, end).
-template <int kQueries>
-inline void add_values(const AttentionBlock& a, int query, int begin, int end) {
-  if (begin >= end) return;
+template <int kQueries, class Values>
+inline void add_values(const AttentionBlock& a, int query, const Values& values, Range range) {
+  if (is_empty(range)) return;
+  constexpr int kVectors = kQueries == 1 ? kTileVectors / 2 : kTileVectors / kQueries;
   int at = 0;
-  for (; at + 4 * kLanes <= a.v_head_dim; at += 4 * kLanes)
-    add_values_tile<kQueries, 4>(a, query, at, begin, end);
-  for (; at < a.v_head_dim; at += kLanes) add_values_tile<kQueries, 1>(a, query, at, begin, end);
+  for (; at + kVectors * kLanes <= a.v_head_dim; at += kVectors * kLanes)
+    add_values_tile<kQueries, kVectors>(a, query, values, at, range);
+  for (; at < a.v_head_dim; at += kLanes) add_values_tile<kQueries, 1>(a, query, values, at, range);
 }
 
 // The positions that all queries of a tile see go together, the ragged ends one query at a time.
-template <int kQueries>
-inline void attend_queries(const AttentionBlock& a, int query) {
-  score_queries<kQueries>(a, query);
-  int common_begin = 0, common_end = kAttentionPositions;
+template <int kQueries, class Values>
+inline void add_piece(const AttentionBlock& a, int query, const Values& values, Range piece) {
+  const Range common = seen_by_all<kQueries>(a, query, piece);
   for (int q = query; q < query + kQueries; ++q) {
-    if (a.begin[q] < a.end[q]) weigh(a, q);
-    common_begin = common_begin > a.begin[q] ? common_begin : a.begin[q];
-    common_end = common_end < a.end[q] ? common_end : a.end[q];
+    const Range seen = both(piece, {a.begin[q], a.end[q]});
+    add_values<1>(a, q, values, is_empty(common) ? seen : Range{seen.begin, common.begin});
   }
-  const bool has_common = common_begin < common_end;
-  for (int q = query; q < query + kQueries; ++q)
-    add_values<1>(a, q, a.begin[q], has_common ? common_begin : a.end[q]);
-  if (!has_common) return;
-  add_values<kQueries>(a, query, common_begin, common_end);
-  for (int q = query; q < query + kQueries; ++q) add_values<1>(a, q, common_end, a.end[q]);
+  if (is_empty(common)) return;
+  add_values<kQueries>(a, query, values, common);
+  for (int q = query; q < query + kQueries; ++q) {
+    const Range seen = both(piece, {a.begin[q], a.end[q]});
+    add_values<1>(a, q, values, {common.end, seen.end});
+  }
+}
+
+// Calls f.template operator()<n>(query) for tiles of n queries.
+template <class Body>
+inline void for_query_tiles(int n_queries, const Body& body) {
+  int query = 0;
+  for (; query + 4 <= n_queries; query += 4) body.template operator()<4>(query);
+  for (; query + 2 <= n_queries; query += 2) body.template operator()<2>(query);
+  for (; query < n_queries; ++query) body.template operator()<1>(query);
+}
+
+template <class Values>
+inline void add_pieces(const AttentionBlock& a, Range piece) {
+  const Values values(a, piece.begin);
+  for_query_tiles(a.n_queries,
+                  [&]<int kQueries>(int query) { add_piece<kQueries>(a, query, values, piece); });
 }
 
 template <class F>
 void attend(const AttentionBlock& a) {
-  fill_k_panel<F>(a);
-  fill_v_panel<F>(a);
+  const auto piece_at = [&](int first) {
+    return Range{first, first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions};
+  };
+  for (int first = 0; first < a.n_positions; first += kPanelPositions) {
+    fill_k_panel<F>(a, first);
+    for_query_tiles(a.n_queries,
+                    [&]<int kQueries>(int query) { score_queries<kQueries>(a, query, piece_at(first)); });
+  }
+  for (int q = 0; q < a.n_queries; ++q) {
+    if (a.begin[q] < a.end[q]) weigh(a, q);
+  }
   const int n_out = a.n_queries * padded(a.v_head_dim);
   for (int i = 0; i < n_out; i += kLanes) store(a.out + i, zeros());
-  int query = 0;
-  for (; query + 4 <= a.n_queries; query += 4) attend_queries<4>(a, query);
-  for (; query + 2 <= a.n_queries; query += 2) attend_queries<2>(a, query);
-  for (; query < a.n_queries; ++query) attend_queries<1>(a, query);
+  constexpr int kFewQueries = 4;  // a panel does not pay for itself
+  for (int first = 0; first < a.n_positions; first += kPanelPositions) {
+    if (a.n_queries <= kFewQueries) {
+      add_pieces<RowValues<F>>(a, piece_at(first));
+    } else {
+      fill_v_panel<F>(a, first);
+      add_pieces<PanelValues>(a, piece_at(first));
+    }
+  }
 }
 
 inline float exp_scalar(float x) {
@@ -173,14 +295,17 @@ void index_scores(const IndexBlock& b) {
   a.head_dim = b.head_dim;
   a.n_positions = b.n_positions;
   a.k_rows = b.k_rows;
+  a.v_rows = b.k_rows;  // for who looks ahead
   a.queries = b.queries;
   a.scale = 1.0f;
   a.k_panel = b.k_panel;
   a.scores = b.products;
-  fill_k_panel<F>(a);
-  int head = 0;
-  for (; head + 4 <= b.n_heads; head += 4) score_queries<4>(a, head);
-  for (; head < b.n_heads; ++head) score_queries<1>(a, head);
+  for (int first = 0; first < a.n_positions; first += kPanelPositions) {
+    fill_k_panel<F>(a, first);
+    const Range piece{first,
+                      first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions};
+    for_query_tiles(b.n_heads, [&]<int kQueries>(int head) { score_seen<kQueries>(a, head, piece); });
+  }
   for (int j = 0; j < b.n_positions; j += kLanes) {
     Floats sum = zeros();
     for (int h = 0; h < b.n_heads; ++h) {

@@ -9,6 +9,7 @@
 #include "backend/cpu/text/math.inl"
 #include "backend/cpu/text/rows.inl"
 #include "backend/cpu/text/quantize.inl"
+#include "backend/cpu/text/page_formats.inl"
 #include "backend/cpu/text/attention.inl"
 #include "backend/cpu/text/recurrent.inl"
 #include "backend/cpu/text/table.inl"
