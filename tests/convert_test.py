@@ -61,7 +61,7 @@ class Convert(unittest.TestCase):
 
     def logits(self, model):
         out = self.path / "logits.npy"
-        done = millrace("logits", model, "--tokens", "1,2,3,4,5", "--output", out, "--kv-dtype", "f32")
+        done = millrace("logits", model, "--tokens", "1,2,3,4,5", "--output", out, "--kv-type", "f32")
         self.assertEqual(done.returncode, 0, done.stderr)
         return out.read_bytes()
 

@@ -173,7 +173,7 @@ class RunTest(unittest.TestCase):
         self.refused(2, "snapshots", *request, "--snapshot-distance", "0")
 
     def test_what_does_not_fit(self):
-        self.refused(4, "of memory", "run", BOUNDLESS, "x", "--ctx", str(2**31 - 1), "--kv-dtype", "f32")
+        self.refused(4, "of memory", "run", BOUNDLESS, "x", "--ctx", str(2**31 - 1), "--kv-type", "f32")
         self.refused(4, "of memory", "bench", BOUNDLESS, "--pp", "16000000", "--batch", "512")
         self.refused(2, "context", "run", MODEL, "a long prompt", "--ctx", "16")
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/op_shapes.h"  // page_types
 #include "base/thread_pool.h"
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
@@ -87,7 +88,7 @@ LoadedTokenizer load_tokenizer_of(const fs::path& path) {
 void ComputeOptions::declare(Args& args) {
   args.option("--backend", "Where to compute: cpu, or reference (slow, exact)", backend);
   args.option("-t,--threads", "Threads to compute with; 0: one a physical core", threads);
-  args.option("--kv-dtype", "Type of keys and values: f16, bf16 or f32", kv_dtype);
+  args.option("--kv-type", "Type of keys and values: f32, f16, bf16, q8_0 or q4_0", kv_dtype);
 }
 
 int ComputeOptions::n_threads() const { return threads == 0 ? n_physical_cores() : threads; }
@@ -103,8 +104,8 @@ std::unique_ptr<Backend> ComputeOptions::make_backend() const {
 
 Dtype ComputeOptions::kv_type() const {
   const auto dtype = dtype_of_name(kv_dtype);
-  if (dtype == Dtype::f16 || dtype == Dtype::bf16 || dtype == Dtype::f32) return *dtype;
-  fail(ErrorKind::usage, "--kv-dtype {} is not known; known: f16, bf16, f32", printable(kv_dtype));
+  if (dtype && std::ranges::find(page_types(), *dtype) != page_types().end()) return *dtype;
+  fail(ErrorKind::usage, "--kv-type {} is not known; known: f32, f16, bf16, q8_0, q4_0", printable(kv_dtype));
 }
 
 const Tokenizer& LoadedModel::need_tokenizer() const {

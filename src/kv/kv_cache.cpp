@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "backend/op_shapes.h"  // page_types
+
 namespace millrace {
 namespace {
 
@@ -30,11 +32,23 @@ KvPages pages_at(const KvCache::Shape& shape, const KvLayer& layer, std::byte*& 
   return pages;
 }
 
+void need_whole_blocks(int64_t width, Dtype dtype) {
+  const Format& format = format_of(dtype);
+  if (width % format.block_elems == 0) return;
+  fail(ErrorKind::usage,
+       "keys and values of {} are stored in blocks of {} elements, and the model has vectors of {}: choose "
+       "f16, bf16 or f32 for it",
+       format.name, format.block_elems, width);
+}
+
 }  // namespace
 
 int64_t KvCache::n_bytes(const Shape& shape) {
   int64_t n_bytes = 0;
   for (const KvLayer& layer : shape.layers) {
+    need_whole_blocks(layer.k_head_dim, shape.dtype);
+    need_whole_blocks(layer.v_head_dim, shape.dtype);
+    for (const KvSide& side : layer.sides) need_whole_blocks(side.width, shape.dtype);
     const int64_t n_vectors = shape.n_pages * layer.n_kv_heads * shape.page_size;
     n_bytes += aligned(n_vectors * n_bytes_of(shape.dtype, layer.k_head_dim));
     n_bytes += aligned(n_vectors * n_bytes_of(shape.dtype, layer.v_head_dim));
@@ -45,8 +59,7 @@ int64_t KvCache::n_bytes(const Shape& shape) {
 }
 
 KvCache::KvCache(Shape shape) : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_))) {
-  const Dtype dtype = shape_.dtype;
-  check(dtype == Dtype::f32 || dtype == Dtype::f16 || dtype == Dtype::bf16, "pages hold plain floats");
+  check(std::ranges::find(page_types(), shape_.dtype) != page_types().end(), "a type that pages may have");
   std::byte* at = buffer_.data();
   for (const KvLayer& layer : shape_.layers) layers_.push_back(pages_at(shape_, layer, at));
   check(at == buffer_.data() + buffer_.n_bytes(), "the cache is not as large as its plan");

@@ -38,12 +38,13 @@ class KvCache {
     std::vector<KvLayer> layers;
     int64_t n_pages;
     int64_t page_size;  // positions a page
-    Dtype dtype;        // f32, f16 or bf16
+    Dtype dtype;        // of page_types()
   };
 
-  // Bytes that a cache of that shape allocates, exactly.
+  // Bytes that a cache of that shape allocates, exactly. Throws Error(usage) where vectors of a layer are no
+  // whole blocks of the type.
   static int64_t n_bytes(const Shape& shape);
-  // Throws Error(does_not_fit) when the memory cannot be had.
+  // Throws as n_bytes() does, and Error(does_not_fit) when the memory cannot be had.
   explicit KvCache(Shape shape);
 
   const KvPages& layer(int64_t i) const { return layers_[static_cast<size_t>(i)]; }

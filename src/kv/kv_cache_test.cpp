@@ -68,6 +68,34 @@ TEST(KvCache, KeepsVectorsBesideThemOncePerStride) {
   EXPECT_EQ(KvCache::n_bytes(cache.shape()), 1024 + 256 + 256 + 64);
 }
 
+TEST(KvCache, KeepsWholeBlocksOfQuantisedTypes) {
+  KvCache::Shape shape{.layers = {{.n_kv_heads = 2, .k_head_dim = 64, .v_head_dim = 32}},
+                       .n_pages = 2,
+                       .page_size = 4,
+                       .dtype = Dtype::q8_0};
+  EXPECT_EQ(KvCache::n_bytes(shape), 2 * 2 * 4 * (2 * 34) + 576);
+  EXPECT_EQ(KvCache(shape).layer(0).v.row_bytes(), 34);
+  shape.dtype = Dtype::q4_0;
+  EXPECT_EQ(KvCache::n_bytes(shape), 2 * 2 * 4 * (2 * 18) + 320);
+}
+
+TEST(KvCache, RefusesPartsOfBlocksWithASentence) {
+  for (const KvLayer& layer :
+       {KvLayer{.n_kv_heads = 1, .k_head_dim = 80, .v_head_dim = 64},
+        KvLayer{.n_kv_heads = 1, .k_head_dim = 64, .v_head_dim = 80},
+        KvLayer{.n_kv_heads = 1, .k_head_dim = 64, .v_head_dim = 64, .sides = {{.width = 80}}}}) {
+    const KvCache::Shape shape{.layers = {layer}, .n_pages = 1, .page_size = 4, .dtype = Dtype::q8_0};
+    try {
+      KvCache{shape};
+      FAIL() << "a row of 80 is no whole blocks";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::usage);
+      EXPECT_NE(std::string(error.what()).find("blocks of 32 elements"), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("80"), std::string::npos) << error.what();
+    }
+  }
+}
+
 TEST(KvCache, RefusesWhatDoesNotFit) {
   KvCache::Shape shape = mixed_shape(Dtype::f32);
   shape.n_pages = int64_t{1} << 44;
