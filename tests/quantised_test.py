@@ -300,7 +300,7 @@ def write_folder(folder, config, tensors):
 # Families whose weights are made of several, split, stacked or put in another order on their way.
 GOLDENS = pathlib.Path(os.environ.get("MILLRACE_DATA_DIR", "/nowhere")) / "goldens"
 FAMILIES = ["llama3", "mixtral", "gemma3", "phi3", "qwen3_moe", "qwen3_vl", "deepseek_v2_lite", "deepseek_v3", "deepseek_v32", "kimi_k25",
-            "glm4_moe_lite", "mistral4", "glm_moe_dsa", "qwen2_moe", "glm4_moe", "minimax_m2", "qwen3_vl_moe", "llama4_text"]
+            "glm4_moe_lite", "mistral4", "glm_moe_dsa", "qwen2_moe", "glm4_moe", "minimax_m2", "qwen3_vl_moe", "llama4_text", "kimi_linear", "glm5_next"]
 
 
 def read_safetensors(path):

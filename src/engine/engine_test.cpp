@@ -183,11 +183,13 @@ TEST(Engine, ColdEqualsWarmWithStates) {
   expect_cold_equals_warm(StateModel(), backend);
 }
 
-// The same by real numbers: delta nets and attention of random weights.
-TEST(Engine, ColdEqualsWarmOfARecurrentModel) {
-  const auto checkpoint = millrace::testing::tiny_qwen35("qwen35");
+// The same by real numbers: delta nets beside attention, and beside attention to selected runs of positions.
+TEST(Engine, ColdEqualsWarmOfRecurrentModels) {
   const auto backend = make_cpu_backend(2);
-  expect_cold_equals_warm(*load_model(*checkpoint), *backend);
+  const auto nets = millrace::testing::tiny_qwen35("qwen35");
+  expect_cold_equals_warm(*load_model(*nets), *backend);
+  const auto runs = millrace::testing::tiny_glm5_next();
+  expect_cold_equals_warm(*load_model(*runs), *backend);
 }
 
 void expect_cached(const Model& model) {
