@@ -369,6 +369,7 @@ TEST(Families, PoolingIndexersOfOtherKindsAreRefused) {
   checkpoint->set("glm5-next.attention.indexer.kpool_select_tail", true);
   checkpoint->set("glm5-next.attention.indexer.types", std::vector<bool>{false, true, false});
   EXPECT_EQ(error_of(*checkpoint), "");
+  EXPECT_EQ(error_of(*testing::tiny_glm5_next("glm5next")), "");  // the other name in files
 }
 
 // One must rotate some dimensions of a key, the other none.

@@ -7,11 +7,11 @@ namespace millrace::testing {
 
 // Latent attention to selected runs of four positions between two layers of Kimi delta attention, in streams;
 // the first feed-forward is dense.
-inline std::unique_ptr<MemoryCheckpoint> tiny_glm5_next() {
+inline std::unique_ptr<MemoryCheckpoint> tiny_glm5_next(std::string_view architecture = "glm5-next") {
   constexpr int64_t kWidth = kTinyHeads * kTinyHeadDim, kTaps = 4, kQRank = 12, kRank = 10, kStreams = 2,
                     kIndexHeads = 3, kIndexDim = 10, kPool = 4;
-  auto model = tiny_ends("glm5-next");
-  const std::string prefix = "glm5-next.";
+  auto model = tiny_ends(architecture);
+  const std::string prefix = std::string(architecture) + ".";
   model->set(prefix + "attention.head_count_kv", std::vector<int64_t>{0, 1, 0});
   model->set(prefix + "kda.head_dim", kTinyHeadDim);
   model->set(prefix + "kda.gate_lower_bound", -2.0);
@@ -31,7 +31,7 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_glm5_next() {
   model->set(prefix + "hyper_connection.sinkhorn_iterations", int64_t{5});
   model->set(prefix + "hyper_connection.epsilon", 1e-6);
   model->set(prefix + "leading_dense_block_count", int64_t{1});
-  set_tiny_experts(*model, "glm5-next", 2);
+  set_tiny_experts(*model, std::string(architecture), 2);
   model->set(prefix + "expert_shared_count", int64_t{1});
   model->set(prefix + "swiglu_clamp_exp", std::vector<double>{1.0, 0.5, 0.5});
   model->set(prefix + "swiglu_clamp_shexp", std::vector<double>{1.0, 1.0, 1.0});
