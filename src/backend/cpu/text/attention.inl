@@ -46,14 +46,11 @@ inline void prefetch_row(const std::byte* row, int n_bytes) {
   for (int i = 0; i < n_bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
 }
 
-// Pages lie anywhere, so what comes next is asked for: keys a panel ahead, values while keys are read.
+// Asks for the keys of the next group in the order in which they lie; they are read across.
 template <class F>
-inline void prefetch_group(const AttentionBlock& a, int first) {
-  const int k_bytes = row_bytes_of<F>(a.head_dim), v_bytes = row_bytes_of<F>(a.v_head_dim);
-  for (int j = first; j < first + kLanes && j < a.n_positions; ++j) {
-    if (j + kPanelPositions < a.n_positions) prefetch_row(a.k_rows[j + kPanelPositions], k_bytes);
-    prefetch_row(a.v_rows[j], v_bytes);
-  }
+inline void prefetch_keys(const AttentionBlock& a, int first) {
+  const int n_bytes = row_bytes_of<F>(a.head_dim);
+  for (int j = first; j < first + kLanes && j < a.n_positions; ++j) prefetch_row(a.k_rows[j], n_bytes);
 }
 
 // Keys [first, first + kPanelPositions) of the block as groups of kLanes positions:
@@ -63,7 +60,7 @@ inline void fill_k_panel(const AttentionBlock& a, int first) {
   const int end = first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions;
   float* group = a.k_panel;
   for (int j = first; j < end; j += kLanes, group += padded(a.head_dim) * kLanes) {
-    prefetch_group<F>(a, j);
+    prefetch_keys<F>(a, j + kLanes);
     const uint8_t* rows[kLanes];
     for (int r = 0; r < kLanes; ++r)
       rows[r] = reinterpret_cast<const uint8_t*>(a.k_rows[j + r < a.n_positions ? j + r : a.n_positions - 1]);
@@ -164,18 +161,27 @@ inline void weigh(const AttentionBlock& a, int query) {
 struct PanelValues {
   PanelValues(const AttentionBlock& a, int first)
       : panel(a.v_panel - first * padded(a.v_head_dim)), stride(padded(a.v_head_dim)) {}
+  void look_ahead(int, int) const {}
   Floats at(int j, int i) const { return load(panel + j * stride + i); }
   const float* panel;
   int stride;
 };
 template <class F>
 struct RowValues {
-  RowValues(const AttentionBlock& a, int) : rows(a.v_rows), n(a.v_head_dim) {}
+  RowValues(const AttentionBlock& a, int)
+      : rows(a.v_rows), n_rows(a.n_positions), n(a.v_head_dim), n_bytes(row_bytes_of<F>(n)) {}
+  // The first tile asks for whole rows, which the next ones read on.
+  void look_ahead(int j, int i) const {
+    constexpr int kDistance = 16;
+    if (i == 0 && j + kDistance < n_rows) prefetch_row(rows[j + kDistance], n_bytes);
+  }
   Floats at(int j, int i) const {
     return load_weights<F>(reinterpret_cast<const uint8_t*>(rows[j]), i, n - i);
   }
   const std::byte* const* rows;
+  int n_rows;
   int n;
+  int n_bytes;
 };
 
 template <int kQueries, int kVectors, class Values>
@@ -188,6 +194,7 @@ inline void add_values_tile(const AttentionBlock& a, int query, const Values& va
     for (int i = 0; i < kVectors; ++i) acc[q][i] = load(out + q * stride + i * kLanes);
   }
   for (int j = range.begin; j < range.end; ++j) {
+    values.look_ahead(j, at);
     Floats weight[kQueries];
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q) weight[q] = splat(weights[q * kAttentionPositions + j]);
@@ -295,7 +302,6 @@ void index_scores(const IndexBlock& b) {
   a.head_dim = b.head_dim;
   a.n_positions = b.n_positions;
   a.k_rows = b.k_rows;
-  a.v_rows = b.k_rows;  // for who looks ahead
   a.queries = b.queries;
   a.scale = 1.0f;
   a.k_panel = b.k_panel;
