@@ -1,7 +1,6 @@
 // head_linear: a task is the product of one head for a run of rows. The part of x that is multiplied is
 // packed first, so that the vectors of a head lie as activations of a linear do.
 #include <algorithm>
-#include <span>
 
 #include "backend/cpu/inputs.h"
 #include "backend/cpu/strip.h"
@@ -12,12 +11,10 @@ namespace {
 struct SharedPart {
   SharedPart(Carver& carver, InputViews views, const HeadLinear& op)
       : packed(carver.take<float>(op.x.dim(0) * op.x.dim(1) * op.weight.dim(2))),
-        inputs(carver, views, op.x.dim(0) * op.x.dim(1), op.weight.dim(2)),
-        columns(carver.take<int32_t>(op.x.dim(0) * op.x.dim(1))) {}
+        inputs(carver, views, op.x.dim(0) * op.x.dim(1), op.weight.dim(2)) {}
 
-  float* packed;  // (n_rows * n_heads, n_in)
+  float* packed;  // (n_heads, n_rows, n_in)
   InputMemory inputs;
-  int32_t* columns;  // (n_heads, n_rows): the vectors of each head
 };
 
 // Packs what is multiplied, and carries over the rest.
@@ -29,9 +26,8 @@ void split_rows(Machine& machine, const HeadLinear& op, const SharedPart& shared
     for (int64_t h = 0; h < n_heads; ++h) {
       const int64_t vector = r * n_heads + h;
       const float* x = op.x.f32() + vector * op.x.dim(2);
-      std::copy_n(x, n_in, shared.packed + vector * n_in);
+      std::copy_n(x, n_in, shared.packed + (h * op.x.dim(0) + r) * n_in);
       std::copy_n(x + n_in, n_carried, op.out.f32() + vector * op.out.dim(2) + op.weight.dim(1));
-      shared.columns[h * op.x.dim(0) + r] = static_cast<int32_t>(vector);
     }
   });
 }
@@ -49,7 +45,7 @@ void compute(Machine& machine, const HeadLinear& op) {
   const std::initializer_list<Tensor> weights = {op.weight};
   machine.scratch.reserve<StripScratch>(kernels, weights, max_columns);
   split_rows(machine, op, shared);
-  const Tensor packed(shared.packed, Dtype::f32, {n_rows * n_heads, op.weight.dim(2)});
+  const Tensor packed(shared.packed, Dtype::f32, {n_heads * n_rows, op.weight.dim(2)});
   const Inputs inputs = prepare_inputs(machine, packed, views, shared.inputs);
 
   const Strips strips(kernels, op.weight.dim(1));
@@ -58,8 +54,7 @@ void compute(Machine& machine, const HeadLinear& op) {
   machine.pool.run(static_cast<int>(n_heads * n_runs), [&](int task, int thread) {
     const int64_t head = task / n_runs;
     const int64_t first = task % n_runs * max_columns;
-    const std::span columns(shared.columns + head * n_rows + first,
-                            static_cast<size_t>(std::min(max_columns, n_rows - first)));
+    const ColumnRange columns{head * n_rows + first, std::min(max_columns, n_rows - first)};
     const Tensor weight = op.weight.at(head);
     const auto scratch = machine.scratch.of_thread<StripScratch>(thread, kernels, weights, max_columns);
     float* out = op.out.f32() + first * stride + head * op.out.dim(2);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <span>
 
 #include "backend/cpu/compute.h"
 
@@ -15,9 +16,9 @@ struct InputViews {
   bool has_int8_256 = false;
 };
 
-// Room for the int8 views of (n_rows, n_in) activations.
+// Room for the int8 views of n_columns activations of n_in elements.
 struct InputMemory {
-  InputMemory(Carver& carver, InputViews views, int64_t n_rows, int64_t n_in);
+  InputMemory(Carver& carver, InputViews views, int64_t n_columns, int64_t n_in);
 
   int8_t* int8_32 = nullptr;
   InputScale32* scale32 = nullptr;
@@ -25,7 +26,9 @@ struct InputMemory {
   InputScale256* scale256 = nullptr;
 };
 
-// Fills the views of x (n_rows, n_in).
-Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const InputMemory& memory);
+// Fills the views of x (n_rows, n_in). Column c is row c, or row rows[c] where `rows` is not empty: a row may
+// be several columns.
+Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const InputMemory& memory,
+                      std::span<const int32_t> rows = {});
 
 }  // namespace millrace::cpu

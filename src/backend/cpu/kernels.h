@@ -18,21 +18,27 @@ struct InputScale32 {
 // The same in blocks of 256, the partner of the formats whose blocks carry integer scales inside.
 struct InputScale256 {
   float scale;
-  int16_t sums16[16];  // of each 16 int8 values
-  int16_t sums32[8];   // of each 32
+  // Sums of each 16 and of each 32 int8 values; those of four that follow each other in the order 0, 2, 1, 3.
+  int16_t sums16[16];
+  int16_t sums32[8];
 };
 
 // Which view of the activations a weight format is multiplied with.
 enum class InputKind { f32, int8_32, int8_256 };
 
-// The activations of one op; only the views that its weights need are filled.
+inline constexpr int kSpan = 256;  // elements of a row that kernels keep close at a time
+
+// The activations of one op, a column each; only the views that its weights need are filled. The int8 views
+// lie span by span: n_spans = n_in / kSpan rounded up, the last one perhaps not full.
 struct Inputs {
   int64_t n_in;
+  int64_t n_columns;
   const float* f32;               // (n_rows, n_in)
-  const int8_t* int8_32;          // (n_rows, n_in)
-  const InputScale32* scale32;    // (n_rows, n_in / 32)
-  const int8_t* int8_256;         // (n_rows, n_in)
-  const InputScale256* scale256;  // (n_rows, n_in / 256)
+  const int32_t* rows;            // (n_columns) rows of f32, or nullptr where column c is row c
+  const int8_t* int8_32;          // (n_spans, n_columns, kSpan)
+  const InputScale32* scale32;    // (n_spans, n_columns, kSpan / 32)
+  const int8_t* int8_256;         // (n_spans, n_columns, kSpan)
+  const InputScale256* scale256;  // (n_spans, n_columns)
 };
 
 inline constexpr int kMaxLanes = 16;
@@ -45,10 +51,9 @@ struct StripProduct {
   int n_groups;
   int64_t row_bytes;
   const Inputs* inputs;
-  const int32_t* columns;  // (n_columns) rows of the inputs
+  int64_t first_column;  // of the inputs
   int n_columns;
-  std::byte* panel;  // scratch, Matmul::panel_bytes(n_in)
-  float* out;        // (n_columns, out_stride), of which n_groups * n_lanes are written
+  float* out;  // (n_columns, out_stride), of which n_groups * n_lanes are written, more than once
   int64_t out_stride;
 };
 
@@ -56,7 +61,6 @@ struct Matmul {
   InputKind input;
   // Every sum is accumulated in the order of the row, whatever n_columns and n_groups.
   void (*multiply)(const StripProduct& product);
-  int64_t (*panel_bytes)(int64_t n_in);
 };
 
 struct NormRow {
@@ -166,8 +170,9 @@ struct Kernels {
 
   Matmul matmul[21];  // by Dtype; `multiply` is nullptr for int32
 
+  // A span of a row: n values of x, at most kSpan, to q (kSpan); of quantize256 a whole one.
   void (*quantize32)(const float* x, int64_t n, int8_t* q, InputScale32* scales);
-  void (*quantize256)(const float* x, int64_t n, int8_t* q, InputScale256* scales);
+  void (*quantize256)(const float* x, int8_t* q, InputScale256* scale);
 
   void (*rms_norm)(const NormRow& row);
   void (*layer_norm)(const NormRow& row);

@@ -1,5 +1,5 @@
 // Vectors of AVX2 with FMA and F16C, for the kernel text in text/. Include only from kernels_avx2.cpp.
-// lanes_avx512.h says what the functions mean. Bytes hold 32 weights of one row; vector v is row v.
+// lanes_avx512.h says what the functions mean.
 #pragma once
 
 #include <immintrin.h>
@@ -10,7 +10,6 @@ namespace millrace::cpu {
 namespace {
 
 constexpr int kLanes = 8;
-constexpr int kByteVectors = 8;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 4;
 constexpr int kFloatTileColumns = 3;
@@ -116,7 +115,6 @@ inline void store_int8(int8_t* p, Floats x) {
 }
 inline Floats f16_to_float(Ints a) { return _mm256_cvtph_ps(narrow16(a)); }
 
-inline Bytes repeat32(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline Bytes repeat4(const int8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
@@ -133,31 +131,12 @@ struct Rows {
   int64_t stride;
 };
 
-inline Bytes load32(Rows rows, int v, int at) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows.p + v * rows.stride + at));
-}
-inline Bytes load16_twice(Rows rows, int v, int at) {
-  return _mm256_broadcastsi128_si256(
-      _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows.p + v * rows.stride + at)));
-}
-inline Bytes spread_bits(Rows rows, int v, int at, int value) {
-  int32_t bits;
-  __builtin_memcpy(&bits, rows.p + v * rows.stride + at, 4);
-  const __m256i bytes =
-      _mm256_shuffle_epi8(_mm256_set1_epi32(bits),
-                          _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0));
-  const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
-  const __m256i is_set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
-  return _mm256_and_si256(is_set, _mm256_set1_epi8(static_cast<char>(value)));
-}
-inline Bytes nibbles(Bytes x) {
-  return _mm256_and_si256(_mm256_srlv_epi64(x, _mm256_set_epi64x(4, 4, 0, 0)), _mm256_set1_epi8(15));
-}
 inline Bytes shift_mask(Bytes x, int n, int mask) {
-  const __m256i shifted = n >= 0 ? _mm256_srli_epi16(x, n) : _mm256_slli_epi16(x, -n);
+  const __m256i shifted = n > 0 ? _mm256_srli_epi16(x, n) : n < 0 ? _mm256_slli_epi16(x, -n) : x;
   return _mm256_and_si256(shifted, _mm256_set1_epi8(static_cast<char>(mask)));
 }
 inline Bytes join_bits(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+inline Bytes as_bytes(Ints x) { return x; }
 inline Bytes widen_signed(Bytes x) { return x; }
 inline Bytes lookup_signed(const int8_t* table, Bytes x) {
   const __m128i row = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
@@ -173,26 +152,8 @@ inline Ints dot(Ints acc, Bytes weights, Bytes x) {
 }
 inline Ints dot_pairs(Ints acc, Ints a, Ints b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
 
-struct Halves {
-  Ints low;
-  Ints high;
-};
-inline Ints sum_quarters(Ints a, Ints b, Ints c, Ints d) {
-  const Ints ab = add(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-  const Ints cd = add(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-  return add(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-}
 inline Ints low_halves(Ints a, Ints b) { return _mm256_permute2x128_si256(a, b, 0x20); }
 inline Ints high_halves(Ints a, Ints b) { return _mm256_permute2x128_si256(a, b, 0x31); }
-inline Halves half_sums(const Ints* d) {
-  const Ints a = sum_quarters(d[0], d[1], d[2], d[3]), b = sum_quarters(d[4], d[5], d[6], d[7]);
-  return {low_halves(a, b), high_halves(a, b)};
-}
-inline Ints sums(const Ints* d) {
-  const Halves halves = half_sums(d);
-  return add(halves.low, halves.high);
-}
-
 inline void transpose_quarters(Ints a, Ints b, Ints c, Ints d, Ints* out) {
   const Ints ab_low = _mm256_unpacklo_epi32(a, b), ab_high = _mm256_unpackhi_epi32(a, b);
   const Ints cd_low = _mm256_unpacklo_epi32(c, d), cd_high = _mm256_unpackhi_epi32(c, d);
@@ -210,10 +171,11 @@ inline void transpose8(const Ints* rows, Ints* out) {
     out[4 + k] = high_halves(t[k], t[4 + k]);
   }
 }
-inline void transpose(const Bytes* w, uint8_t* out) {
-  Ints lines[8];
-  transpose8(w, lines);
-  for (int k = 0; k < 8; ++k) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * k), lines[k]);
+inline void load32(Rows rows, int at, Bytes* out) {
+  Ints in[8];
+  for (int r = 0; r < 8; ++r)
+    in[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows.p + r * rows.stride + at));
+  transpose8(in, out);
 }
 
 inline Ints two_rows(Rows rows, int r, int at) {  // rows r and r + 4, 16 bytes each
@@ -222,26 +184,20 @@ inline Ints two_rows(Rows rows, int r, int at) {  // rows r and r + 4, 16 bytes 
   };
   return _mm256_inserti128_si256(_mm256_castsi128_si256(row(r)), row(r + 4), 1);
 }
-inline void gather16(Rows rows, int at, Ints* out) {
+inline void load16(Rows rows, int at, Bytes* out) {
   transpose_quarters(two_rows(rows, 0, at), two_rows(rows, 1, at), two_rows(rows, 2, at),
                      two_rows(rows, 3, at), out);
 }
-template <class T>
-inline int32_t value_at(Rows rows, int r, int at) {
-  T value;
-  __builtin_memcpy(&value, rows.p + r * rows.stride + at, sizeof value);
-  return static_cast<int32_t>(value);
+inline void gather16(Rows rows, int at, Ints* out) { load16(rows, at, out); }
+inline Ints first_of16(Rows rows, int at) {
+  Ints all[4];
+  load16(rows, at, all);
+  return all[0];
 }
-template <class T>
-inline Ints gather(Rows rows, int at) {
-  return _mm256_setr_epi32(value_at<T>(rows, 0, at), value_at<T>(rows, 1, at), value_at<T>(rows, 2, at),
-                           value_at<T>(rows, 3, at), value_at<T>(rows, 4, at), value_at<T>(rows, 5, at),
-                           value_at<T>(rows, 6, at), value_at<T>(rows, 7, at));
-}
-inline Floats gather_f16(Rows rows, int at) {
-  const auto bits = [&](int r) { return static_cast<short>(value_at<uint16_t>(rows, r, at)); };
-  return _mm256_cvtph_ps(
-      _mm_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)));
+inline Ints last_of16(Rows rows, int at) {
+  Ints all[4];
+  load16(rows, at, all);
+  return all[3];
 }
 
 inline void store_halves(uint8_t* first, uint8_t* second, Ints x) {

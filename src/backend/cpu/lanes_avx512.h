@@ -1,7 +1,6 @@
 // Vectors of AVX-512 with VNNI, for the kernel text in text/. Include only from kernels_avx512.cpp.
 //
-// Bytes hold 32 weights of two rows; kByteVectors of them hold 32 weights of each of kLanes rows. Vector v
-// holds the rows 8 (v & 1) + v / 2 and that plus 4: so sums() and transpose() come out in the order of rows.
+// A lane is a row of a group of weights. Bytes hold four bytes of each row, in its lane.
 #pragma once
 
 #include <immintrin.h>
@@ -12,7 +11,6 @@ namespace millrace::cpu {
 namespace {
 
 constexpr int kLanes = 16;
-constexpr int kByteVectors = 8;
 constexpr int kTileGroups = 2;
 constexpr int kTileColumns = 6;
 constexpr int kFloatTileColumns = 6;
@@ -114,10 +112,7 @@ inline void store_int8(int8_t* p, Floats x) {
 // The float16 in the lower half of each lane.
 inline Floats f16_to_float(Ints a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
 
-// The int8 activations that all rows are multiplied with.
-inline Bytes repeat32(const int8_t* p) {
-  return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
+// Activations that all rows are multiplied with.
 inline Bytes repeat4(const int8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, 4);
@@ -135,44 +130,15 @@ struct Rows {
   int64_t stride;
 };
 
-inline const uint8_t* first_row(Rows rows, int v, int at) {
-  return rows.p + (8 * (v & 1) + v / 2) * rows.stride + at;
-}
-
-// 32 bytes of each row of vector v.
-inline Bytes load32(Rows rows, int v, int at) {
-  const uint8_t* a = first_row(rows, v, at);
-  const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
-  const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 4 * rows.stride));
-  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-// 16 bytes of each row, in both halves of its 32.
-inline Bytes load16_twice(Rows rows, int v, int at) {
-  const uint8_t* a = first_row(rows, v, at);
-  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
-  const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a + 4 * rows.stride));
-  return _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(low), 0xff00, high);
-}
-// `value` in each byte whose bit of the row's 32 is set.
-inline Bytes spread_bits(Rows rows, int v, int at, int value) {
-  const uint8_t* a = first_row(rows, v, at);
-  uint32_t low, high;
-  __builtin_memcpy(&low, a, 4);
-  __builtin_memcpy(&high, a + 4 * rows.stride, 4);
-  return _mm512_maskz_set1_epi8(low | static_cast<uint64_t>(high) << 32, static_cast<char>(value));
-}
-// Of load16_twice: low nibbles in the first half, high nibbles in the second.
-inline Bytes nibbles(Bytes x) {
-  const __m512i counts = _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0);
-  return _mm512_and_si512(_mm512_srlv_epi64(x, counts), _mm512_set1_epi8(15));
-}
 // (x >> n) & mask, byte by byte, where the mask cuts off what the neighbour byte shifted in.
 inline Bytes shift_mask(Bytes x, int n, int mask) {
-  const __m512i shifted = n >= 0 ? _mm512_srli_epi16(x, static_cast<unsigned>(n))
-                                 : _mm512_slli_epi16(x, static_cast<unsigned>(-n));
+  const __m512i shifted = n > 0   ? _mm512_srli_epi16(x, static_cast<unsigned>(n))
+                          : n < 0 ? _mm512_slli_epi16(x, static_cast<unsigned>(-n))
+                                  : x;
   return _mm512_and_si512(shifted, _mm512_set1_epi8(static_cast<char>(mask)));
 }
 inline Bytes join_bits(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+inline Bytes as_bytes(Ints x) { return x; }
 inline Bytes widen_signed(Bytes x) { return _mm512_xor_si512(x, _mm512_set1_epi8(static_cast<char>(0x80))); }
 // table[x] + kWideOffset for x in [0, 16).
 inline Bytes lookup_signed(const int8_t* table, Bytes x) {
@@ -187,30 +153,6 @@ inline Ints dot(Ints acc, Bytes weights, Bytes x) {
 }
 inline Ints dot_pairs(Ints acc, Ints a, Ints b) { return _mm512_dpwssd_epi32(acc, a, b); }
 
-// d[v] are dots of 32; folds the two halves of each row, then each quarter: lane r becomes the sum of row r.
-struct Halves {
-  Ints low;
-  Ints high;
-};
-inline Ints sum_quarters(Ints a, Ints b, Ints c, Ints d) {
-  const Ints ab = add(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-  const Ints cd = add(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-  return add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-}
-inline Ints low_halves(Ints a, Ints b) { return _mm512_shuffle_i32x4(a, b, 0x88); }
-inline Ints high_halves(Ints a, Ints b) { return _mm512_shuffle_i32x4(a, b, 0xdd); }
-inline Ints fold(Ints a, Ints b) { return add(low_halves(a, b), high_halves(a, b)); }
-inline Ints sums(const Ints* d) {
-  return sum_quarters(fold(d[0], d[1]), fold(d[2], d[3]), fold(d[4], d[5]), fold(d[6], d[7]));
-}
-// The sums of the first 16 products and of the last 16 apart.
-inline Halves half_sums(const Ints* d) {
-  return {sum_quarters(low_halves(d[0], d[1]), low_halves(d[2], d[3]), low_halves(d[4], d[5]),
-                       low_halves(d[6], d[7])),
-          sum_quarters(high_halves(d[0], d[1]), high_halves(d[2], d[3]), high_halves(d[4], d[5]),
-                       high_halves(d[6], d[7]))};
-}
-
 inline void transpose_quarters(Ints a, Ints b, Ints c, Ints d, Ints* out) {
   const Ints ab_low = _mm512_unpacklo_epi32(a, b), ab_high = _mm512_unpackhi_epi32(a, b);
   const Ints cd_low = _mm512_unpacklo_epi32(c, d), cd_high = _mm512_unpackhi_epi32(c, d);
@@ -219,14 +161,22 @@ inline void transpose_quarters(Ints a, Ints b, Ints c, Ints d, Ints* out) {
   out[2] = _mm512_unpacklo_epi64(ab_high, cd_high);
   out[3] = _mm512_unpackhi_epi64(ab_high, cd_high);
 }
-// Writes 8 vectors: vector k holds bytes [4k, 4k + 4) of row r in lane r.
-inline void transpose(const Bytes* w, uint8_t* out) {
-  Ints rows[8];
-  transpose_quarters(low_halves(w[0], w[1]), low_halves(w[2], w[3]), low_halves(w[4], w[5]),
-                     low_halves(w[6], w[7]), rows);
-  transpose_quarters(high_halves(w[0], w[1]), high_halves(w[2], w[3]), high_halves(w[4], w[5]),
-                     high_halves(w[6], w[7]), rows + 4);
-  for (int k = 0; k < 8; ++k) _mm512_storeu_si512(out + 64 * k, rows[k]);
+// 32 bytes of each row: vector k of `out` holds bytes [4k, 4k + 4).
+inline void load32(Rows rows, int at, Bytes* out) {
+  Ints pairs[8];  // vector i: rows i and i + 4 for i < 4, i + 4 and i + 8 beyond
+  for (int i = 0; i < 8; ++i) {
+    const uint8_t* row = rows.p + (i < 4 ? i : i + 4) * rows.stride + at;
+    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row));
+    const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + 4 * rows.stride));
+    pairs[i] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+  }
+  Ints first[4], second[4];  // 16 bytes of rows i, i + 4, i + 8, i + 12
+  for (int i = 0; i < 4; ++i) {
+    first[i] = _mm512_shuffle_i32x4(pairs[i], pairs[4 + i], 0x88);
+    second[i] = _mm512_shuffle_i32x4(pairs[i], pairs[4 + i], 0xdd);
+  }
+  transpose_quarters(first[0], first[1], first[2], first[3], out);
+  transpose_quarters(second[0], second[1], second[2], second[3], out + 4);
 }
 
 inline __m128i load_row16(Rows rows, int r, int at) {
@@ -238,32 +188,22 @@ inline Ints four_rows(Rows rows, int r, int at) {  // rows r, r + 4, r + 8, r + 
   x = _mm512_inserti32x4(x, load_row16(rows, r + 8, at), 2);
   return _mm512_inserti32x4(x, load_row16(rows, r + 12, at), 3);
 }
-// out[i]: the i-th 4 of 16 bytes of each row.
-inline void gather16(Rows rows, int at, Ints* out) {
+// 16 bytes of each row: vector k of `out` holds bytes [4k, 4k + 4).
+inline void load16(Rows rows, int at, Bytes* out) {
   transpose_quarters(four_rows(rows, 0, at), four_rows(rows, 1, at), four_rows(rows, 2, at),
                      four_rows(rows, 3, at), out);
 }
-template <class T>
-inline int32_t value_at(Rows rows, int r, int at) {
-  T value;
-  __builtin_memcpy(&value, rows.p + r * rows.stride + at, sizeof value);
-  return static_cast<int32_t>(value);
+// The same as integers, and the first or the last alone.
+inline void gather16(Rows rows, int at, Ints* out) { load16(rows, at, out); }
+inline Ints first_of16(Rows rows, int at) {
+  const Ints ab = _mm512_unpacklo_epi32(four_rows(rows, 0, at), four_rows(rows, 1, at));
+  const Ints cd = _mm512_unpacklo_epi32(four_rows(rows, 2, at), four_rows(rows, 3, at));
+  return _mm512_unpacklo_epi64(ab, cd);
 }
-// One uint8, uint16 or uint32 of each row.
-template <class T>
-inline Ints gather(Rows rows, int at) {
-  return _mm512_setr_epi32(value_at<T>(rows, 0, at), value_at<T>(rows, 1, at), value_at<T>(rows, 2, at),
-                           value_at<T>(rows, 3, at), value_at<T>(rows, 4, at), value_at<T>(rows, 5, at),
-                           value_at<T>(rows, 6, at), value_at<T>(rows, 7, at), value_at<T>(rows, 8, at),
-                           value_at<T>(rows, 9, at), value_at<T>(rows, 10, at), value_at<T>(rows, 11, at),
-                           value_at<T>(rows, 12, at), value_at<T>(rows, 13, at), value_at<T>(rows, 14, at),
-                           value_at<T>(rows, 15, at));
-}
-inline Floats gather_f16(Rows rows, int at) {
-  const auto bits = [&](int r) { return static_cast<short>(value_at<uint16_t>(rows, r, at)); };
-  return _mm512_cvtph_ps(_mm256_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6),
-                                           bits(7), bits(8), bits(9), bits(10), bits(11), bits(12), bits(13),
-                                           bits(14), bits(15)));
+inline Ints last_of16(Rows rows, int at) {
+  const Ints ab = _mm512_unpackhi_epi32(four_rows(rows, 0, at), four_rows(rows, 1, at));
+  const Ints cd = _mm512_unpackhi_epi32(four_rows(rows, 2, at), four_rows(rows, 3, at));
+  return _mm512_unpackhi_epi64(ab, cd);
 }
 
 // Three stages of a transpose of 16-bit words: quarter L of out[i] holds word 8 L + i of rows 0 to 7.

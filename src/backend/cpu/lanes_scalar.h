@@ -1,5 +1,5 @@
 // The same vectors as loops over eight elements, for any machine. Include only from kernels_scalar.cpp.
-// lanes_avx512.h says what the functions mean. Bytes hold 32 weights of one row; vector v is row v.
+// lanes_avx512.h says what the functions mean.
 #pragma once
 
 #include <bit>
@@ -13,7 +13,6 @@ namespace millrace::cpu {
 namespace {
 
 constexpr int kLanes = 8;
-constexpr int kByteVectors = 8;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 2;
 constexpr int kFloatTileColumns = 2;
@@ -175,11 +174,6 @@ inline Floats f16_to_float(const Ints& a) {
   return each<float>([&](int i) { return float_of_f16(static_cast<uint16_t>(a.at[i])); });
 }
 
-inline Bytes repeat32(const int8_t* p) {
-  Bytes out;
-  std::memcpy(out.at, p, 32);
-  return out;
-}
 inline Bytes repeat4(const int8_t* p) {
   Bytes out;
   for (int i = 0; i < 32; ++i) out.at[i] = static_cast<uint8_t>(p[i % 4]);
@@ -202,24 +196,10 @@ inline Bytes each_byte(const F& f) {
   for (int i = 0; i < 32; ++i) out.at[i] = static_cast<uint8_t>(f(i));
   return out;
 }
-inline Bytes load32(Rows rows, int v, int at) {
-  const uint8_t* p = rows.p + v * rows.stride + at;
-  return each_byte([&](int i) { return p[i]; });
-}
-inline Bytes load16_twice(Rows rows, int v, int at) {
-  const uint8_t* p = rows.p + v * rows.stride + at;
-  return each_byte([&](int i) { return p[i % 16]; });
-}
-inline Bytes spread_bits(Rows rows, int v, int at, int value) {
-  const uint8_t* p = rows.p + v * rows.stride + at;
-  return each_byte([&](int i) { return (p[i / 8] >> (i % 8) & 1) * value; });
-}
-inline Bytes nibbles(const Bytes& x) {
-  return each_byte([&](int i) { return i < 16 ? x.at[i] & 15 : x.at[i] >> 4; });
-}
 inline Bytes shift_mask(const Bytes& x, int n, int mask) {
   return each_byte([&](int i) { return (n >= 0 ? x.at[i] >> n : x.at[i] << -n) & mask; });
 }
+inline Bytes as_bytes(const Ints& x) { return std::bit_cast<Bytes>(x); }
 inline Bytes join_bits(const Bytes& a, const Bytes& b) {
   return each_byte([&](int i) { return a.at[i] | b.at[i]; });
 }
@@ -241,42 +221,25 @@ inline Ints dot_pairs(const Ints& acc, const Ints& a, const Ints& b) {
       [&](int i) { return acc.at[i] + low(a.at[i]) * low(b.at[i]) + (a.at[i] >> 16) * (b.at[i] >> 16); });
 }
 
-struct Halves {
-  Ints low;
-  Ints high;
-};
-inline Halves half_sums(const Ints* d) {
-  const auto four = [&](int r, int from) {
-    return d[r].at[from] + d[r].at[from + 1] + d[r].at[from + 2] + d[r].at[from + 3];
-  };
-  return {each<int32_t>([&](int r) { return four(r, 0); }), each<int32_t>([&](int r) { return four(r, 4); })};
+// n vectors of four bytes of each row.
+template <class Vector>
+inline void load_quads(Rows rows, int at, int n, Vector* out) {
+  for (int k = 0; k < n; ++k) {
+    int32_t quads[kLanes];
+    for (int r = 0; r < kLanes; ++r) std::memcpy(&quads[r], rows.p + r * rows.stride + at + 4 * k, 4);
+    std::memcpy(&out[k], quads, sizeof quads);
+  }
 }
-inline Ints sums(const Ints* d) {
-  const Halves halves = half_sums(d);
-  return add(halves.low, halves.high);
+inline void load32(Rows rows, int at, Bytes* out) { load_quads(rows, at, 8, out); }
+inline void load16(Rows rows, int at, Bytes* out) { load_quads(rows, at, 4, out); }
+inline void gather16(Rows rows, int at, Ints* out) { load_quads(rows, at, 4, out); }
+inline Ints first_of16(Rows rows, int at) {
+  Ints quad;
+  load_quads(rows, at, 1, &quad);
+  return quad;
 }
+inline Ints last_of16(Rows rows, int at) { return first_of16(rows, at + 12); }
 
-inline void transpose(const Bytes* w, uint8_t* out) {
-  for (int k = 0; k < 8; ++k) {
-    for (int r = 0; r < kLanes; ++r) std::memcpy(out + 32 * k + 4 * r, w[r].at + 4 * k, 4);
-  }
-}
-inline void gather16(Rows rows, int at, Ints* out) {
-  for (int k = 0; k < 4; ++k) {
-    for (int r = 0; r < kLanes; ++r) std::memcpy(&out[k].at[r], rows.p + r * rows.stride + at + 4 * k, 4);
-  }
-}
-template <class T>
-inline Ints gather(Rows rows, int at) {
-  return each<int32_t>([&](int r) {
-    T value;
-    std::memcpy(&value, rows.p + r * rows.stride + at, sizeof value);
-    return static_cast<int32_t>(value);
-  });
-}
-inline Floats gather_f16(Rows rows, int at) {
-  return each<float>([&](int r) { return float_of_f16(word_at(rows.p + r * rows.stride + at)); });
-}
 inline void transpose_words(const uint8_t* const* rows, int at, uint8_t* out) {
   for (int i = 0; i < 2 * kLanes; ++i) {
     for (int r = 0; r < kLanes; ++r) std::memcpy(out + 2 * (i * kLanes + r), rows[r] + at + 2 * i, 2);

@@ -1,21 +1,9 @@
 // Products with weights. A task is some strips of weight rows times a run of columns.
-#include <numeric>
-#include <span>
-
 #include "backend/cpu/inputs.h"
 #include "backend/cpu/strip.h"
 
 namespace millrace::cpu {
 namespace {
-
-// What all threads see of one op.
-struct SharedPart {
-  SharedPart(Carver& carver, InputViews views, int64_t n_rows, int64_t n_in)
-      : inputs(carver, views, n_rows, n_in), columns(carver.take<int32_t>(n_rows)) {}
-
-  InputMemory inputs;
-  int32_t* columns;  // 0, 1, 2, ...
-};
 
 // The grid of tasks: runs of strips times runs of columns.
 struct Grid {
@@ -39,29 +27,26 @@ struct Grid {
 
 // Calls body(strip, columns, thread) for each strip and run of columns.
 template <class Body>
-void for_each_strip(Machine& machine, int64_t n_strips, std::span<const int32_t> columns, const Body& body) {
-  const Grid grid(machine.pool.n_threads(), n_strips, static_cast<int64_t>(columns.size()));
+void for_each_strip(Machine& machine, int64_t n_strips, int64_t n_rows, const Body& body) {
+  const Grid grid(machine.pool.n_threads(), n_strips, n_rows);
   machine.pool.run(grid.n_tasks(), [&](int task, int thread) {
     const int64_t first_column = task % grid.n_column_runs * grid.columns_a_task;
-    const auto some =
-        columns.subspan(static_cast<size_t>(first_column),
-                        static_cast<size_t>(std::min(grid.columns_a_task,
-                                                     static_cast<int64_t>(columns.size()) - first_column)));
+    const ColumnRange columns{first_column, std::min(grid.columns_a_task, n_rows - first_column)};
     const int64_t first = task / grid.n_column_runs * grid.strips_a_task;
     const int64_t end = std::min(n_strips, first + grid.strips_a_task);
-    for (int64_t strip = first; strip < end; ++strip) body(strip, some, thread);
+    for (int64_t strip = first; strip < end; ++strip) body(strip, columns, thread);
   });
 }
 
 // Rows `range` of one product for some columns, with bias, activation, scale and cap.
 void compute_strip(const Kernels& kernels, const Linear& op, const Product& product, RowRange range,
-                   const Inputs& inputs, std::span<const int32_t> columns, const StripScratch& scratch) {
+                   const Inputs& inputs, ColumnRange columns, const StripScratch& scratch) {
   const int64_t n_out = product.out.n_cols();
-  float* out = product.out.f32() + columns[0] * n_out + range.first;
+  float* out = product.out.f32() + columns.first * n_out + range.first;
   multiply_strip(kernels, product.weight, range, inputs, columns, scratch, out, n_out);
   const bool activates = op.activation != Activation::none;
   if (!product.bias && !activates && op.scale == 1.0f && op.softcap <= 0) return;
-  for (size_t c = 0; c < columns.size(); ++c, out += n_out) {
+  for (int64_t c = 0; c < columns.n; ++c, out += n_out) {
     if (product.bias) kernels.add(out, product.bias.f32() + range.first, range.n);
     if (activates) kernels.activate[static_cast<size_t>(op.activation)](out, range.n);
     if (op.scale != 1.0f) kernels.scale(out, op.scale, range.n);
@@ -83,12 +68,12 @@ struct GatedScratch {
 };
 
 void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange range, const Inputs& inputs,
-                         std::span<const int32_t> columns, const GatedScratch& scratch) {
+                         ColumnRange columns, const GatedScratch& scratch) {
   multiply_strip(kernels, op.gate, range, inputs, columns, scratch.strip, scratch.gate, kMaxStrip);
   multiply_strip(kernels, op.up, range, inputs, columns, scratch.strip, scratch.up, kMaxStrip);
   const int64_t n_out = op.out.n_cols();
   const auto activate = kernels.gate[static_cast<size_t>(op.activation)];
-  for (size_t c = 0; c < columns.size(); ++c) {
+  for (int64_t c = 0; c < columns.n; ++c) {
     float* gate = scratch.gate + c * kMaxStrip;
     float* up = scratch.up + c * kMaxStrip;
     if (op.gate_bias) kernels.add(gate, op.gate_bias.f32() + range.first, range.n);
@@ -97,13 +82,8 @@ void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange
       for (int64_t i = 0; i < range.n; ++i) gate[i] = std::min(gate[i], op.limit);
       for (int64_t i = 0; i < range.n; ++i) up[i] = std::clamp(up[i], -op.limit, op.limit);
     }
-    activate(gate, up, op.out.f32() + columns[c] * n_out + range.first, range.n);
+    activate(gate, up, op.out.f32() + (columns.first + c) * n_out + range.first, range.n);
   }
-}
-
-std::span<const int32_t> all_columns(const SharedPart& shared, int64_t n_rows) {
-  std::iota(shared.columns, shared.columns + n_rows, 0);
-  return {shared.columns, static_cast<size_t>(n_rows)};
 }
 
 }  // namespace
@@ -116,23 +96,22 @@ void compute(Machine& machine, const Linear& op) {
   const Tensor &a = op.products[0].weight, &b = op.products[1].weight, &c = op.products[2].weight;
   const auto weights = {a, op.n_products > 1 ? b : a, op.n_products > 2 ? c : a};
   const InputViews views(kernels, weights);
-  const auto shared = machine.scratch.shared<SharedPart>(views, n_rows, op.x.n_cols());
+  const auto memory = machine.scratch.shared<InputMemory>(views, n_rows, op.x.n_cols());
   const int64_t max_columns = std::min(n_rows, kMaxColumns);
   machine.scratch.reserve<StripScratch>(kernels, weights, max_columns);
-  const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
+  const Inputs inputs = prepare_inputs(machine, op.x, views, memory);
 
   int64_t first_strip[4] = {};  // of each product in the run of all strips
   for (int i = 0; i < op.n_products; ++i)
     first_strip[i + 1] = first_strip[i] + Strips(kernels, op.products[i].weight.dim(0)).n_strips();
-  for_each_strip(machine, first_strip[op.n_products], all_columns(shared, n_rows),
-                 [&](int64_t strip, std::span<const int32_t> columns, int thread) {
-                   int i = 0;
-                   while (strip >= first_strip[i + 1]) ++i;
-                   const Strips strips(kernels, op.products[i].weight.dim(0));
-                   compute_strip(
-                       kernels, op, op.products[i], strips.at(strip - first_strip[i]), inputs, columns,
-                       machine.scratch.of_thread<StripScratch>(thread, kernels, weights, max_columns));
-                 });
+  for_each_strip(
+      machine, first_strip[op.n_products], n_rows, [&](int64_t strip, ColumnRange columns, int thread) {
+        int i = 0;
+        while (strip >= first_strip[i + 1]) ++i;
+        const Strips strips(kernels, op.products[i].weight.dim(0));
+        compute_strip(kernels, op, op.products[i], strips.at(strip - first_strip[i]), inputs, columns,
+                      machine.scratch.of_thread<StripScratch>(thread, kernels, weights, max_columns));
+      });
 }
 
 void compute(Machine& machine, const LinearGated& op) {
@@ -140,17 +119,16 @@ void compute(Machine& machine, const LinearGated& op) {
   if (n_rows == 0) return;
   const Kernels& kernels = machine.kernels;
   const InputViews views(kernels, {op.gate, op.up});
-  const auto shared = machine.scratch.shared<SharedPart>(views, n_rows, op.x.n_cols());
+  const auto memory = machine.scratch.shared<InputMemory>(views, n_rows, op.x.n_cols());
   const int64_t max_columns = std::min(n_rows, kMaxColumns);
   machine.scratch.reserve<GatedScratch>(kernels, op.gate, op.up, max_columns);
-  const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
+  const Inputs inputs = prepare_inputs(machine, op.x, views, memory);
   const Strips strips(kernels, op.gate.dim(0));
-  for_each_strip(machine, strips.n_strips(), all_columns(shared, n_rows),
-                 [&](int64_t strip, std::span<const int32_t> columns, int thread) {
-                   compute_gated_strip(
-                       kernels, op, strips.at(strip), inputs, columns,
-                       machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, op.up, max_columns));
-                 });
+  for_each_strip(machine, strips.n_strips(), n_rows, [&](int64_t strip, ColumnRange columns, int thread) {
+    compute_gated_strip(
+        kernels, op, strips.at(strip), inputs, columns,
+        machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, op.up, max_columns));
+  });
 }
 
 }  // namespace millrace::cpu

@@ -1,5 +1,5 @@
 // Mixtures of experts: slots (row * n_used + j) are grouped by expert, and the weights of an expert are read
-// once for all of its slots.
+// once for all of its slots. The columns of a product are the slots in this order.
 #include <numeric>
 #include <span>
 
@@ -11,6 +11,7 @@ namespace {
 
 struct Expert {
   int32_t index;
+  int64_t first_column;
   std::span<const int32_t> slots;  // ascending, at least one
 };
 
@@ -34,7 +35,7 @@ struct SlotsByExpert {
     n_experts = 0;
     for (int32_t e = 0; e < max_experts; ++e) {
       const auto n = static_cast<size_t>(begin[e + 1] - begin[e]);
-      if (n > 0) experts[n_experts++] = {e, std::span<const int32_t>(order + begin[e], n)};
+      if (n > 0) experts[n_experts++] = {e, begin[e], std::span<const int32_t>(order + begin[e], n)};
     }
     for (int64_t slot = 0; slot < n_slots; ++slot)
       order[begin[expert_of[slot]]++] = static_cast<int32_t>(slot);
@@ -50,13 +51,13 @@ struct SlotsByExpert {
 
 struct SharedPart {
   SharedPart(Carver& carver, InputViews views, const Tensor& x, const Tensor& experts, int64_t max_experts)
-      : inputs(carver, views, x.n_rows(), x.n_cols()),
+      : inputs(carver, views, experts.n_elems(), x.n_cols()),
         slots(carver, experts.n_elems(), max_experts),
-        columns(carver.take<int32_t>(experts.n_elems())) {}
+        rows(carver.take<int32_t>(experts.n_elems())) {}
 
   InputMemory inputs;
   SlotsByExpert slots;
-  int32_t* columns;  // the row of x of each slot in slots.order
+  int32_t* rows;  // of x, of each column
 };
 
 struct GatedScratch {
@@ -90,25 +91,25 @@ void finish_products(const Kernels& kernels, const MoeGated& op, int32_t expert,
   }
 }
 
-// Rows `range` of one expert, for some of its slots; `columns` are their rows of x.
+// Rows `range` of one expert, for all of its slots.
 void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const Expert& expert, RowRange range,
-                         const Inputs& inputs, std::span<const int32_t> columns,
-                         const GatedScratch& scratch) {
-  const auto multiply = [&](const Tensor& weight, std::span<const int32_t> some, float* out) {
-    multiply_strip(kernels, weight, range, inputs, some, scratch.strip, out, kMaxStrip);
+                         const Inputs& inputs, const GatedScratch& scratch) {
+  const auto multiply = [&](const Tensor& weight, ColumnRange columns, float* out) {
+    multiply_strip(kernels, weight, range, inputs, columns, scratch.strip, out, kMaxStrip);
   };
   const int64_t n_ff = op.out.n_cols();
   const Tensor gate_weight = op.gate.at(expert.index).slice(0, n_ff);
   const Tensor up_weight = op.up ? op.up.at(expert.index) : op.gate.at(expert.index).slice(n_ff, 2 * n_ff);
   const auto activate = kernels.gate[static_cast<size_t>(op.activation)];
-  for (size_t first = 0; first < columns.size(); first += kMaxColumns) {
-    const auto some = columns.subspan(first, std::min<size_t>(kMaxColumns, columns.size() - first));
-    multiply(gate_weight, some, scratch.gate);
-    multiply(up_weight, some, scratch.up);
-    for (size_t c = 0; c < some.size(); ++c) {
+  const auto n_slots = static_cast<int64_t>(expert.slots.size());
+  for (int64_t first = 0; first < n_slots; first += kMaxColumns) {
+    const ColumnRange columns{expert.first_column + first, std::min(kMaxColumns, n_slots - first)};
+    multiply(gate_weight, columns, scratch.gate);
+    multiply(up_weight, columns, scratch.up);
+    for (int64_t c = 0; c < columns.n; ++c) {
       float* gate = scratch.gate + c * kMaxStrip;
       float* up = scratch.up + c * kMaxStrip;
-      const int32_t slot = expert.slots[first + c];
+      const int32_t slot = expert.slots[static_cast<size_t>(first + c)];
       finish_products(kernels, op, expert.index, slot, range, gate, up);
       activate(gate, up, op.out.f32() + slot * n_ff + range.first, range.n);
     }
@@ -140,11 +141,12 @@ void multiply_expert(const Kernels& kernels, const MoeDown& op, const Expert& ex
   const auto first = std::ranges::lower_bound(expert.slots, range.begin);
   const auto last = std::ranges::lower_bound(expert.slots, range.end);
   for (auto at = first; at < last; at += std::min<int64_t>(kMaxColumns, last - at)) {
-    const std::span<const int32_t> columns(at, at + std::min<int64_t>(kMaxColumns, last - at));
+    const ColumnRange columns{expert.first_column + (at - expert.slots.begin()),
+                              std::min<int64_t>(kMaxColumns, last - at)};
     multiply_strip(kernels, op.down.at(expert.index), rows, inputs, columns, scratch.strip, scratch.staging,
                    kMaxStrip);
-    for (size_t c = 0; c < columns.size(); ++c) {
-      float* products = scratch.products + (columns[c] - range.begin) * kMaxStrip;
+    for (int64_t c = 0; c < columns.n; ++c) {
+      float* products = scratch.products + (at[c] - range.begin) * kMaxStrip;
       std::copy_n(scratch.staging + c * kMaxStrip, rows.n, products);
       if (op.bias) kernels.add(products, op.bias.f32() + expert.index * op.down.dim(1) + rows.first, rows.n);
     }
@@ -173,20 +175,19 @@ void compute(Machine& machine, const MoeGated& op) {
   auto shared = machine.scratch.shared<SharedPart>(views, op.x, op.experts, max_experts);
   const int64_t max_columns = std::min(op.experts.n_elems(), kMaxColumns);
   machine.scratch.reserve<GatedScratch>(kernels, op.gate, up, max_columns);
-  const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
   shared.slots.sort(op.experts, max_experts);
+  const int64_t n_slots = op.experts.n_elems();
   const int64_t n_used = op.experts.dim(1);
-  for (int64_t i = 0; i < op.experts.n_elems(); ++i)
-    shared.columns[i] = static_cast<int32_t>(shared.slots.order[i] / n_used);
+  for (int64_t i = 0; i < n_slots; ++i) shared.rows[i] = static_cast<int32_t>(shared.slots.order[i] / n_used);
+  const Inputs inputs =
+      prepare_inputs(machine, op.x, views, shared.inputs, {shared.rows, static_cast<size_t>(n_slots)});
 
   const std::span experts = shared.slots.used();
   const Strips strips(kernels, op.out.n_cols());
   const int64_t n_tasks = static_cast<int64_t>(experts.size()) * strips.n_strips();
   machine.pool.run(static_cast<int>(n_tasks), [&](int task, int thread) {
     const Expert& expert = experts[static_cast<size_t>(task / strips.n_strips())];
-    const std::span<const int32_t> columns(shared.columns + (expert.slots.data() - shared.slots.order),
-                                           expert.slots.size());
-    compute_gated_strip(kernels, op, expert, strips.at(task % strips.n_strips()), inputs, columns,
+    compute_gated_strip(kernels, op, expert, strips.at(task % strips.n_strips()), inputs,
                         machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, up, max_columns));
   });
 }
@@ -201,8 +202,9 @@ void compute(Machine& machine, const MoeDown& op) {
   auto shared = machine.scratch.shared<SharedPart>(views, op.x, op.experts, max_experts);
   const int64_t max_slots = std::min(n_slots, std::max<int64_t>(1, kMaxSlots / n_used) * n_used);
   machine.scratch.reserve<DownScratch>(kernels, op.down, max_slots);
-  const Inputs inputs = prepare_inputs(machine, op.x, views, shared.inputs);
   shared.slots.sort(op.experts, max_experts);
+  const Inputs inputs =
+      prepare_inputs(machine, op.x, views, shared.inputs, {shared.slots.order, static_cast<size_t>(n_slots)});
 
   const Strips strips(kernels, op.down.dim(1));
   const int64_t n_runs = (n_slots + max_slots - 1) / max_slots;

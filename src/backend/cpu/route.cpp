@@ -11,9 +11,8 @@ namespace {
 
 struct SharedPart {
   SharedPart(Carver& carver, int64_t n_rows, int64_t n_experts)
-      : columns(carver.take<int32_t>(n_rows)), logits(carver.take<float>(n_rows * n_experts)) {}
+      : logits(carver.take<float>(n_rows * n_experts)) {}
 
-  int32_t* columns;
   float* logits;  // (n_rows, n_experts)
 };
 
@@ -136,8 +135,7 @@ void compute(Machine& machine, const Route& op) {
   const auto shared = machine.scratch.shared<SharedPart>(n_rows, n_experts);
   const int64_t max_columns = std::min(n_rows, kMaxColumns);
   machine.scratch.reserve<ThreadPart>(kernels, op.weight, max_columns);
-  std::iota(shared.columns, shared.columns + n_rows, 0);
-  const Inputs inputs{.n_in = op.x.n_cols(), .f32 = op.x.f32()};
+  const Inputs inputs{.n_in = op.x.n_cols(), .n_columns = n_rows, .f32 = op.x.f32()};
 
   const Strips strips(kernels, n_experts);
   const int64_t n_runs = (n_rows + max_columns - 1) / max_columns;
@@ -145,10 +143,9 @@ void compute(Machine& machine, const Route& op) {
     const auto scratch = machine.scratch.of_thread<ThreadPart>(thread, kernels, op.weight, max_columns);
     const RowRange range = strips.at(task / n_runs);
     const int64_t first = task % n_runs * max_columns;
-    const std::span columns(shared.columns + first,
-                            static_cast<size_t>(std::min(max_columns, n_rows - first)));
-    multiply_strip(kernels, rows_in_f32(op.weight, range, scratch.decoded), {0, range.n}, inputs, columns,
-                   scratch.strip, shared.logits + first * n_experts + range.first, n_experts);
+    multiply_strip(kernels, rows_in_f32(op.weight, range, scratch.decoded), {0, range.n}, inputs,
+                   {first, std::min(max_columns, n_rows - first)}, scratch.strip,
+                   shared.logits + first * n_experts + range.first, n_experts);
   });
   machine.scratch.reserve<ChoiceScratch>(n_experts, op.n_groups);
   for_each_row(machine, n_rows, n_experts * op.experts.dim(1), [&](int64_t r, int thread) {

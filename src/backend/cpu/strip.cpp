@@ -15,43 +15,38 @@ int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / mult
 
 StripScratch::StripScratch(Carver& carver, const Kernels& kernels, std::initializer_list<Tensor> weights,
                            int64_t max_columns) {
-  int64_t panel_bytes = 0;
   int64_t row_bytes = 0;
-  for (const Tensor& weight : weights) {
-    panel_bytes = std::max(panel_bytes, matmul_of(kernels, weight.dtype).panel_bytes(weight.n_cols()));
-    row_bytes = std::max(row_bytes, weight.row_bytes());
-  }
-  panel = carver.take<std::byte>(panel_bytes);
+  for (const Tensor& weight : weights) row_bytes = std::max(row_bytes, weight.row_bytes());
   rows = carver.take<std::byte>(kernels.n_lanes * row_bytes);
   staging = carver.take<float>(max_columns * kMaxStrip);
 }
 
 void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range, const Inputs& inputs,
-                    std::span<const int32_t> columns, const StripScratch& scratch, float* out,
-                    int64_t out_stride) {
+                    ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride) {
   const int64_t n_lanes = kernels.n_lanes;
   const int64_t n_out = weight.dim(0);
   StripProduct product{.groups = {},
                        .n_groups = static_cast<int>((range.n + n_lanes - 1) / n_lanes),
                        .row_bytes = weight.row_bytes(),
                        .inputs = &inputs,
-                       .columns = columns.data(),
-                       .n_columns = static_cast<int>(columns.size()),
-                       .panel = scratch.panel,
+                       .first_column = columns.first,
+                       .n_columns = static_cast<int>(columns.n),
                        .out = out,
                        .out_stride = out_stride};
   const int64_t n_computed = round_up(range.n, n_lanes);
   for (int g = 0; g < product.n_groups; ++g) product.groups[g] = weight.row(range.first + g * n_lanes);
   const auto& multiply = matmul_of(kernels, weight.dtype).multiply;
-  if (range.n == n_computed) return multiply(product);
+  // Sums wait between spans where they are close to each other, not in rows of the result far apart.
+  if (range.n == n_computed && (columns.n == 1 || out_stride <= kMaxStrip)) return multiply(product);
 
-  // The last group lacks rows. It takes them from those before it, or repeats the last one of a small weight.
+  // Where the last group lacks rows, it takes them from those before it, or repeats the last one of a small
+  // weight.
   const int64_t n_lacking = n_computed - range.n;
   int64_t n_skipped = 0;  // results at the start of the last group that are not wanted
-  if (n_out >= n_lanes) {
+  if (n_lacking > 0 && n_out >= n_lanes) {
     n_skipped = n_lacking;
     product.groups[product.n_groups - 1] = weight.row(n_out - n_lanes);
-  } else {
+  } else if (n_lacking > 0) {
     for (int64_t i = 0; i < n_lanes; ++i) {
       std::memcpy(scratch.rows + i * weight.row_bytes(), weight.row(std::min(i, n_out - 1)),
                   static_cast<size_t>(weight.row_bytes()));

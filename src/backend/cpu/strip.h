@@ -3,7 +3,6 @@
 #pragma once
 
 #include <initializer_list>
-#include <span>
 
 #include "backend/cpu/compute.h"
 
@@ -33,15 +32,20 @@ struct StripScratch {
   StripScratch(Carver& carver, const Kernels& kernels, std::initializer_list<Tensor> weights,
                int64_t max_columns);
 
-  std::byte* panel;
   std::byte* rows;  // a copy of a weight of fewer rows than lanes
-  float* staging;   // (max_columns, kMaxStrip): results of a strip that is no whole groups
+  float* staging;   // (max_columns, kMaxStrip): sums on their way
 };
 
-// out[c * out_stride + i] = row (range.first + i) of `weight` (n_out, n_in) times column c, for i < range.n.
+// Columns [first, first + n) of the inputs of an op.
+struct ColumnRange {
+  int64_t first;
+  int64_t n;
+};
+
+// out[c * out_stride + i] = row (range.first + i) of `weight` (n_out, n_in) times column columns.first + c,
+// for i < range.n and c < columns.n.
 void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range, const Inputs& inputs,
-                    std::span<const int32_t> columns, const StripScratch& scratch, float* out,
-                    int64_t out_stride);
+                    ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride);
 
 // A product of more columns than this is cut into several, so that scratch memory is bounded.
 inline constexpr int64_t kMaxColumns = 512;

@@ -1,18 +1,31 @@
-// The formats with blocks of 256 and integer scales inside. expand() gives the codes q of the c-th 32 in
-// natural order; a weight is d * scale * (q - kOffset) - dmin * min, with scale and min of its sub-block of
-// kSub. Layouts: quant/*/layout.h.
+// The formats with blocks of 256 and integer scales inside. expand() hands `use`, for each 32 of the block in
+// order, c and a function that gives the codes q of elements [4k, 4k + 4) of them; a weight is
+// d * scale * (q - kOffset) - dmin * min, with scale and min of its sub-block of kSub. Layouts:
+// quant/*/layout.h.
 
+// Pairs are two int16 in a lane, each vector those of sub-blocks 4i and 4i + 2 or 4i + 1 and 4i + 3, in turn:
+// bytes come apart so, and InputScale256 has its sums in the same order.
 struct Scales256 {
   Floats d;
   Floats dmin;
-  Ints sub[16];  // the first 256 / kSub are used
-  Ints min[16];
+  Ints sub[16];   // the first 256 / kSub are used
+  Ints pairs[8];  // half as many: of minima, or of scales where there is an offset
 };
 
-// Byte i of four, unsigned or signed.
-inline Ints byte_of(Ints four, int i) { return bit_and(shift_right(four, 8 * i), splat(255)); }
-inline Ints signed_byte_of(Ints four, int i) { return shift_right_signed(shift_left(four, 24 - 8 * i), 24); }
+// Bytes 0 and 2, or 1 and 3, of four unsigned ones, under a mask.
+inline Ints byte_pair(Ints four, int at, int mask) {
+  return bit_and(shift_right(four, at), splat(mask | mask << 16));
+}
 inline Ints bits_of(Ints x, int at, int mask) { return bit_and(shift_right(x, at), splat(mask)); }
+inline Ints pair_of(Ints low, Ints high) { return bit_or(bit_and(low, splat(0xffff)), shift_left(high, 16)); }
+
+// n sub-block scales to pairs.
+inline void pair_scales(Scales256& s, int n) {
+  for (int i = 0; i < n; i += 4) {
+    s.pairs[i / 2] = pair_of(s.sub[i], s.sub[i + 2]);
+    s.pairs[i / 2 + 1] = pair_of(s.sub[i + 1], s.sub[i + 3]);
+  }
+}
 
 // Q4_K and Q5_K: d, dmin, then 8 scales and 8 minima of 6 bits in 12 bytes.
 inline Scales256 scales_6_bit(Rows rows) {
@@ -23,9 +36,11 @@ inline Scales256 scales_6_bit(Rows rows) {
   s.dmin = f16_to_float(shift_right(head[0], 16));
   for (int i = 0; i < 4; ++i) {
     s.sub[i] = bits_of(head[1], 8 * i, 63);
-    s.min[i] = bits_of(head[2], 8 * i, 63);
-    s.sub[4 + i] = bit_or(bits_of(head[3], 8 * i, 15), shift_left(bits_of(head[1], 8 * i + 6, 3), 4));
-    s.min[4 + i] = bit_or(bits_of(head[3], 8 * i + 4, 15), shift_left(bits_of(head[2], 8 * i + 6, 3), 4));
+    s.sub[4 + i] = bit_or(bits_of(head[3], 8 * i, 15), bits_of(head[1], 8 * i + 2, 0x30));
+  }
+  for (int i = 0; i < 2; ++i) {
+    s.pairs[i] = byte_pair(head[2], 8 * i, 63);
+    s.pairs[2 + i] = bit_or(byte_pair(head[3], 8 * i + 4, 15), byte_pair(head[2], 8 * i + 2, 0x30));
   }
   return s;
 }
@@ -33,20 +48,25 @@ inline Scales256 scales_6_bit(Rows rows) {
 struct Q2K {
   static constexpr int kBytes = 84, kSub = 16, kOffset = 0;
   static constexpr bool kHasMin = true, kIsWide = false;
-  static Bytes expand(Rows rows, int v, int c) {
-    return shift_mask(load32(rows, v, 16 + 32 * (c / 4)), 2 * (c % 4), 3);
+  template <class Use>
+  static void expand(Rows rows, const Use& use) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      Bytes packed[8];
+      load32(rows, 16 + 32 * half, packed);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) use(4 * half + i, [&](int k) { return shift_mask(packed[k], 2 * i, 3); });
+    }
   }
   static Scales256 scales(Rows rows) {
     Ints packed[4];
     gather16(rows, 0, packed);
-    const Ints d = gather<uint32_t>(rows, 80);
+    const Ints d = last_of16(rows, 68);
     Scales256 s;
     s.d = f16_to_float(d);
     s.dmin = f16_to_float(shift_right(d, 16));
-    for (int i = 0; i < 16; ++i) {
-      s.sub[i] = bits_of(packed[i / 4], 8 * (i % 4), 15);
-      s.min[i] = bits_of(packed[i / 4], 8 * (i % 4) + 4, 15);
-    }
+    for (int i = 0; i < 16; ++i) s.sub[i] = bits_of(packed[i / 4], 8 * (i % 4), 15);
+    for (int i = 0; i < 8; ++i) s.pairs[i] = byte_pair(packed[i / 2], 8 * (i % 2) + 4, 15);
     return s;
   }
 };
@@ -54,9 +74,21 @@ struct Q2K {
 struct Q3K {
   static constexpr int kBytes = 110, kSub = 16, kOffset = 4;
   static constexpr bool kHasMin = false, kIsWide = false;
-  static Bytes expand(Rows rows, int v, int c) {
-    const Bytes low = shift_mask(load32(rows, v, 32 + 32 * (c / 4)), 2 * (c % 4), 3);
-    return join_bits(low, shift_mask(load32(rows, v, 0), c - 2, 4));
+  template <class Use>
+  static void expand(Rows rows, const Use& use) {
+    Bytes high[8];
+    load32(rows, 0, high);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      Bytes low[8];
+      load32(rows, 32 + 32 * half, low);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        use(4 * half + i, [&](int k) {
+          return join_bits(shift_mask(low[k], 2 * i, 3), shift_mask(high[k], 4 * half + i - 2, 4));
+        });
+      }
+    }
   }
   // The last 14 bytes are 12 bytes of scales and d; read with the two before them, so as not to read beyond.
   static Scales256 scales(Rows rows) {
@@ -73,6 +105,7 @@ struct Q3K {
       const Ints two = bits_of(high, 8 * (i % 4) + 2 * (i / 4), 3);
       s.sub[i] = sub(bit_or(four, shift_left(two, 4)), splat(32));
     }
+    pair_scales(s, 16);
     return s;
   }
 };
@@ -80,8 +113,15 @@ struct Q3K {
 struct Q4K {
   static constexpr int kBytes = 144, kSub = 32, kOffset = 0;
   static constexpr bool kHasMin = true, kIsWide = false;
-  static Bytes expand(Rows rows, int v, int c) {
-    return shift_mask(load32(rows, v, 16 + 32 * (c / 2)), 4 * (c % 2), 15);
+  template <class Use>
+  static void expand(Rows rows, const Use& use) {
+#pragma GCC unroll 4
+    for (int pair = 0; pair < 4; ++pair) {
+      Bytes packed[8];
+      load32(rows, 16 + 32 * pair, packed);
+      use(2 * pair, [&](int k) { return shift_mask(packed[k], 0, 15); });
+      use(2 * pair + 1, [&](int k) { return shift_mask(packed[k], 4, 15); });
+    }
   }
   static Scales256 scales(Rows rows) { return scales_6_bit(rows); }
 };
@@ -89,9 +129,21 @@ struct Q4K {
 struct Q5K {
   static constexpr int kBytes = 176, kSub = 32, kOffset = 0;
   static constexpr bool kHasMin = true, kIsWide = false;
-  static Bytes expand(Rows rows, int v, int c) {
-    const Bytes low = shift_mask(load32(rows, v, 48 + 32 * (c / 2)), 4 * (c % 2), 15);
-    return join_bits(low, shift_mask(load32(rows, v, 16), c - 4, 16));
+  template <class Use>
+  static void expand(Rows rows, const Use& use) {
+    Bytes high[8];
+    load32(rows, 16, high);
+#pragma GCC unroll 4
+    for (int pair = 0; pair < 4; ++pair) {
+      Bytes low[8];
+      load32(rows, 48 + 32 * pair, low);
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i) {
+        use(2 * pair + i, [&](int k) {
+          return join_bits(shift_mask(low[k], 4 * i, 15), shift_mask(high[k], 2 * pair + i - 4, 16));
+        });
+      }
+    }
   }
   static Scales256 scales(Rows rows) { return scales_6_bit(rows); }
 };
@@ -99,18 +151,32 @@ struct Q5K {
 struct Q6K {
   static constexpr int kBytes = 210, kSub = 16, kOffset = 32;
   static constexpr bool kHasMin = false, kIsWide = false;
-  static Bytes expand(Rows rows, int v, int c) {
-    const int half = c / 4, quarter = c % 4;
-    const Bytes low = shift_mask(load32(rows, v, 64 * half + 32 * (quarter % 2)), 4 * (quarter / 2), 15);
-    return join_bits(low, shift_mask(load32(rows, v, 128 + 32 * half), 2 * quarter - 4, 48));
+  template <class Use>
+  static void expand(Rows rows, const Use& use) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      Bytes low[16], high[8];
+      load32(rows, 64 * half, low);
+      load32(rows, 64 * half + 32, low + 8);
+      load32(rows, 128 + 32 * half, high);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        use(4 * half + i, [&](int k) {
+          return join_bits(shift_mask(low[8 * (i % 2) + k], 4 * (i / 2), 15),
+                           shift_mask(high[k], 2 * i - 4, 48));
+        });
+      }
+    }
   }
   static Scales256 scales(Rows rows) {
     Ints packed[4];
     gather16(rows, 192, packed);
     Scales256 s;
-    s.d = gather_f16(rows, 208);
+    s.d = f16_to_float(shift_right(last_of16(rows, 194), 16));
     s.dmin = zeros();
-    for (int i = 0; i < 16; ++i) s.sub[i] = signed_byte_of(packed[i / 4], i % 4);
+    for (int i = 0; i < 16; ++i)
+      s.sub[i] = shift_right_signed(shift_left(packed[i / 4], 24 - 8 * (i % 4)), 24);
+    pair_scales(s, 16);
     return s;
   }
 };
@@ -118,8 +184,13 @@ struct Q6K {
 struct Iq4Xs {
   static constexpr int kBytes = 136, kSub = 32, kOffset = kWideOffset;
   static constexpr bool kHasMin = false, kIsWide = true;
-  static Bytes expand(Rows rows, int v, int c) {
-    return lookup_signed(kIq4Values, nibbles(load16_twice(rows, v, 8 + 16 * c)));
+  template <class Use>
+  static void expand(Rows rows, const Use& use) {
+#pragma GCC unroll 8
+    for (int c = 0; c < 8; ++c) {
+      const Nibbles codes(rows, 8 + 16 * c);
+      use(c, [&](int k) { return lookup_signed(kIq4Values, codes(k)); });
+    }
   }
   static Scales256 scales(Rows rows) {
     Ints head[4];
@@ -131,6 +202,7 @@ struct Iq4Xs {
       const Ints high = bits_of(head[0], 16 + 2 * i, 3);
       s.sub[i] = sub(bit_or(bits_of(head[1], 4 * i, 15), shift_left(high, 4)), splat(32));
     }
+    pair_scales(s, 8);
     return s;
   }
 };

@@ -92,7 +92,10 @@ inline void float_tile(const StripProduct& p, const uint8_t* rows, int first_row
   const float* x[kColumns];
   Floats acc[kRows][kColumns];
   for (int r = 0; r < kRows; ++r) w[r] = rows + r * p.row_bytes;
-  for (int c = 0; c < kColumns; ++c) x[c] = p.inputs->f32 + p.columns[first_column + c] * n_in;
+  for (int c = 0; c < kColumns; ++c) {
+    const int64_t column = p.first_column + first_column + c;
+    x[c] = p.inputs->f32 + (p.inputs->rows == nullptr ? column : p.inputs->rows[column]) * n_in;
+  }
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kColumns; ++c) acc[r][c] = zeros();
   }
@@ -121,9 +124,7 @@ void multiply_float(const StripProduct& p) {
   }
 }
 
-inline int64_t no_panel_bytes(int64_t) { return 0; }
-
 template <class F>
 constexpr Matmul float_matmul() {
-  return {InputKind::f32, multiply_float<F>, no_panel_bytes};
+  return {InputKind::f32, multiply_float<F>};
 }

@@ -1,7 +1,9 @@
 // Products of quantised weights with int8 activations. Sums inside a block are integers, hence exact in any
 // order; the float steps are one per block, in the order of the row, and the same in both paths:
-//   one column      expands each block in registers and multiplies it at once: weights are read once
-//   many columns    expands a strip of rows into a panel of bytes, then multiplies it with tiles of columns
+//   one column      expands the codes of each block in registers and multiplies them at once
+//   many columns    expands a span of 256 of the strip's rows into a panel of bytes, which stays in the first
+//                   level of cache while tiles of columns are multiplied with it; their sums so far wait in
+//                   the output
 // A lane is a row of the group, so a group's sums come out as one vector.
 
 template <class F>
@@ -12,16 +14,27 @@ inline Rows rows_of(const std::byte* p, int64_t stride) {
 }
 
 // A group is read as kLanes streams, too many and, as rows of small models are a kilobyte, too short for the
-// prefetcher of a processor. So with each block comes its share of the group that follows in memory, as one
-// stream, into the second level of cache. Behind the last row this asks for what is not read: a prefetch
-// never faults.
+// prefetcher of a processor. So with each block comes its share of the group that is read next, n_ahead
+// groups further in memory, as one stream, into the second level of cache: a part with each 32 elements, as
+// the processor keeps only so many requests in flight. Behind the last row this asks for what is not read: a
+// prefetch never faults.
 template <class F>
-inline void prefetch_next_group(const uint8_t* group, int64_t row_bytes, int64_t block) {
-  constexpr int64_t kShare = kLanes * F::kBytes;
-  const uint8_t* share = group + kLanes * row_bytes + block * kShare;
-#pragma GCC unroll 64
-  for (int64_t at = 0; at < kShare; at += 64) __builtin_prefetch(share + at, 0, 2);
-}
+class Ahead {
+ public:
+  Ahead(Rows group, int64_t block, int n_ahead)
+      : share_(group.p + kLanes * (n_ahead * group.stride + block * F::kBytes)) {}
+
+  void prefetch_part(int c) const {
+#pragma GCC unroll 16
+    for (int line = c * kLines / kParts; line < (c + 1) * kLines / kParts; ++line)
+      __builtin_prefetch(share_ + 64 * line, 0, 2);
+  }
+
+ private:
+  static constexpr int kLines = (kLanes * F::kBytes + 63) / 64;
+  static constexpr int kParts = kIsBlock32<F> ? 1 : 8;
+  const uint8_t* share_;
+};
 
 // The float steps of a block of 32.
 template <class F>
@@ -31,44 +44,12 @@ inline Floats accumulate32(Floats acc, Ints dots, const Scales32& s, const Input
   return acc;
 }
 
-// The float steps of a block of 256; `dots` with the integer scales, `mins` the minima times the sums.
-template <class F>
-inline Floats accumulate256(Floats acc, Ints dots, Ints mins, Floats d, Floats dmin, float x_scale) {
-  acc = fma(to_float(dots), mul(d, splat(x_scale)), acc);
-  if constexpr (F::kHasMin) acc = fnma(to_float(mins), mul(dmin, splat(x_scale)), acc);
-  return acc;
+// Those of a block of 256: of the dots with the integer scales, then of the minima times the sums.
+inline Floats add_dots(Floats acc, Ints dots, Floats d, float x_scale) {
+  return fma(to_float(dots), mul(d, splat(x_scale)), acc);
 }
-
-template <class F>
-inline Floats multiply_one32(Rows rows, int64_t n_blocks, const int8_t* x, const InputScale32* x_scales) {
-  Floats acc = zeros();
-  const uint8_t* group = rows.p;
-  for (int64_t b = 0; b < n_blocks; ++b, rows.p += F::kBytes) {
-    prefetch_next_group<F>(group, rows.stride, b);
-    const Bytes x32 = repeat32(x + 32 * b);
-    Ints d[kByteVectors];
-    for (int v = 0; v < kByteVectors; ++v) d[v] = dot<F::kIsWide>(splat(0), F::expand(rows, v), x32);
-    const Ints dots = sub(sums(d), splat(F::kOffset * x_scales[b].sum));
-    acc = accumulate32<F>(acc, dots, F::scales(rows), x_scales[b]);
-  }
-  return acc;
-}
-
-// Adds the c-th 32 of a block of 256, times its scales.
-template <class F>
-inline Ints add_chunk(Ints acc, Rows rows, int c, const int8_t* x, const InputScale256& x_scale,
-                      const Scales256& s) {
-  const Bytes x32 = repeat32(x + 32 * c);
-  Ints d[kByteVectors];
-  for (int v = 0; v < kByteVectors; ++v) d[v] = dot<F::kIsWide>(splat(0), F::expand(rows, v, c), x32);
-  if constexpr (F::kSub == 32) {
-    return add(acc, mul(sub(sums(d), splat(F::kOffset * x_scale.sums32[c])), s.sub[c]));
-  } else {
-    const Halves halves = half_sums(d);
-    const Ints low = sub(halves.low, splat(F::kOffset * x_scale.sums16[2 * c]));
-    const Ints high = sub(halves.high, splat(F::kOffset * x_scale.sums16[2 * c + 1]));
-    return add(add(acc, mul(low, s.sub[2 * c])), mul(high, s.sub[2 * c + 1]));
-  }
+inline Floats take_mins(Floats acc, Ints mins, Floats dmin, float x_scale) {
+  return fnma(to_float(mins), mul(dmin, splat(x_scale)), acc);
 }
 
 template <class F>
@@ -76,28 +57,51 @@ inline const int16_t* sums_of(const InputScale256& x_scale) {
   return F::kSub == 32 ? x_scale.sums32 : x_scale.sums16;
 }
 
-template <class F>
-inline Floats multiply_one256(Rows rows, int64_t n_blocks, const int8_t* x, const InputScale256* x_scales) {
-  Floats acc = zeros();
-  const uint8_t* group = rows.p;
-  for (int64_t b = 0; b < n_blocks; ++b, rows.p += F::kBytes, x += 256) {
-    prefetch_next_group<F>(group, rows.stride, b);
-    const Scales256 s = F::scales(rows);
-    Ints mins = splat(0);
-    if constexpr (F::kHasMin) {
-      for (int i = 0; i < 256 / F::kSub; ++i)
-        mins = add(mins, mul(s.min[i], splat(static_cast<int32_t>(sums_of<F>(x_scales[b])[i]))));
-    }
-    Ints dots = splat(0);
+// `n` vectors of codes, from the first-th on, times as many fours of activations.
+template <class F, class Code>
+inline Ints dot_codes(Ints acc, const Code& code, int first, int n, const int8_t* x) {
 #pragma GCC unroll 8
-    for (int c = 0; c < 8; ++c) dots = add_chunk<F>(dots, rows, c, x, x_scales[b], s);
-    acc = accumulate256<F>(acc, dots, mins, s.d, s.dmin, x_scales[b].scale);
-  }
+  for (int k = first; k < first + n; ++k) acc = dot<F::kIsWide>(acc, code(k), repeat4(x + 4 * k));
   return acc;
 }
 
-// The panel of a group is a run of these, one per block: vector k of `q` holds bytes [4k, 4k + 4) of every
-// row. Nothing of the format is left but offset and scales.
+template <class F>
+inline Floats multiply_one(Floats acc, Rows rows, const int8_t* x, const InputScale32& x_scale,
+                           Ahead<F> ahead) {
+  ahead.prefetch_part(0);
+  Ints dots = splat(-F::kOffset * x_scale.sum);
+  F::expand(rows, [&](const auto& code) { dots = dot_codes<F>(dots, code, 0, 8, x); });
+  return accumulate32<F>(acc, dots, F::scales(rows), x_scale);
+}
+
+template <class F>
+inline Floats multiply_one(Floats acc, Rows rows, const int8_t* x, const InputScale256& x_scale,
+                           Ahead<F> ahead) {
+  const Scales256 s = F::scales(rows);
+  Ints sums = splat(0);  // of minima or of scales, times those of the activations
+  if constexpr (F::kHasMin || F::kOffset != 0) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 256 / F::kSub / 2; ++i)
+      sums = dot_pairs(sums, s.pairs[i], repeat_pair(sums_of<F>(x_scale) + 2 * i));
+  }
+  Ints dots = F::kOffset != 0 ? mul(sums, splat(-F::kOffset)) : splat(0);
+  F::expand(rows, [&](int c, const auto& code) {
+    ahead.prefetch_part(c);
+    constexpr int kSubsAChunk = 32 / F::kSub;
+#pragma GCC unroll 2
+    for (int i = 0; i < kSubsAChunk; ++i) {
+      const int n = F::kSub / 4;
+      const Ints sub_dots = dot_codes<F>(splat(0), code, n * i, n, x + 32 * c);
+      dots = add(dots, mul(sub_dots, s.sub[kSubsAChunk * c + i]));
+    }
+  });
+  acc = add_dots(acc, dots, s.d, x_scale.scale);
+  if constexpr (F::kHasMin) acc = take_mins(acc, sums, s.dmin, x_scale.scale);
+  return acc;
+}
+
+// A block of a group in the panel: vector k of `q` holds codes [4k, 4k + 4) of every row. Nothing of the
+// format is left but offset and scales.
 template <class F>
 struct alignas(64) Panel32 {
   uint8_t q[32 * kLanes];
@@ -109,148 +113,48 @@ struct alignas(64) Panel256 {
   static constexpr int kSubs = 256 / F::kSub;
   uint8_t q[256 * kLanes];
   int32_t sub[kSubs * kLanes];
-  // What the sums of the activations are multiplied with, two int16 a lane: the minima, or -offset * scale.
-  int32_t pairs[F::kHasMin || F::kOffset != 0 ? kSubs / 2 * kLanes : 0];
+  int32_t pairs[F::kHasMin || F::kOffset != 0 ? kSubs / 2 * kLanes : 0];  // as in Scales256
   float d[kLanes];
   float dmin[F::kHasMin ? kLanes : 0];
 };
 
-template <class F>
-inline void expand_panel(Rows rows, int64_t n_blocks, Panel32<F>* panel) {
-  const uint8_t* group = rows.p;
-  for (int64_t b = 0; b < n_blocks; ++b, rows.p += F::kBytes) {
-    prefetch_next_group<F>(group, rows.stride, b);
-    Bytes w[kByteVectors];
-    for (int v = 0; v < kByteVectors; ++v) w[v] = F::expand(rows, v);
-    transpose(w, panel[b].q);
-    const Scales32 s = F::scales(rows);
-    store(panel[b].d, s.d);
-    if constexpr (F::kHasMin) store(panel[b].m, s.m);
-  }
-}
-
-template <class F>
-inline void expand_panel(Rows rows, int64_t n_blocks, Panel256<F>* panel) {
-  const uint8_t* group = rows.p;
-  for (int64_t b = 0; b < n_blocks; ++b, rows.p += F::kBytes) {
-    prefetch_next_group<F>(group, rows.stride, b);
-#pragma GCC unroll 8
-    for (int c = 0; c < 8; ++c) {
-      Bytes w[kByteVectors];
-      for (int v = 0; v < kByteVectors; ++v) w[v] = F::expand(rows, v, c);
-      transpose(w, panel[b].q + 32 * kLanes * c);
-    }
-    const Scales256 s = F::scales(rows);
-    store(panel[b].d, s.d);
-    if constexpr (F::kHasMin) store(panel[b].dmin, s.dmin);
-    for (int i = 0; i < 256 / F::kSub; ++i) store(panel[b].sub + kLanes * i, s.sub[i]);
-    if constexpr (F::kHasMin || F::kOffset != 0) {
-      const auto factor = [&](int i) { return F::kHasMin ? s.min[i] : mul(s.sub[i], splat(-F::kOffset)); };
-      for (int i = 0; i < 256 / F::kSub; i += 2) {
-        const Ints pair = bit_or(bit_and(factor(i), splat(0xffff)), shift_left(factor(i + 1), 16));
-        store(panel[b].pairs + kLanes * (i / 2), pair);
-      }
-    }
-  }
-}
-
+inline void store_bytes(uint8_t* p, Bytes x) { __builtin_memcpy(p, &x, sizeof x); }
 inline Bytes load_bytes(const uint8_t* p) {
   Bytes out;
   __builtin_memcpy(&out, p, sizeof out);
   return out;
 }
-// In a panel a vector of weights covers all lanes, four bytes each.
 static_assert(sizeof(Bytes) == 4 * kLanes);
 
-// What the columns of one tile are.
-template <class Scale, int kColumns>
-struct TileInputs {
-  const int8_t* q[kColumns];
-  const Scale* scale[kColumns];
-};
-
-// acc[g][c] += n bytes of depth from `w` (one pointer a group) times columns' bytes from `x_at` on.
-template <class F, int kGroups, int kColumns, int kDepth, class Scale>
-inline void dot_tile(Ints (&acc)[kGroups][kColumns], const uint8_t* const (&w)[kGroups],
-                     const TileInputs<Scale, kColumns>& x, int64_t x_at) {
+template <class F>
+inline void expand_block(Rows rows, Panel32<F>& panel, Ahead<F> ahead) {
+  ahead.prefetch_part(0);
+  F::expand(rows, [&](const auto& code) {
 #pragma GCC unroll 8
-  for (int k = 0; k < kDepth / 4; ++k) {
-    Bytes weights[kGroups];
-    for (int g = 0; g < kGroups; ++g) weights[g] = load_bytes(w[g] + 4 * kLanes * k);
+    for (int k = 0; k < 8; ++k) store_bytes(panel.q + 4 * kLanes * k, code(k));
+  });
+  const Scales32 s = F::scales(rows);
+  store(panel.d, s.d);
+  if constexpr (F::kHasMin) store(panel.m, s.m);
+}
+
+template <class F>
+inline void expand_block(Rows rows, Panel256<F>& panel, Ahead<F> ahead) {
+  F::expand(rows, [&](int c, const auto& code) {
+    ahead.prefetch_part(c);
 #pragma GCC unroll 8
-    for (int c = 0; c < kColumns; ++c) {
-      const Bytes four = repeat4(x.q[c] + x_at + 4 * k);
-#pragma GCC unroll 4
-      for (int g = 0; g < kGroups; ++g) acc[g][c] = dot<F::kIsWide>(acc[g][c], weights[g], four);
-    }
+    for (int k = 0; k < 8; ++k) store_bytes(panel.q + 4 * kLanes * (8 * c + k), code(k));
+  });
+  const Scales256 s = F::scales(rows);
+  store(panel.d, s.d);
+  if constexpr (F::kHasMin) store(panel.dmin, s.dmin);
+  for (int i = 0; i < Panel256<F>::kSubs; ++i) store(panel.sub + kLanes * i, s.sub[i]);
+  if constexpr (F::kHasMin || F::kOffset != 0) {
+    for (int i = 0; i < Panel256<F>::kSubs / 2; ++i) store(panel.pairs + kLanes * i, s.pairs[i]);
   }
 }
 
-template <class F, int kGroups, int kColumns>
-inline void multiply_tile(const Panel32<F>* const (&panels)[kGroups], int64_t n_blocks,
-                          const TileInputs<InputScale32, kColumns>& x, Floats (&acc)[kGroups][kColumns]) {
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    Ints dots[kGroups][kColumns];
-    const uint8_t* w[kGroups];
-    for (int g = 0; g < kGroups; ++g) w[g] = panels[g][b].q;
-    for (int c = 0; c < kColumns; ++c) {
-      for (int g = 0; g < kGroups; ++g)
-        dots[g][c] = F::kOffset == 0 ? splat(0) : splat(-F::kOffset * x.scale[c][b].sum);
-    }
-    dot_tile<F, kGroups, kColumns, 32>(dots, w, x, 32 * b);
-    for (int g = 0; g < kGroups; ++g) {
-      const Scales32 s = {load(panels[g][b].d), F::kHasMin ? load(panels[g][b].m) : zeros()};
-      for (int c = 0; c < kColumns; ++c) acc[g][c] = accumulate32<F>(acc[g][c], dots[g][c], s, x.scale[c][b]);
-    }
-  }
-}
-
-// sums[g][c] += pairs of int16 in the panel times pairs of the activations' sums.
-template <class F, int kGroups, int kColumns>
-inline void dot_sums(Ints (&sums)[kGroups][kColumns], const Panel256<F>* const (&panels)[kGroups], int64_t b,
-                     const TileInputs<InputScale256, kColumns>& x) {
-  for (int i = 0; i < Panel256<F>::kSubs / 2; ++i) {
-    for (int c = 0; c < kColumns; ++c) {
-      const Ints pair = repeat_pair(sums_of<F>(x.scale[c][b]) + 2 * i);
-      for (int g = 0; g < kGroups; ++g)
-        sums[g][c] = dot_pairs(sums[g][c], load(panels[g][b].pairs + kLanes * i), pair);
-    }
-  }
-}
-
-template <class F, int kGroups, int kColumns>
-inline void multiply_tile(const Panel256<F>* const (&panels)[kGroups], int64_t n_blocks,
-                          const TileInputs<InputScale256, kColumns>& x, Floats (&acc)[kGroups][kColumns]) {
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    Ints totals[kGroups][kColumns], mins[kGroups][kColumns];
-    for (int g = 0; g < kGroups; ++g) {
-      for (int c = 0; c < kColumns; ++c) totals[g][c] = mins[g][c] = splat(0);
-    }
-    if constexpr (F::kHasMin) dot_sums(mins, panels, b, x);
-    if constexpr (F::kOffset != 0) dot_sums(totals, panels, b, x);
-    for (int i = 0; i < Panel256<F>::kSubs; ++i) {
-      Ints dots[kGroups][kColumns];
-      const uint8_t* w[kGroups];
-      for (int g = 0; g < kGroups; ++g) {
-        w[g] = panels[g][b].q + F::kSub * kLanes * i;
-        for (int c = 0; c < kColumns; ++c) dots[g][c] = splat(0);
-      }
-      dot_tile<F, kGroups, kColumns, F::kSub>(dots, w, x, 256 * b + F::kSub * i);
-      for (int g = 0; g < kGroups; ++g) {
-        const Ints scale = load(panels[g][b].sub + kLanes * i);
-        for (int c = 0; c < kColumns; ++c) totals[g][c] = add(totals[g][c], mul(dots[g][c], scale));
-      }
-    }
-    for (int g = 0; g < kGroups; ++g) {
-      const Floats d = load(panels[g][b].d);
-      const Floats dmin = F::kHasMin ? load(panels[g][b].dmin) : zeros();
-      for (int c = 0; c < kColumns; ++c)
-        acc[g][c] = accumulate256<F>(acc[g][c], totals[g][c], mins[g][c], d, dmin, x.scale[c][b].scale);
-    }
-  }
-}
-
-// What blocks of 32 and of 256 differ in, for the driver below.
+// What blocks of 32 and of 256 differ in.
 template <class F, bool kIs32 = kIsBlock32<F>>
 struct Blocks;
 template <class F>
@@ -261,9 +165,6 @@ struct Blocks<F, true> {
   static constexpr int kElems = 32;
   static const int8_t* q(const Inputs& x) { return x.int8_32; }
   static const Scale* scale(const Inputs& x) { return x.scale32; }
-  static Floats one(Rows rows, int64_t n_blocks, const int8_t* x, const Scale* s) {
-    return multiply_one32<F>(rows, n_blocks, x, s);
-  }
 };
 template <class F>
 struct Blocks<F, false> {
@@ -273,75 +174,199 @@ struct Blocks<F, false> {
   static constexpr int kElems = 256;
   static const int8_t* q(const Inputs& x) { return x.int8_256; }
   static const Scale* scale(const Inputs& x) { return x.scale256; }
-  static Floats one(Rows rows, int64_t n_blocks, const int8_t* x, const Scale* s) {
-    return multiply_one256<F>(rows, n_blocks, x, s);
+};
+template <class F>
+inline constexpr int kSpanBlocks = kSpan / Blocks<F>::kElems;
+
+// The columns of one tile, and a span of them.
+template <class F, int kColumns>
+struct TileInputs {
+  using Scale = typename Blocks<F>::Scale;
+
+  TileInputs(const Inputs& inputs, int64_t span, int64_t first_column) {
+    const int64_t at = span * inputs.n_columns + first_column;
+    q = Blocks<F>::q(inputs) + at * kSpan;
+    scale = Blocks<F>::scale(inputs) + at * kSpanBlocks<F>;
   }
+  const int8_t* bytes(int c, int at) const { return q + c * kSpan + at; }
+  const Scale& scale_of(int c, int block) const { return scale[c * kSpanBlocks<F> + block]; }
+
+  const int8_t* q;
+  const Scale* scale;
 };
 
-// Columns [first, first + kColumns) of the product, for kGroups groups from `group` on.
-template <class F, int kGroups, int kColumns>
-inline void multiply_columns(const StripProduct& p, int group, int first) {
-  using B = Blocks<F>;
-  const int64_t n_blocks = p.inputs->n_in / B::kElems;
-  const auto* panel = reinterpret_cast<const typename B::Panel*>(p.panel);
-  const typename B::Panel* panels[kGroups];
-  for (int g = 0; g < kGroups; ++g) panels[g] = panel + (group + g) * n_blocks;
-  TileInputs<typename B::Scale, kColumns> x;
-  Floats acc[kGroups][kColumns];
-  for (int c = 0; c < kColumns; ++c) {
-    x.q[c] = B::q(*p.inputs) + p.columns[first + c] * p.inputs->n_in;
-    x.scale[c] = B::scale(*p.inputs) + p.columns[first + c] * n_blocks;
-    for (int g = 0; g < kGroups; ++g) acc[g][c] = zeros();
+// acc[g][c] += kDepth bytes from `w` (one pointer a group) times columns' bytes from `x_at` on.
+template <class F, int kGroups, int kColumns, int kDepth>
+inline void dot_tile(Ints (&acc)[kGroups][kColumns], const uint8_t* const (&w)[kGroups],
+                     const TileInputs<F, kColumns>& x, int x_at) {
+#pragma GCC unroll 8
+  for (int k = 0; k < kDepth / 4; ++k) {
+    Bytes weights[kGroups];
+    for (int g = 0; g < kGroups; ++g) weights[g] = load_bytes(w[g] + 4 * kLanes * k);
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) {
+      const Bytes four = repeat4(x.bytes(c, x_at + 4 * k));
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; ++g) acc[g][c] = dot<F::kIsWide>(acc[g][c], weights[g], four);
+    }
   }
-  multiply_tile<F, kGroups, kColumns>(panels, n_blocks, x, acc);
+}
+
+// acc[g][c] += block `b` of a span.
+template <class F, int kGroups, int kColumns>
+inline void multiply_block(const Panel32<F>* const (&panels)[kGroups], int b,
+                           const TileInputs<F, kColumns>& x, Floats (&acc)[kGroups][kColumns]) {
+  Ints dots[kGroups][kColumns];
+  const uint8_t* w[kGroups];
+  for (int g = 0; g < kGroups; ++g) w[g] = panels[g][b].q;
   for (int c = 0; c < kColumns; ++c) {
     for (int g = 0; g < kGroups; ++g)
-      store(p.out + (first + c) * p.out_stride + (group + g) * kLanes, acc[g][c]);
+      dots[g][c] = F::kOffset == 0 ? splat(0) : splat(-F::kOffset * x.scale_of(c, b).sum);
+  }
+  dot_tile<F, kGroups, kColumns, 32>(dots, w, x, 32 * b);
+  for (int g = 0; g < kGroups; ++g) {
+    const Scales32 s = {load(panels[g][b].d), F::kHasMin ? load(panels[g][b].m) : zeros()};
+    for (int c = 0; c < kColumns; ++c)
+      acc[g][c] = accumulate32<F>(acc[g][c], dots[g][c], s, x.scale_of(c, b));
+  }
+}
+
+// sums[g][c] = pairs of the panel times pairs of the activations' sums.
+template <class F, int kGroups, int kColumns>
+inline void dot_sums(Ints (&sums)[kGroups][kColumns], const Panel256<F>* const (&panels)[kGroups],
+                     const TileInputs<F, kColumns>& x) {
+  for (int g = 0; g < kGroups; ++g) {
+    for (int c = 0; c < kColumns; ++c) sums[g][c] = splat(0);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < Panel256<F>::kSubs / 2; ++i) {
+    for (int c = 0; c < kColumns; ++c) {
+      const Ints pair = repeat_pair(sums_of<F>(x.scale_of(c, 0)) + 2 * i);
+      for (int g = 0; g < kGroups; ++g)
+        sums[g][c] = dot_pairs(sums[g][c], load(panels[g]->pairs + kLanes * i), pair);
+    }
+  }
+}
+
+template <class F, int kGroups, int kColumns>
+inline void multiply_block(const Panel256<F>* const (&panels)[kGroups], int, const TileInputs<F, kColumns>& x,
+                           Floats (&acc)[kGroups][kColumns]) {
+  Ints totals[kGroups][kColumns];
+  if constexpr (F::kOffset != 0) dot_sums(totals, panels, x);
+  for (int g = 0; g < kGroups; ++g) {
+    for (int c = 0; c < kColumns; ++c)
+      totals[g][c] = F::kOffset != 0 ? mul(totals[g][c], splat(-F::kOffset)) : splat(0);
+  }
+  for (int i = 0; i < Panel256<F>::kSubs; ++i) {
+    Ints dots[kGroups][kColumns];
+    const uint8_t* w[kGroups];
+    for (int g = 0; g < kGroups; ++g) {
+      w[g] = panels[g]->q + F::kSub * kLanes * i;
+      for (int c = 0; c < kColumns; ++c) dots[g][c] = splat(0);
+    }
+    dot_tile<F, kGroups, kColumns, F::kSub>(dots, w, x, F::kSub * i);
+    for (int g = 0; g < kGroups; ++g) {
+      const Ints scale = load(panels[g]->sub + kLanes * i);
+      for (int c = 0; c < kColumns; ++c) totals[g][c] = add(totals[g][c], mul(dots[g][c], scale));
+    }
+  }
+  for (int g = 0; g < kGroups; ++g) {
+    const Floats d = load(panels[g]->d);
+    for (int c = 0; c < kColumns; ++c)
+      acc[g][c] = add_dots(acc[g][c], totals[g][c], d, x.scale_of(c, 0).scale);
+  }
+  if constexpr (F::kHasMin) {
+    Ints mins[kGroups][kColumns];
+    dot_sums(mins, panels, x);
+    for (int g = 0; g < kGroups; ++g) {
+      const Floats dmin = load(panels[g]->dmin);
+      for (int c = 0; c < kColumns; ++c)
+        acc[g][c] = take_mins(acc[g][c], mins[g][c], dmin, x.scale_of(c, 0).scale);
+    }
+  }
+}
+
+// A span of the strip in the panel.
+template <class F>
+struct Span {
+  int64_t index;
+  int n_blocks;
+  typename Blocks<F>::Panel panels[kStripGroups][kSpanBlocks<F>];
+};
+
+// Adds the span to columns [first, first + kColumns) of the output, for kGroups groups from `group` on.
+template <class F, int kGroups, int kColumns>
+inline void multiply_columns(const StripProduct& p, const Span<F>& span, int group, int first) {
+  const typename Blocks<F>::Panel* panels[kGroups];
+  for (int g = 0; g < kGroups; ++g) panels[g] = span.panels[group + g];
+  const TileInputs<F, kColumns> x(*p.inputs, span.index, p.first_column + first);
+  Floats acc[kGroups][kColumns];
+  const auto out = [&](int g, int c) { return p.out + (first + c) * p.out_stride + (group + g) * kLanes; };
+  for (int c = 0; c < kColumns; ++c) {
+    for (int g = 0; g < kGroups; ++g) acc[g][c] = span.index == 0 ? zeros() : load(out(g, c));
+  }
+  for (int b = 0; b < span.n_blocks; ++b) multiply_block<F, kGroups, kColumns>(panels, b, x, acc);
+  for (int c = 0; c < kColumns; ++c) {
+    for (int g = 0; g < kGroups; ++g) store(out(g, c), acc[g][c]);
   }
 }
 
 // All columns, in the widest tiles first.
 template <class F, int kGroups, int kColumns = kTileColumns>
-inline int multiply_tiles(const StripProduct& p, int group, int first = 0) {
+inline void multiply_tiles(const StripProduct& p, const Span<F>& span, int group, int first = 0) {
   for (; first + kColumns <= p.n_columns; first += kColumns)
-    multiply_columns<F, kGroups, kColumns>(p, group, first);
-  if constexpr (kColumns > 1) {
-    return multiply_tiles<F, kGroups, kColumns - 1>(p, group, first);
-  } else {
-    return first;
+    multiply_columns<F, kGroups, kColumns>(p, span, group, first);
+  if constexpr (kColumns > 1) multiply_tiles<F, kGroups, kColumns - 1>(p, span, group, first);
+}
+
+template <class F, class AnySpan>
+inline void expand_span(const StripProduct& p, AnySpan& span) {
+  const int64_t first = span.index * kSpanBlocks<F>;
+  for (int g = 0; g < p.n_groups; ++g) {
+    const Rows group = rows_of(p.groups[g], p.row_bytes);
+    for (int b = 0; b < span.n_blocks; ++b) {
+      expand_block<F>({group.p + (first + b) * F::kBytes, group.stride}, span.panels[g][b],
+                      Ahead<F>(group, first + b, p.n_groups));
+    }
+  }
+}
+
+template <class F>
+void multiply_column(const StripProduct& p) {
+  using B = Blocks<F>;
+  const int64_t n_blocks = p.inputs->n_in / B::kElems;
+  for (int g = 0; g < p.n_groups; ++g) {
+    const Rows group = rows_of(p.groups[g], p.row_bytes);
+    Rows rows = group;
+    Floats acc = zeros();
+    for (int64_t b = 0; b < n_blocks; ++b, rows.p += F::kBytes) {
+      const TileInputs<F, 1> x(*p.inputs, b / kSpanBlocks<F>, p.first_column);
+      const int block = static_cast<int>(b % kSpanBlocks<F>);
+      acc = multiply_one<F>(acc, rows, x.bytes(0, block * B::kElems), x.scale_of(0, block),
+                            Ahead<F>(group, b, 1));
+    }
+    store(p.out + g * kLanes, acc);
   }
 }
 
 template <class F>
 void multiply_quant(const StripProduct& p) {
-  using B = Blocks<F>;
-  const int64_t n_blocks = p.inputs->n_in / B::kElems;
-  if (p.n_columns == 1) {
-    const int64_t column = p.columns[0];
-    for (int g = 0; g < p.n_groups; ++g) {
-      store(p.out + g * kLanes,
-            B::one(rows_of(p.groups[g], p.row_bytes), n_blocks, B::q(*p.inputs) + column * p.inputs->n_in,
-                   B::scale(*p.inputs) + column * n_blocks));
+  if (p.n_columns == 1) return multiply_column<F>(p);
+  const int64_t n_blocks = p.inputs->n_in / Blocks<F>::kElems;
+  Span<F> span;
+  for (int64_t first = 0; first < n_blocks; first += kSpanBlocks<F>) {
+    span.index = first / kSpanBlocks<F>;
+    span.n_blocks = static_cast<int>(n_blocks - first < kSpanBlocks<F> ? n_blocks - first : kSpanBlocks<F>);
+    expand_span<F>(p, span);
+    int group = 0;
+    if constexpr (kTileGroups == 2) {
+      for (; group + 2 <= p.n_groups; group += 2) multiply_tiles<F, 2>(p, span, group);
     }
-    return;
+    for (; group < p.n_groups; ++group) multiply_tiles<F, 1>(p, span, group);
   }
-  auto* panel = reinterpret_cast<typename B::Panel*>(p.panel);
-  for (int g = 0; g < p.n_groups; ++g)
-    expand_panel<F>(rows_of(p.groups[g], p.row_bytes), n_blocks, panel + g * n_blocks);
-  int group = 0;
-  if constexpr (kTileGroups == 2) {
-    for (; group + 2 <= p.n_groups; group += 2) multiply_tiles<F, 2>(p, group);
-  }
-  for (; group < p.n_groups; ++group) multiply_tiles<F, 1>(p, group);
-}
-
-template <class F>
-int64_t quant_panel_bytes(int64_t n_in) {
-  using B = Blocks<F>;
-  return kStripGroups * (n_in / B::kElems) * static_cast<int64_t>(sizeof(typename B::Panel));
 }
 
 template <class F>
 constexpr Matmul quant_matmul() {
-  return {Blocks<F>::kInput, multiply_quant<F>, quant_panel_bytes<F>};
+  return {Blocks<F>::kInput, multiply_quant<F>};
 }

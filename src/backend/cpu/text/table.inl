@@ -32,8 +32,8 @@ constexpr Kernels make_table(const char* name) {
   *matmul++ = float_matmul<Nvfp4>();
   *matmul++ = quant_matmul<Q4Z>();
   *matmul++ = quant_matmul<Q8Z>();
-  t.quantize32 = quantize32_row;
-  t.quantize256 = quantize256_row;
+  t.quantize32 = quantize32_span;
+  t.quantize256 = quantize256_span;
   t.rms_norm = rms_norm_row;
   t.layer_norm = layer_norm_row;
   t.cutoff = cutoff_row;
