@@ -1,5 +1,11 @@
 #include "backend/cpu/cpu.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <algorithm>
 #include <vector>
 
@@ -26,6 +32,23 @@ class CpuBackend final : public Backend {
   cpu::Machine machine_;
 };
 
+static_assert(cpu::kMatmulQ2K == static_cast<size_t>(Dtype::q2_k));
+static_assert(cpu::kMatmulQ6K == static_cast<size_t>(Dtype::q6_k));
+static_assert(cpu::kMatmulIq4Xs == static_cast<size_t>(Dtype::iq4_xs));
+
+#if defined(__x86_64__)
+// Whether the processor has tiles for int8 and the kernel lets this process use them: they are more state
+// than a thread has by itself, so Linux wants to be asked (Documentation/arch/x86/xstate.rst).
+bool has_amx() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  if ((edx & kTile) == 0 || (edx & kInt8) == 0) return false;
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 struct InstructionSet {
   std::string_view name;
   const cpu::Kernels& (*kernels)();
@@ -43,6 +66,7 @@ std::vector<InstructionSet> instruction_sets() {
                           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
                           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+  if (has_avx2 && has_avx512 && has_amx()) sets.push_back({"amx", cpu::amx_kernels});
   if (has_avx2 && has_avx512) sets.push_back({"avx512", cpu::avx512_kernels});
   if (has_avx2) sets.push_back({"avx2", cpu::avx2_kernels});
 #endif

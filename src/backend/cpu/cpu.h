@@ -9,7 +9,8 @@
 
 namespace millrace {
 
-// The instruction sets that this machine has kernels for, best first: "avx512", "avx2", "scalar".
+// The instruction sets that this machine has kernels for, best first: "amx", "avx512", "avx2",
+// "scalar".
 std::span<const std::string_view> cpu_instruction_sets();
 
 // Throws Error(usage) for a set that this machine has not.

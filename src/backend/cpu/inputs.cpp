@@ -24,7 +24,7 @@ InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, in
     scale32 = carver.take<InputScale32>(n_spans * kBlocks32);
   }
   if (views.has_int8_256) {
-    int8_256 = carver.take<int8_t>(n_spans * kSpan);
+    int8_256 = carver.take<int8_t>((n_spans + kColumnsBehind) * kSpan);
     scale256 = carver.take<InputScale256>(n_spans);
   }
 }

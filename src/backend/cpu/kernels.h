@@ -28,6 +28,9 @@ enum class InputKind { f32, int8_32, int8_256 };
 
 inline constexpr int kSpan = 256;  // elements of a row that kernels keep close at a time
 
+// Kernels read, for nothing, up to so many columns of int8_256 behind the last.
+inline constexpr int kColumnsBehind = 31;
+
 // The activations of one op, a column each; only the views that its weights need are filled. The int8 views
 // lie span by span: n_spans = n_in / kSpan rounded up, the last one perhaps not full.
 struct Inputs {
@@ -62,6 +65,9 @@ struct Matmul {
   // Every sum is accumulated in the order of the row, whatever n_columns and n_groups.
   void (*multiply)(const StripProduct& product);
 };
+
+// Some places in Kernels::matmul, which is by Dtype; cpu.cpp checks them.
+enum : size_t { kMatmulQ2K = 9, kMatmulQ3K, kMatmulQ4K, kMatmulQ5K, kMatmulQ6K, kMatmulIq4Xs = 15 };
 
 struct NormRow {
   const float* x;
@@ -199,5 +205,6 @@ struct Kernels {
 const Kernels& scalar_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx512_kernels();
+const Kernels& amx_kernels();
 
 }  // namespace millrace::cpu

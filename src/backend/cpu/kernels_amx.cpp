@@ -1,0 +1,52 @@
+// The kernels of AVX-512, and products of many columns on the tiles of AMX.
+#if defined(__AMX_INT8__)
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/lanes_avx512.h"
+
+namespace millrace::cpu {
+namespace {
+
+// clang-format off
+#include "backend/cpu/text/formats32.inl"
+#include "backend/cpu/text/formats256.inl"
+#include "backend/cpu/text/matmul_quant.inl"
+#include "backend/cpu/text/matmul_amx.inl"
+// clang-format on
+
+// With fewer, expanding the weights for tiles takes longer than the tiles save.
+constexpr int kFewestColumns = 12;
+
+template <class F, size_t kAt>
+void multiply_few_or_many(const StripProduct& p) {
+  if (p.n_columns < kFewestColumns) return avx512_kernels().matmul[kAt].multiply(p);
+  multiply_amx<F>(p);
+}
+
+template <class F, size_t kAt>
+void put(Kernels& t) {
+  t.matmul[kAt].multiply = multiply_few_or_many<F, kAt>;
+}
+
+Kernels make_amx_table() {
+  Kernels t = avx512_kernels();
+  t.name = "amx";
+  put<Q2K, kMatmulQ2K>(t);
+  put<Q3K, kMatmulQ3K>(t);
+  put<Q4K, kMatmulQ4K>(t);
+  put<Q5K, kMatmulQ5K>(t);
+  put<Q6K, kMatmulQ6K>(t);
+  put<Iq4Xs, kMatmulIq4Xs>(t);
+  return t;
+}
+
+}  // namespace
+
+const Kernels& amx_kernels() {
+  static const Kernels kTable = make_amx_table();
+  return kTable;
+}
+
+}  // namespace millrace::cpu
+
+#endif

@@ -1,0 +1,247 @@
+// Products of weights in blocks of 256 with many columns, on the tiles of AMX: sixteen columns times the
+// sixteen rows of a group at a time. What tiles add up are integers, and the float steps are those of
+// matmul_quant.inl in the same order: so are the bits.
+//
+// A block has its scales multiplied into the weights, that the tiles may run over all of it. As products of
+// codes and scales take up to 13 bits, they are cut into two planes of bytes, a low and a high one, that are
+// multiplied by themselves: the sum is low + 2^kHighBits * high.
+//
+// Blocks of 32 stay with matmul_quant.inl: their float steps cost as much as the tiles would save.
+
+constexpr int kTileColumnsAmx = 16;  // of activations: the lines of a tile
+constexpr int kTileBytes = 1024;
+
+// What was written before is in memory: the compiler does not know what tile instructions read.
+inline void finish_writes() { asm volatile("" ::: "memory"); }
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t n_rows[16] = {};
+};
+
+// Whole tiles, from here to the end of the scope.
+class TileScope {
+ public:
+  TileScope() {
+    TileConfig config;
+    for (int i = 0; i < 8; ++i) {
+      config.row_bytes[i] = 64;
+      config.n_rows[i] = 16;
+    }
+    finish_writes();
+    _tile_loadconfig(&config);
+  }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+  ~TileScope() { _tile_release(); }
+};
+
+// Two int16 in a lane, both x.
+inline Ints twice(Ints x) { return bit_or(bit_and(x, splat(0xffff)), shift_left(x, 16)); }
+inline Ints mul16(Ints a, Ints b) { return _mm512_mullo_epi16(a, b); }
+
+// Weights with their scales. Codes up to 31 without an offset times three bits of the scale fit a byte.
+template <class F>
+struct Planes {
+  static constexpr bool kIsUnsigned = F::kHasMin;
+  static constexpr int kHighBits = kIsUnsigned ? 3 : 7;
+
+  explicit Planes(Ints scale)
+      : low_scale(twice(kIsUnsigned ? bit_and(scale, splat(7)) : scale)),
+        high_scale(kIsUnsigned ? twice(shift_right(scale, 3)) : mul16(low_scale, twice(splat(-F::kOffset)))) {
+  }
+
+  void store_codes(Bytes codes, uint8_t* low, uint8_t* high) const {
+    if constexpr (kIsUnsigned) {
+      store_bytes(low, mul16(codes, low_scale));  // no product of a byte carries into the next
+      store_bytes(high, mul16(codes, high_scale));
+    } else {
+      const Ints bytes = splat(0x00ff00ff);
+      const auto product = [&](Ints two) { return _mm512_add_epi16(mul16(two, low_scale), high_scale); };
+      const Ints even = product(bit_and(codes, bytes)), odd = product(_mm512_srli_epi16(codes, 8));
+      // x where the mask has ones, else y
+      const auto select = [&](Ints x, Ints y) { return _mm512_ternarylogic_epi32(bytes, x, y, 0xca); };
+      store_bytes(low, bit_and(select(even, _mm512_slli_epi16(odd, 8)), splat(0x7f7f7f7f)));
+      store_bytes(high, select(_mm512_srli_epi16(even, 7), _mm512_slli_epi16(odd, 1)));
+    }
+  }
+
+  Ints low_scale;   // of unsigned codes its lower three bits, else all of it
+  Ints high_scale;  // of unsigned codes the upper bits, else -offset * scale
+};
+
+template <class F>
+struct alignas(64) TilePanel {
+  static constexpr int kPairs = F::kHasMin ? 128 / F::kSub : 0;
+  uint8_t low[256 * kLanes];
+  uint8_t high[256 * kLanes];
+  int32_t pairs[kPairs * kLanes];
+  float d[kLanes];
+  float dmin[kLanes];
+};
+
+template <class F>
+inline void expand_block(Rows rows, TilePanel<F>& panel, Ahead<F> ahead) {
+  const Scales256 s = F::scales(rows);
+  store(panel.d, s.d);
+  store(panel.dmin, s.dmin);
+  for (int i = 0; i < TilePanel<F>::kPairs; ++i) store(panel.pairs + kLanes * i, s.pairs[i]);
+  F::expand(rows, [&](int c, const auto& code) {
+    ahead.prefetch_part(c);
+    constexpr int kSubsAChunk = 32 / F::kSub;
+#pragma GCC unroll 2
+    for (int i = 0; i < kSubsAChunk; ++i) {
+      const Planes<F> planes(s.sub[kSubsAChunk * c + i]);
+#pragma GCC unroll 8
+      for (int k = i * F::kSub / 4; k < (i + 1) * F::kSub / 4; ++k) {
+        const int at = 4 * kLanes * (8 * c + k);
+        planes.store_codes(code(k), panel.low + at, panel.high + at);
+      }
+    }
+  });
+}
+
+template <class F>
+struct TileSpan {
+  int64_t index;
+  int n_blocks;  // 1
+  TilePanel<F> panels[kStripGroups][1];
+};
+
+// What tiles 0 to 3 held: sums of 16 columns and a group, [column][lane]; of the first 16 columns the low and
+// the high ones, then of the next 16 columns.
+struct alignas(64) TileSums {
+  int32_t of[4][kTileColumnsAmx * kLanes];
+};
+
+inline void store_tiles(TileSums& sums) {
+  _tile_stored(0, sums.of[0], 64);
+  _tile_stored(1, sums.of[1], 64);
+  _tile_stored(2, sums.of[2], 64);
+  _tile_stored(3, sums.of[3], 64);
+}
+
+// 32 columns times a group, with the sums left in the tiles.
+template <class F>
+inline void dot_tiles(const TilePanel<F>& panel, const int8_t* x) {
+  constexpr int kNext = kTileColumnsAmx * kSpan;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) {
+    _tile_loadd(6, panel.low + kTileBytes * k, 64);
+    _tile_loadd(7, panel.high + kTileBytes * k, 64);
+    _tile_loadd(4, x + 64 * k, kSpan);
+    _tile_loadd(5, x + 64 * k + kNext, kSpan);
+    if constexpr (Planes<F>::kIsUnsigned) {
+      _tile_dpbsud(0, 4, 6);
+      _tile_dpbsud(1, 4, 7);
+      _tile_dpbsud(2, 5, 6);
+      _tile_dpbsud(3, 5, 7);
+    } else {
+      _tile_dpbssd(0, 4, 6);
+      _tile_dpbssd(1, 4, 7);
+      _tile_dpbssd(2, 5, 6);
+      _tile_dpbssd(3, 5, 7);
+    }
+  }
+}
+
+// What the float steps of a group take from its panel.
+template <class F>
+struct TileScales {
+  static constexpr int kPairs = TilePanel<F>::kPairs;
+
+  explicit TileScales(const TilePanel<F>& panel) : d(load(panel.d)), dmin(load(panel.dmin)) {
+    for (int i = 0; i < kPairs; ++i) pairs[i] = load(panel.pairs + kLanes * i);
+  }
+  // The sums of a column, whose activations have this scale.
+  Floats add(Floats acc, Ints low, Ints high, const InputScale256& scale) const {
+    acc = add_dots(acc, cpu::add(low, shift_left(high, Planes<F>::kHighBits)), d, scale.scale);
+    if constexpr (F::kHasMin) {
+      Ints mins = splat(0);
+#pragma GCC unroll 8
+      for (int i = 0; i < kPairs; ++i)
+        mins = dot_pairs(mins, pairs[i], repeat_pair(sums_of<F>(scale) + 2 * i));
+      acc = take_mins(acc, mins, dmin, scale.scale);
+    }
+    return acc;
+  }
+
+  Floats d;
+  Floats dmin;
+  Ints pairs[kPairs > 0 ? kPairs : 1];
+};
+
+// 32 columns and a group.
+template <class F>
+struct TileStep {
+  static constexpr int kColumns = 2 * kTileColumnsAmx;
+
+  // Steps over groups, then over columns. False behind the last one.
+  bool advance(const StripProduct& p) {
+    if (++group < p.n_groups) return true;
+    group = 0;
+    first += kColumns;
+    return first < p.n_columns;
+  }
+  TileInputs<F, kColumns> inputs(const StripProduct& p, const TileSpan<F>& span) const {
+    return {*p.inputs, span.index, p.first_column + first};
+  }
+  // Tiles reach beyond the last column, into memory that InputMemory has for it.
+  void dot(const StripProduct& p, const TileSpan<F>& span) const {
+    dot_tiles(span.panels[group][0], inputs(p, span).q);
+  }
+  void add(const StripProduct& p, const TileSpan<F>& span, const TileSums& sums) const {
+    const TileScales<F> scales(span.panels[group][0]);
+    const InputScale256* scale = inputs(p, span).scale;
+    float* out = p.out + first * p.out_stride + group * kLanes;
+    const int n = p.n_columns - first < kColumns ? p.n_columns - first : kColumns;
+    for (int c = 0; c < n; ++c, out += p.out_stride, ++scale) {
+      const int tile = c / kTileColumnsAmx, at = c % kTileColumnsAmx * kLanes;
+      store(out,
+            scales.add(load(out), load(sums.of[2 * tile] + at), load(sums.of[2 * tile + 1] + at), *scale));
+    }
+  }
+
+  int group = 0;
+  int first = 0;
+};
+
+// While tiles work on a step, the sums of the one before are added: the tiles are stored after that, or loads
+// would have to wait for stores that wait for the tiles.
+template <class F>
+inline void multiply_span(const StripProduct& p, const TileSpan<F>& span) {
+  TileSums sums;
+  TileStep<F> step;
+  step.dot(p, span);
+  store_tiles(sums);
+  for (;;) {
+    const TileStep<F> before = step;
+    const bool goes_on = step.advance(p);
+    if (goes_on) step.dot(p, span);
+    before.add(p, span, sums);
+    if (!goes_on) return;
+    store_tiles(sums);
+  }
+}
+
+template <class F>
+void multiply_amx(const StripProduct& p) {
+  const TileScope tiles;
+  for (int c = 0; c < p.n_columns; ++c) {
+    for (int g = 0; g < p.n_groups; ++g) store(p.out + c * p.out_stride + g * kLanes, zeros());
+  }
+  TileSpan<F> span;
+  span.n_blocks = 1;
+  for (span.index = 0; span.index < p.inputs->n_in / kSpan; ++span.index) {
+    expand_span<F>(p, span);
+    finish_writes();
+    multiply_span<F>(p, span);
+  }
+}
