@@ -84,13 +84,13 @@ struct alignas(64) TilePanel {
 };
 
 template <class F>
-inline void expand_block(Rows rows, TilePanel<F>& panel, Ahead<F> ahead) {
+inline void expand_block(Rows rows, TilePanel<F>& panel, Ahead& ahead) {
   const Scales256 s = F::scales(rows);
   store(panel.d, s.d);
   store(panel.dmin, s.dmin);
   for (int i = 0; i < TilePanel<F>::kPairs; ++i) store(panel.pairs + kLanes * i, s.pairs[i]);
   F::expand(rows, [&](int c, const auto& code) {
-    ahead.prefetch_part(c);
+    ahead.prefetch_part();
     constexpr int kSubsAChunk = 32 / F::kSub;
 #pragma GCC unroll 2
     for (int i = 0; i < kSubsAChunk; ++i) {
@@ -240,7 +240,8 @@ void multiply_amx(const StripProduct& p) {
   TileSpan<F> span;
   span.n_blocks = 1;
   for (span.index = 0; span.index < p.inputs->n_in / kSpan; ++span.index) {
-    expand_span<F>(p, span);
+    Ahead ahead = ahead_of_span<F>(p, span, p.n_groups);
+    expand_span<F>(p, span, ahead);
     finish_writes();
     multiply_span<F>(p, span);
   }

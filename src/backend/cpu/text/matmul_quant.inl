@@ -14,15 +14,32 @@ inline Rows rows_of(const std::byte* p, int64_t stride) {
 }
 
 // A group is read as kLanes streams, too many and, as rows of small models are a kilobyte, too short for the
-// prefetcher of a processor. So with each block comes its share of the group that is read next, n_ahead
-// groups further in memory, as one stream, into the second level of cache: a part with each 32 elements, as
-// the processor keeps only so many requests in flight. Behind the last row this asks for what is not read: a
+// prefetcher of a processor. So a block brings in its share of what is read next, as one stream, into the
+// second level of cache: a few lines at a time between the products, as the processor keeps only so many
+// requests in flight and loads wait behind them. Behind the last row this asks for what is not read: a
 // prefetch never faults.
-template <class F>
 class Ahead {
  public:
-  Ahead(Rows group, int64_t block, int n_ahead)
-      : share_(group.p + kLanes * (n_ahead * group.stride + block * F::kBytes)) {}
+  // Lines of `n_bytes` from p on, so many a part that n_parts take them all.
+  Ahead(const uint8_t* p, int64_t n_bytes, int n_parts)
+      : at_(p), end_(p + n_bytes), part_bytes_((n_bytes + 64 * n_parts - 1) / (64 * n_parts) * 64) {}
+
+  void prefetch_part() {
+    const uint8_t* end = at_ + part_bytes_ < end_ ? at_ + part_bytes_ : end_;
+    for (; at_ < end; at_ += 64) __builtin_prefetch(at_, 0, 2);
+  }
+
+ private:
+  const uint8_t* at_;
+  const uint8_t* end_;
+  int64_t part_bytes_;
+};
+
+// The same for the share of block b in the group that follows, with as many parts as it has 32 elements.
+template <class F>
+class BlockAhead {
+ public:
+  BlockAhead(Rows group, int64_t b) : share_(group.p + kLanes * (group.stride + b * F::kBytes)) {}
 
   void prefetch_part(int c) const {
 #pragma GCC unroll 16
@@ -67,7 +84,7 @@ inline Ints dot_codes(Ints acc, const Code& code, int first, int n, const int8_t
 
 template <class F>
 inline Floats multiply_one(Floats acc, Rows rows, const int8_t* x, const InputScale32& x_scale,
-                           Ahead<F> ahead) {
+                           BlockAhead<F> ahead) {
   ahead.prefetch_part(0);
   Ints dots = splat(-F::kOffset * x_scale.sum);
   F::expand(rows, [&](const auto& code) { dots = dot_codes<F>(dots, code, 0, 8, x); });
@@ -76,7 +93,7 @@ inline Floats multiply_one(Floats acc, Rows rows, const int8_t* x, const InputSc
 
 template <class F>
 inline Floats multiply_one(Floats acc, Rows rows, const int8_t* x, const InputScale256& x_scale,
-                           Ahead<F> ahead) {
+                           BlockAhead<F> ahead) {
   const Scales256 s = F::scales(rows);
   Ints sums = splat(0);  // of minima or of scales, times those of the activations
   if constexpr (F::kHasMin || F::kOffset != 0) {
@@ -127,8 +144,8 @@ inline Bytes load_bytes(const uint8_t* p) {
 static_assert(sizeof(Bytes) == 4 * kLanes);
 
 template <class F>
-inline void expand_block(Rows rows, Panel32<F>& panel, Ahead<F> ahead) {
-  ahead.prefetch_part(0);
+inline void expand_block(Rows rows, Panel32<F>& panel, Ahead& ahead) {
+  ahead.prefetch_part();
   F::expand(rows, [&](const auto& code) {
 #pragma GCC unroll 8
     for (int k = 0; k < 8; ++k) store_bytes(panel.q + 4 * kLanes * k, code(k));
@@ -139,9 +156,9 @@ inline void expand_block(Rows rows, Panel32<F>& panel, Ahead<F> ahead) {
 }
 
 template <class F>
-inline void expand_block(Rows rows, Panel256<F>& panel, Ahead<F> ahead) {
+inline void expand_block(Rows rows, Panel256<F>& panel, Ahead& ahead) {
   F::expand(rows, [&](int c, const auto& code) {
-    ahead.prefetch_part(c);
+    ahead.prefetch_part();
 #pragma GCC unroll 8
     for (int k = 0; k < 8; ++k) store_bytes(panel.q + 4 * kLanes * (8 * c + k), code(k));
   });
@@ -215,7 +232,8 @@ inline void dot_tile(Ints (&acc)[kGroups][kColumns], const uint8_t* const (&w)[k
 // acc[g][c] += block `b` of a span.
 template <class F, int kGroups, int kColumns>
 inline void multiply_block(const Panel32<F>* const (&panels)[kGroups], int b,
-                           const TileInputs<F, kColumns>& x, Floats (&acc)[kGroups][kColumns]) {
+                           const TileInputs<F, kColumns>& x, Floats (&acc)[kGroups][kColumns], Ahead& ahead) {
+  ahead.prefetch_part();
   Ints dots[kGroups][kColumns];
   const uint8_t* w[kGroups];
   for (int g = 0; g < kGroups; ++g) w[g] = panels[g][b].q;
@@ -250,7 +268,7 @@ inline void dot_sums(Ints (&sums)[kGroups][kColumns], const Panel256<F>* const (
 
 template <class F, int kGroups, int kColumns>
 inline void multiply_block(const Panel256<F>* const (&panels)[kGroups], int, const TileInputs<F, kColumns>& x,
-                           Floats (&acc)[kGroups][kColumns]) {
+                           Floats (&acc)[kGroups][kColumns], Ahead& ahead) {
   Ints totals[kGroups][kColumns];
   if constexpr (F::kOffset != 0) dot_sums(totals, panels, x);
   for (int g = 0; g < kGroups; ++g) {
@@ -258,6 +276,7 @@ inline void multiply_block(const Panel256<F>* const (&panels)[kGroups], int, con
       totals[g][c] = F::kOffset != 0 ? mul(totals[g][c], splat(-F::kOffset)) : splat(0);
   }
   for (int i = 0; i < Panel256<F>::kSubs; ++i) {
+    if (F::kSub == 32 || i % 2 == 0) ahead.prefetch_part();
     Ints dots[kGroups][kColumns];
     const uint8_t* w[kGroups];
     for (int g = 0; g < kGroups; ++g) {
@@ -296,7 +315,7 @@ struct Span {
 
 // Adds the span to columns [first, first + kColumns) of the output, for kGroups groups from `group` on.
 template <class F, int kGroups, int kColumns>
-inline void multiply_columns(const StripProduct& p, const Span<F>& span, int group, int first) {
+inline void multiply_columns(const StripProduct& p, const Span<F>& span, int group, int first, Ahead& ahead) {
   const typename Blocks<F>::Panel* panels[kGroups];
   for (int g = 0; g < kGroups; ++g) panels[g] = span.panels[group + g];
   const TileInputs<F, kColumns> x(*p.inputs, span.index, p.first_column + first);
@@ -305,7 +324,7 @@ inline void multiply_columns(const StripProduct& p, const Span<F>& span, int gro
   for (int c = 0; c < kColumns; ++c) {
     for (int g = 0; g < kGroups; ++g) acc[g][c] = span.index == 0 ? zeros() : load(out(g, c));
   }
-  for (int b = 0; b < span.n_blocks; ++b) multiply_block<F, kGroups, kColumns>(panels, b, x, acc);
+  for (int b = 0; b < span.n_blocks; ++b) multiply_block<F, kGroups, kColumns>(panels, b, x, acc, ahead);
   for (int c = 0; c < kColumns; ++c) {
     for (int g = 0; g < kGroups; ++g) store(out(g, c), acc[g][c]);
   }
@@ -313,22 +332,30 @@ inline void multiply_columns(const StripProduct& p, const Span<F>& span, int gro
 
 // All columns, in the widest tiles first.
 template <class F, int kGroups, int kColumns = kTileColumns>
-inline void multiply_tiles(const StripProduct& p, const Span<F>& span, int group, int first = 0) {
+inline void multiply_tiles(const StripProduct& p, const Span<F>& span, int group, Ahead& ahead,
+                           int first = 0) {
   for (; first + kColumns <= p.n_columns; first += kColumns)
-    multiply_columns<F, kGroups, kColumns>(p, span, group, first);
-  if constexpr (kColumns > 1) multiply_tiles<F, kGroups, kColumns - 1>(p, span, group, first);
+    multiply_columns<F, kGroups, kColumns>(p, span, group, first, ahead);
+  if constexpr (kColumns > 1) multiply_tiles<F, kGroups, kColumns - 1>(p, span, group, ahead, first);
 }
 
 template <class F, class AnySpan>
-inline void expand_span(const StripProduct& p, AnySpan& span) {
+inline void expand_span(const StripProduct& p, AnySpan& span, Ahead& ahead) {
   const int64_t first = span.index * kSpanBlocks<F>;
   for (int g = 0; g < p.n_groups; ++g) {
     const Rows group = rows_of(p.groups[g], p.row_bytes);
-    for (int b = 0; b < span.n_blocks; ++b) {
-      expand_block<F>({group.p + (first + b) * F::kBytes, group.stride}, span.panels[g][b],
-                      Ahead<F>(group, first + b, p.n_groups));
-    }
+    for (int b = 0; b < span.n_blocks; ++b)
+      expand_block<F>({group.p + (first + b) * F::kBytes, group.stride}, span.panels[g][b], ahead);
   }
+}
+
+// The share of a span in the strip that follows, in parts for n_passes over the span, 32 elements each.
+template <class F, class AnySpan>
+inline Ahead ahead_of_span(const StripProduct& p, const AnySpan& span, int n_passes) {
+  const int64_t share = p.n_groups * kLanes * F::kBytes;
+  const uint8_t* strip = rows_of(p.groups[0], p.row_bytes).p;
+  return {strip + p.n_groups * kLanes * p.row_bytes + span.index * kSpanBlocks<F> * share,
+          span.n_blocks * share, n_passes * kSpan / 32};
 }
 
 template <class F>
@@ -343,7 +370,7 @@ void multiply_column(const StripProduct& p) {
       const TileInputs<F, 1> x(*p.inputs, b / kSpanBlocks<F>, p.first_column);
       const int block = static_cast<int>(b % kSpanBlocks<F>);
       acc = multiply_one<F>(acc, rows, x.bytes(0, block * B::kElems), x.scale_of(0, block),
-                            Ahead<F>(group, b, 1));
+                            BlockAhead<F>(group, b));
     }
     store(p.out + g * kLanes, acc);
   }
@@ -357,12 +384,15 @@ void multiply_quant(const StripProduct& p) {
   for (int64_t first = 0; first < n_blocks; first += kSpanBlocks<F>) {
     span.index = first / kSpanBlocks<F>;
     span.n_blocks = static_cast<int>(n_blocks - first < kSpanBlocks<F> ? n_blocks - first : kSpanBlocks<F>);
-    expand_span<F>(p, span);
+    const int n_tiles = (p.n_columns + kTileColumns - 1) / kTileColumns;  // or some more
+    Ahead ahead =
+        ahead_of_span<F>(p, span, p.n_groups + (p.n_groups + kTileGroups - 1) / kTileGroups * n_tiles);
+    expand_span<F>(p, span, ahead);
     int group = 0;
     if constexpr (kTileGroups == 2) {
-      for (; group + 2 <= p.n_groups; group += 2) multiply_tiles<F, 2>(p, span, group);
+      for (; group + 2 <= p.n_groups; group += 2) multiply_tiles<F, 2>(p, span, group, ahead);
     }
-    for (; group < p.n_groups; ++group) multiply_tiles<F, 1>(p, span, group);
+    for (; group < p.n_groups; ++group) multiply_tiles<F, 1>(p, span, group, ahead);
   }
 }
 
