@@ -185,6 +185,43 @@ TEST(Families, LayersOfMultiTokenPredictionAreLeftOut) {
   EXPECT_EQ(run_alone(*model, *backend, tokens, 0), without);
 }
 
+// Gate and up of the experts of every block become one tensor; false where there are none.
+bool fuse_experts(testing::MemoryCheckpoint& checkpoint) {
+  bool is_any = false;
+  for (int64_t i = 0; i < 8; ++i) {
+    const std::string block = testing::block_name(i);
+    const Tensor* found[] = {checkpoint.find(block + "ffn_gate_exps.weight"),
+                             checkpoint.find(block + "ffn_up_exps.weight")};
+    if (found[0] == nullptr) continue;
+    const Tensor gate = *found[0], up = *found[1];
+    checkpoint.add_random(block + "ffn_gate_up_exps.weight", {gate.dim(0), 2 * gate.dim(1), gate.dim(2)});
+    float* out = checkpoint.find(block + "ffn_gate_up_exps.weight")->f32();
+    for (int64_t e = 0; e < gate.dim(0); ++e) {
+      for (const Tensor& part : {gate.at(e), up.at(e)}) out = std::copy_n(part.f32(), part.n_elems(), out);
+    }
+    checkpoint.remove(block + "ffn_gate_exps.weight");
+    checkpoint.remove(block + "ffn_up_exps.weight");
+    is_any = true;
+  }
+  return is_any;
+}
+
+TEST(Families, GateAndUpOfExpertsMayBeOneTensor) {
+  const auto backend = make_reference_backend();
+  const std::vector<int32_t> tokens = random_tokens(9, 1);
+  int n_fused = 0;
+  for (const auto& [name, checkpoint] : testing::tiny_models()) {
+    if (checkpoint->find("blk.0.ffn_gate_exps.bias") != nullptr) continue;  // those stay two
+    const std::vector<float> apart = run_alone(*load_model(*checkpoint), *backend, tokens, 0);
+    if (!fuse_experts(*checkpoint)) continue;
+    EXPECT_EQ(run_alone(*load_model(*checkpoint), *backend, tokens, 0), apart) << name;
+    checkpoint->add_random("blk.1.ffn_up_exps.weight", {testing::kTinyExperts, 1, 1});
+    EXPECT_NE(error_of(*checkpoint).find("ffn_up_exps"), std::string::npos) << name;
+    ++n_fused;
+  }
+  EXPECT_GE(n_fused, 8);
+}
+
 TEST(Families, ContradictionsOfLatentAttentionAreRefused) {
   struct Case {
     std::string key;

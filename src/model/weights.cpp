@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "base/log.h"
 
@@ -74,6 +73,12 @@ void WeightList::add_optional(Tensor& place, std::string_view name, std::vector<
   entries_.back().is_optional = true;
 }
 
+void WeightList::add_instead(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard,
+                             size_t n_replaced) {
+  add_optional(place, name, std::move(shape), shard);
+  entries_.back().n_replaced = n_replaced;
+}
+
 void WeightList::add_table(Tensor& place, std::string_view name, std::vector<int64_t> shape) {
   add(place, name, std::move(shape));
   entries_.back().is_table = true;
@@ -83,11 +88,27 @@ void WeightList::leave_out_layers(int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) left_out_.push_back(fmt::format("blk.{}.", i));
 }
 
+// Names of the entries that another one stands in for.
+std::unordered_set<std::string_view> WeightList::replaced_in(const Checkpoint& checkpoint) const {
+  std::unordered_set<std::string_view> replaced;
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    if (entries_[i].n_replaced == 0 || checkpoint.find(entries_[i].name) == nullptr) continue;
+    for (size_t j = i - entries_[i].n_replaced; j < i; ++j) replaced.insert(entries_[j].name);
+  }
+  return replaced;
+}
+
 void WeightList::bind(const Checkpoint& checkpoint) const {
+  const std::unordered_set<std::string_view> replaced = replaced_in(checkpoint);
   std::unordered_set<std::string_view> known;
   for (const Weight& weight : entries_) {
+    if (replaced.contains(weight.name)) {
+      *weight.place = Tensor();
+      continue;
+    }
     known.insert(weight.name);
     const Tensor* tensor = checkpoint.find(weight.name);
+    if (tensor == nullptr && weight.n_replaced > 0) continue;  // the place is another entry's
     if (tensor == nullptr && !weight.is_optional) {
       fail(ErrorKind::bad_model, "the model has no tensor {} {}", weight.name, text_of(weight.shape));
     }

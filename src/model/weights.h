@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
@@ -21,6 +22,7 @@ struct Weight {
   bool is_optional = false;
   bool is_f32 = false;      // vectors, and what is used as several of them
   bool is_table = false;    // of int32
+  size_t n_replaced = 0;    // entries before it that it stands in for, where it is there
   Tensor* place = nullptr;  // where the model keeps its view
 };
 
@@ -37,6 +39,11 @@ class WeightList {
   void add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape,
                     Shard shard = Shard::none);
 
+  // Of the same memory as the last `n_replaced` entries, which are missing where this one is there. They keep
+  // empty tensors then, but for one that has the same place.
+  void add_instead(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard,
+                   size_t n_replaced);
+
   // A matrix of int32: what tokens mean, no weight.
   void add_table(Tensor& place, std::string_view name, std::vector<int64_t> shape);
 
@@ -52,6 +59,8 @@ class WeightList {
   void bind(const Checkpoint& checkpoint) const;
 
  private:
+  std::unordered_set<std::string_view> replaced_in(const Checkpoint& checkpoint) const;
+
   std::string prefix_;
   std::vector<Weight> entries_;
   std::vector<std::string> left_out_;  // prefixes of names

@@ -59,7 +59,6 @@ class Gemma4 final : public Model {
   std::vector<Layer> layers_;
   PerLayerInput input_;
   int64_t n_experts_ = 0, n_used_ = 0, n_expert_ff_ = 0;
-  bool has_fused_experts_ = false;  // whether gate and up of experts are one tensor
   Tensor rope_freqs_;  // (head_dim / 2): divisors of the frequencies of layers that see everything
   RopeTable global_rope_, sliding_rope_;
 };
@@ -75,7 +74,6 @@ Gemma4::Gemma4(const Checkpoint& checkpoint) {
   read_layers(hparams);
   read_attention(hparams);
   read_experts(hparams);
-  has_fused_experts_ = checkpoint.find("blk.0.ffn_gate_up_exps.weight") != nullptr;
   weights(checkpoint).bind(checkpoint);
   check_per_layer_input(input_);
   read_scales();
@@ -199,14 +197,7 @@ void Gemma4::list_experts(WeightList& list, Experts& experts) const {
   list.add(experts.router, "ffn_gate_inp.weight", {n_experts_, shape_.hidden});
   list.add(experts.router_scale, "ffn_gate_inp.scale", {shape_.hidden});
   list.add_optional(experts.expert_scale, "ffn_down_exps.scale", {n_experts_});
-  if (has_fused_experts_) {
-    const std::vector<int64_t> both{n_experts_, 2 * n_expert_ff_, shape_.hidden};
-    list.add(experts.gate, "ffn_gate_up_exps.weight", both, Shard::experts);
-  } else {
-    const std::vector<int64_t> inner{n_experts_, n_expert_ff_, shape_.hidden};
-    list.add(experts.gate, "ffn_gate_exps.weight", inner, Shard::experts);
-    list.add(experts.up, "ffn_up_exps.weight", inner, Shard::experts);
-  }
+  list_gate_and_up(list, experts.gate, experts.up, {n_experts_, n_expert_ff_, shape_.hidden});
   list.add(experts.down, "ffn_down_exps.weight", {n_experts_, shape_.hidden, n_expert_ff_}, Shard::experts);
 }
 

@@ -129,10 +129,17 @@ Moe read_shared_moe(Hparams& hparams, int64_t hidden, const Moe& usual) {
   return moe;
 }
 
+void list_gate_and_up(WeightList& list, Tensor& gate, Tensor& up, const ExpertSizes& sizes) {
+  const std::vector<int64_t> one{sizes.n_experts, sizes.n_ff, sizes.hidden};
+  list.add(gate, "ffn_gate_exps.weight", one, Shard::experts);
+  list.add(up, "ffn_up_exps.weight", one, Shard::experts);
+  list.add_instead(gate, "ffn_gate_up_exps.weight", {sizes.n_experts, 2 * sizes.n_ff, sizes.hidden},
+                   Shard::experts, 2);
+}
+
 void list_moe(WeightList& list, Moe& moe) {
   list.add(moe.router, "ffn_gate_inp.weight", {moe.n_experts, moe.hidden});
-  list.add(moe.gate, "ffn_gate_exps.weight", {moe.n_experts, moe.n_ff, moe.hidden}, Shard::experts);
-  list.add(moe.up, "ffn_up_exps.weight", {moe.n_experts, moe.n_ff, moe.hidden}, Shard::experts);
+  list_gate_and_up(list, moe.gate, moe.up, {moe.n_experts, moe.n_ff, moe.hidden});
   list.add(moe.down, "ffn_down_exps.weight", {moe.n_experts, moe.hidden, moe.n_ff}, Shard::experts);
 }
 

@@ -41,7 +41,7 @@ struct Moe {
   int64_t n_used = 0;
   Tensor router;                         // (n_experts, hidden)
   Tensor router_bias, select_bias;       // (n_experts)
-  Tensor gate, up;                       // (n_experts, n_ff, hidden)
+  Tensor gate, up;                       // (n_experts, n_ff, hidden); or both in gate, one after the other
   Tensor down;                           // (n_experts, hidden, n_ff)
   Tensor gate_bias, up_bias, down_bias;  // (n_experts, n_ff), (n_experts, n_ff), (n_experts, hidden)
   RouteScore score = RouteScore::softmax;
@@ -65,6 +65,11 @@ Moe read_moe(Hparams& hparams, int64_t hidden, const Moe& usual = {});
 // The same with a shared expert, where the file has one.
 Moe read_shared_moe(Hparams& hparams, int64_t hidden, const Moe& usual);
 
+struct ExpertSizes {
+  int64_t n_experts, n_ff, hidden;
+};
+// Gate and up of experts, in two tensors or in one.
+void list_gate_and_up(WeightList& list, Tensor& gate, Tensor& up, const ExpertSizes& sizes);
 void list_moe(WeightList& list, Moe& moe);
 void list_moe_bias(WeightList& list, Moe& moe);  // of the router and of the experts
 void list_select_bias(WeightList& list, Moe& moe);
