@@ -3,6 +3,7 @@
 
 import base64
 import json
+import os
 import pathlib
 import struct
 import tempfile
@@ -53,6 +54,31 @@ def add_tensors(path, names):
         data += bytes(8)
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+GOLDENS = pathlib.Path(os.environ.get("MILLRACE_DATA_DIR", "/nowhere")) / "goldens"
+
+
+class PublishedSpelling(unittest.TestCase):
+    def test_heads_of_layers_that_see_everything(self):
+        """Gemma 4 as it is published has two settings where transformers 5 writes one for each layer."""
+        if not GOLDENS.is_dir():
+            self.skipTest(f"there is no folder {GOLDENS}")
+        for family, heads in (("gemma4_text", {"global_head_dim": 32}),
+                              ("gemma4_moe", {"global_head_dim": 32, "num_global_key_value_heads": 1})):
+            with self.subTest(family), tempfile.TemporaryDirectory() as scratch:
+                found = {}
+                for name, spelt in (("layers", {}), ("published", {"per_layer_config": None, **heads}),
+                                    ("wrong", {"per_layer_config": None, **heads, "global_head_dim": 16})):
+                    folder = pathlib.Path(scratch, name)
+                    folder.mkdir()
+                    (folder / "model.safetensors").symlink_to(GOLDENS / family / "model.safetensors")
+                    config = json.loads((GOLDENS / family / "config.json").read_text())
+                    (folder / "config.json").write_text(json.dumps({**config, **spelt}))
+                    done = millrace("logits", folder, "--tokens", "5,6,7,8,9", "--output", folder / "out.npy")
+                    found[name] = (folder / "out.npy").read_bytes() if done.returncode == 0 else done.returncode
+                self.assertEqual(found["layers"], found["published"])
+                self.assertEqual(found["wrong"], 3)
 
 
 class Folder(unittest.TestCase):
