@@ -280,7 +280,6 @@ class Cli(unittest.TestCase):
     def test_embed_refusals(self):
         self.assertIn("verb embed", self.refused(2, "run", EMBEDDINGS, "hello"))
         self.assertIn("verb embed", self.refused(2, "logits", EMBEDDINGS, "--tokens", "1", "--output", "x.npy"))
-        self.assertIn("verb embed", self.refused(2, "bench", EMBEDDINGS))
         self.assertIn("verb run", self.refused(2, "embed", MODEL, "hello"))
         self.assertIn("--pooling", self.refused(2, "embed", EMBEDDINGS, "hello", "--pooling", "max"))
         self.assertIn("head", self.refused(2, "embed", EMBEDDINGS, "hello", "--pooling", "rank"))

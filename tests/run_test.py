@@ -172,6 +172,16 @@ class RunTest(unittest.TestCase):
         self.refused(2, "snapshots", *request, "--snapshots", "0")
         self.refused(2, "snapshots", *request, "--snapshot-distance", "0")
 
+    def test_bench_of_embeddings(self):
+        embeds = os.path.join(os.environ.get("MILLRACE_DATA_DIR", "/nowhere"), "goldens", "bert")
+        if not os.path.isdir(embeds):
+            self.skipTest(f"there is no folder {embeds}")
+        found = self.json_of("bench", embeds, "--pp", "16", "--batch", "2", "--repeat", "1")
+        self.assertEqual((found["embed"]["n_tokens"], found["batch"]), (16, 2))
+        self.assertGreater(found["embed"]["tokens_per_s"]["min"], 0)
+        for flag, value in (("--tg", "4"), ("--depth", "4"), ("--pp", "0")):
+            self.refused(2, "embeddings", "bench", embeds, flag, value)
+
     def test_what_does_not_fit(self):
         self.refused(4, "of memory", "run", BOUNDLESS, "x", "--ctx", str(2**31 - 1), "--kv-type", "f32")
         self.refused(4, "of memory", "bench", BOUNDLESS, "--pp", "16000000", "--batch", "512")

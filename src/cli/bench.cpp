@@ -1,13 +1,16 @@
-// bench: prefill and decode speed of a model, with what the machine's memory gives beside it.
+// bench: prefill and decode speed of a model, with what the machine's memory gives beside it; of a model that
+// gives embeddings, how fast it reads texts.
 #include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <optional>
 
 #include "base/json.h"
 #include "cli/bandwidth.h"
 #include "cli/loaded_model.h"
 #include "cli/progress.h"
 #include "cli/verb.h"
+#include "engine/engine.h"
 #include "engine/runner.h"
 
 namespace millrace {
@@ -55,7 +58,7 @@ class Bench final : public Command {
   void declare(Args& args) override {
     args.positional("MODEL", "A .gguf file (of a split model, the first)", model_, Args::Presence::needed);
     args.option("--pp", "Tokens of the prompt; 0: no prefill test", n_prompt_);
-    args.option("--tg", "Tokens to generate; 0: no decode test", n_generated_);
+    args.option("--tg", "Tokens to generate, 128 if not given; 0: no decode test", wanted_generated_);
     args.option("--depth", "Positions that are computed before each test", depth_);
     args.option("--batch", "Sequences at once", n_sequences_);
     args.option("--repeat", "How often each test runs", n_repeats_);
@@ -64,6 +67,7 @@ class Bench final : public Command {
   }
 
   void run() override {
+    n_generated_ = wanted_generated_.value_or(n_generated_);
     const std::pair<const char*, int64_t> numbers[] = {
         {"--pp", n_prompt_}, {"--tg", n_generated_}, {"--depth", depth_}};
     for (const auto& [name, value] : numbers) {
@@ -73,7 +77,8 @@ class Bench final : public Command {
     if (n_sequences_ < 1 || n_sequences_ > kMaxRows)
       fail(ErrorKind::usage, "--batch is {}, expected 1 to {}", n_sequences_, kMaxRows);
     if (n_repeats_ < 1) fail(ErrorKind::usage, "--repeat is {}, expected at least 1", n_repeats_);
-    const LoadedModel loaded = load(model_, compute_, WithTokenizer::no);
+    const LoadedModel loaded = load(model_, compute_, WithTokenizer::no, Gives::either);
+    if (loaded.model->shape().gives_embeddings()) return measure_embeddings(loaded);
     measure(loaded);
   }
 
@@ -118,6 +123,69 @@ class Bench final : public Command {
     }
   }
 
+  // --batch texts of --pp tokens at once, without a prefix cache.
+  void measure_embeddings(const LoadedModel& loaded) const {
+    if (depth_ > 0 || wanted_generated_.value_or(0) > 0 || n_prompt_ == 0)
+      fail(ErrorKind::usage, "the model gives embeddings: only --pp above 0 can be measured");
+    const ModelShape& shape = loaded.model->shape();
+    const bool is_whole = shape.needs_whole_sequences(shape.pooling);
+    Engine engine(*loaded.model, *loaded.backend,
+                  {.n_ctx = n_prompt_,
+                   .max_rows = is_whole ? std::max(kMaxRows, n_prompt_) : kMaxRows,
+                   .max_sequences = n_sequences_,
+                   .max_waiting = n_sequences_,
+                   .kv_dtype = compute_.kv_type(),
+                   .pooling = shape.pooling,
+                   .has_prefix_cache = false,
+                   .weights_bytes = loaded.checkpoint->n_bytes()});
+    ProgressBar progress("bench", n_repeats_ + 1);
+    embed(engine, shape.n_vocab);  // weights and memory are touched once
+    std::vector<double> speeds;
+    for (int64_t i = 0; i < n_repeats_; ++i) {
+      progress.advance(i + 1);
+      const double s = seconds_of([&] { embed(engine, shape.n_vocab); });
+      speeds.push_back(static_cast<double>(n_prompt_ * n_sequences_) / s);
+    }
+    progress.finish();
+    Json out = settings();
+    add_speeds(out, "embed", n_prompt_, speeds);
+    if (is_json_) fmt::print("{}\n", out.dump());
+  }
+
+  void embed(Engine& engine, int64_t n_vocab) const {
+    std::vector<Engine::Ticket> tickets;
+    for (const Sequence& text : histories(n_prompt_, n_vocab)) {
+      Engine::Submitted submitted = engine.submit({.prompt = text.tokens});
+      if (!submitted.ticket) fail(ErrorKind::usage, "{}", submitted.refusal);
+      tickets.push_back(std::move(*submitted.ticket));
+    }
+    for (const Engine::Ticket& ticket : tickets) {
+      const Event event = ticket.events->pop().value();
+      if (event.finish_reason == FinishReason::error) fail(ErrorKind::runtime, "{}", event.error);
+    }
+  }
+
+  Json settings() const {
+    Json out;
+    out["threads"] = compute_.n_threads();
+    out["batch"] = n_sequences_;
+    out["depth"] = depth_;
+    return out;
+  }
+
+  void add_speeds(Json& out, const char* name, int64_t n, const std::vector<double>& values) const {
+    if (values.empty()) return;
+    const Spread spread = spread_of(values);
+    Json& test = out[name];
+    test["n_tokens"] = n;
+    test["tokens_per_s"]["median"] = spread.median;
+    test["tokens_per_s"]["min"] = spread.min;
+    test["tokens_per_s"]["max"] = spread.max;
+    if (!is_json_)
+      fmt::print("{:<8} {:>6} tokens  {:>9.1f} tokens/s  ({:.1f} to {:.1f})\n", name, n, spread.median,
+                 spread.min, spread.max);
+  }
+
   void measure(const LoadedModel& loaded) {
     const ModelShape& shape = loaded.model->shape();
     const int64_t n_tokens = depth_ + std::max<int64_t>({n_prompt_, n_generated_, 1});
@@ -157,24 +225,9 @@ class Bench final : public Command {
 
   void report(const Checkpoint& checkpoint, const std::vector<double>& pp, const std::vector<double>& tg,
               const std::vector<double>& bandwidth) const {
-    Json out;
-    out["threads"] = compute_.n_threads();
-    out["batch"] = n_sequences_;
-    out["depth"] = depth_;
-    const auto add = [&](const char* name, int64_t n, const std::vector<double>& values) {
-      if (values.empty()) return;
-      const Spread spread = spread_of(values);
-      Json& test = out[name];
-      test["n_tokens"] = n;
-      test["tokens_per_s"]["median"] = spread.median;
-      test["tokens_per_s"]["min"] = spread.min;
-      test["tokens_per_s"]["max"] = spread.max;
-      if (!is_json_)
-        fmt::print("{:<8} {:>6} tokens  {:>9.1f} tokens/s  ({:.1f} to {:.1f})\n", name, n, spread.median,
-                   spread.min, spread.max);
-    };
-    add("prefill", n_prompt_, pp);
-    add("decode", n_generated_, tg);
+    Json out = settings();
+    add_speeds(out, "prefill", n_prompt_, pp);
+    add_speeds(out, "decode", n_generated_, tg);
     if (!tg.empty()) {
       const double weights =
           bytes_a_token(checkpoint) * spread_of(tg).median / static_cast<double>(n_sequences_);
@@ -193,6 +246,7 @@ class Bench final : public Command {
   }
 
   std::string model_;
+  std::optional<int32_t> wanted_generated_;
   int64_t n_prompt_ = 512, n_generated_ = 128, depth_ = 0, n_sequences_ = 1, n_repeats_ = 3;
   bool is_json_ = false;
   ComputeOptions compute_;
