@@ -4,6 +4,7 @@
 
 #include "text/tokenizer.h"
 #include "text/tokenizer_keys.h"
+#include "text/tokenizers/base64.h"
 #include "text/tokenizers/gguf_pre_types.h"
 #include "text/tokenizers/json_parts.h"
 #include "text/tokenizers/patterns.h"
@@ -122,6 +123,29 @@ constexpr std::string_view kProbe =
     "▁x";
 // clang-format on
 
+// Tokens and their ids, which a list of [text, score] counts.
+std::vector<std::pair<std::string_view, int64_t>> vocabulary_of(const Json& model) {
+  std::vector<std::pair<std::string_view, int64_t>> vocabulary;
+  const Json& vocab = model.at("vocab");
+  if (!vocab.is_array()) {
+    for (const auto& [piece, id] : vocab.as_object()) vocabulary.emplace_back(piece, id.as_int());
+    return vocabulary;
+  }
+  for (const Json& entry : vocab.as_array())
+    vocabulary.emplace_back(entry.as_array().at(0).as_string(), std::ssize(vocabulary));
+  return vocabulary;
+}
+
+// The text of the unknown token, or nothing.
+std::string unknown_of(const Json& model) {
+  const Json* id = model.find("unk_id");
+  const Json& vocab = model.at("vocab");
+  if (id == nullptr || id->is_null() || !vocab.is_array()) return json_string(model, "unk_token", "");
+  const int64_t i = id->as_int();
+  if (i < 0 || i >= std::ssize(vocab.as_array())) refuse("its unk_id");
+  return vocab.as_array()[static_cast<size_t>(i)].as_array().at(0).as_string();
+}
+
 class Writer {
  public:
   std::unique_ptr<TokenizerKeys> write(const Json& tokenizer, const Json& config, int64_t n_vocab);
@@ -134,8 +158,9 @@ class Writer {
   void write_tokens(const Json& tokenizer, int64_t n_vocab, Spelling spelling);
   void write_byte_level(const Json& tokenizer);
   void write_sentence_piece(const Json& tokenizer, int64_t n_vocab);
+  void write_unigram(const Json& tokenizer, int64_t n_vocab);
   void write_wordpiece(const Json& tokenizer);
-  void write_special(const Tokenizer& original, const Json& config);
+  void write_special(const Tokenizer& original, const Json& config, std::optional<int32_t> unknown);
   void write_wordpiece_special(const Tokenizer& original, const Json& config);
   // Whether every token must also read the same: of WordPiece, GGUF keeps no rules for spaces.
   enum class Compare { ids, ids_and_texts };
@@ -155,7 +180,15 @@ std::unique_ptr<TokenizerKeys> Writer::write(const Json& tokenizer, const Json& 
     verify(*original, Compare::ids);
     return std::move(keys_);
   }
-  if (type != "BPE") refuse("it is neither BPE nor WordPiece");
+  if (type == "Unigram") {
+    write_tokens(tokenizer, n_vocab, Spelling::as_it_is);
+    write_unigram(tokenizer, n_vocab);
+    const std::unique_ptr<Tokenizer> original = load_tokenizer_json(tokenizer, config);
+    write_special(*original, config, original->find_piece(unknown_of(model)));
+    verify(*original, Compare::ids);
+    return std::move(keys_);
+  }
+  if (type != "BPE") refuse("it is neither BPE nor unigram nor WordPiece");
   const bool is_bytes = is_byte_level(tokenizer);
   write_tokens(tokenizer, n_vocab, is_bytes ? Spelling::as_it_is : Spelling::with_byte_tokens);
   if (is_bytes) {
@@ -166,7 +199,7 @@ std::unique_ptr<TokenizerKeys> Writer::write(const Json& tokenizer, const Json& 
     refuse("it is neither byte-level nor like SentencePiece");
   }
   const std::unique_ptr<Tokenizer> original = load_tokenizer_json(tokenizer, config);
-  write_special(*original, config);
+  write_special(*original, config, special_id(*original, config, "unk_token"));
   verify(*original, Compare::ids_and_texts);
   return std::move(keys_);
 }
@@ -183,18 +216,21 @@ void Writer::write_tokens(const Json& tokenizer, int64_t n_vocab, Spelling spell
     pieces[static_cast<size_t>(id.as_int())] = keep(piece);
     kinds[static_cast<size_t>(id.as_int())] = kind;
   };
-  const std::string unknown = json_string(tokenizer.at("model"), "unk_token", "");
-  for (const auto& [piece, id] : tokenizer.at("model").at("vocab").as_object()) {
+  const std::string unknown = unknown_of(tokenizer.at("model"));
+  for (const auto& [piece, id] : vocabulary_of(tokenizer.at("model"))) {
     const bool is_byte = spelling == Spelling::with_byte_tokens && byte_of_piece(piece).has_value();
     const bool is_marked = spelling == Spelling::with_marked_beginnings;
     put(is_marked ? marked_beginning(piece) : piece, id, is_byte ? kByte : kNormal);
   }
   if (const Json* added = tokenizer.find("added_tokens"); added != nullptr && !added->is_null()) {
+    std::vector<int64_t> take_left;
     for (const Json& token : added->as_array()) {
       const std::string& text = token.at("content").as_string();
+      if (json_bool(token, "lstrip", false)) take_left.push_back(token.at("id").as_int());
       const bool is_control = json_bool(token, "special", false);
       put(text, token.at("id"), text == unknown ? kUnknown : is_control ? kControl : kUserDefined);
     }
+    if (!take_left.empty()) set("takes_left_token_ids", std::move(take_left));
   }
   for (size_t id = 0; id < pieces.size(); ++id) {
     if (kinds[id] == kUnused) pieces[id] = keep(fmt::format("[PAD{}]", id));
@@ -238,6 +274,40 @@ void Writer::write_sentence_piece(const Json& tokenizer, int64_t n_vocab) {
   set("scores", std::move(all));
 }
 
+// A SentencePiece model in the words of tokenizer.json: perhaps a charsmap, then words marked by U+2581.
+void Writer::write_unigram(const Json& tokenizer, int64_t n_vocab) {
+  const Json& model = tokenizer.at("model");
+  if (json_bool(model, "byte_fallback", false)) refuse("a unigram model that falls back to bytes");
+  set("model", keep("t5"));
+  set("pre", keep("default"));
+  bool merges_spaces = false, has_marks = false;
+  for (const Json* step : steps_of(tokenizer.find("normalizer"), "normalizers")) {
+    const std::string_view type = type_of(*step);
+    if (type == "Precompiled") {
+      const std::string blob =
+          decode_base64(step->at("precompiled_charsmap").as_string(), "precompiled_charsmap");
+      std::vector<int64_t> bytes;
+      for (const char byte : blob) bytes.push_back(static_cast<uint8_t>(byte));
+      set("precompiled_charsmap", std::move(bytes));
+    } else if (type == "Replace" || type == "Strip") {
+      merges_spaces = true;  // whether it is that, verify() will see
+    } else {
+      refuse(fmt::format("its normalizer {}", printable(type)));
+    }
+  }
+  for (const Json* step : steps_of(tokenizer.find("pre_tokenizer"), "pretokenizers")) {
+    merges_spaces = merges_spaces || type_of(*step) == "WhitespaceSplit";
+    has_marks = has_marks || type_of(*step) == "Metaspace";
+  }
+  if (!has_marks) refuse("its pre-tokenizer");
+  set("remove_extra_whitespaces", merges_spaces);
+  set("add_space_prefix", true);
+  std::vector<double> scores(static_cast<size_t>(n_vocab), 0.0);
+  for (size_t i = 0; i < model.at("vocab").as_array().size(); ++i)
+    scores.at(i) = model.at("vocab").as_array()[i].as_array().at(1).as_double();
+  set("scores", std::move(scores));
+}
+
 void Writer::write_wordpiece(const Json& tokenizer) {
   const Json& model = tokenizer.at("model");
   if (json_string(model, "continuing_subword_prefix", "##") != "##")
@@ -270,18 +340,26 @@ void Writer::write_wordpiece_special(const Tokenizer& original, const Json& conf
   if (const auto mask = special_id(original, config, "mask_token")) set("mask_token_id", int64_t{*mask});
 }
 
-void Writer::write_special(const Tokenizer& original, const Json& config) {
+void Writer::write_special(const Tokenizer& original, const Json& config, std::optional<int32_t> unknown) {
   const auto set_id = [&](std::string_view key, std::optional<int32_t> id) {
     if (id) set(key, int64_t{*id});
   };
-  set_id("bos_token_id", original.bos());
-  set_id("eos_token_id", original.eos());
-  set_id("unknown_token_id", special_id(original, config, "unk_token"));
-  set_id("padding_token_id", special_id(original, config, "pad_token"));
   std::vector<int32_t> frame = original.encode("", {.add_special = true});
-  const bool adds_bos = !frame.empty() && frame.front() == original.bos();
+  std::optional<int32_t> bos = original.bos(), eos = original.eos();
+  if (frame.size() == 2 && !bos && !eos) {  // an encoder's [CLS] and [SEP]
+    bos = frame[0];
+    eos = frame[1];
+    set_id("cls_token_id", bos);
+    set_id("seperator_token_id", eos);  // spelt so
+  }
+  set_id("bos_token_id", bos);
+  set_id("eos_token_id", eos);
+  set_id("unknown_token_id", unknown);
+  set_id("padding_token_id", special_id(original, config, "pad_token"));
+  set_id("mask_token_id", special_id(original, config, "mask_token"));
+  const bool adds_bos = !frame.empty() && frame.front() == bos;
   if (adds_bos) frame.erase(frame.begin());
-  const bool adds_eos = !frame.empty() && frame.front() == original.eos();
+  const bool adds_eos = !frame.empty() && frame.front() == eos;
   if (adds_eos) frame.erase(frame.begin());
   if (!frame.empty()) refuse("it adds more than its first and last token to a text");
   set("add_bos_token", adds_bos);

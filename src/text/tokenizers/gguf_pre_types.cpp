@@ -103,7 +103,7 @@ const PreType kPreTypes[] = {
     gpt2("gigachat"),
     gpt2("a.x-4.0"),
     gpt2("mellum"),
-    gpt2("modern-bert"),
+    {"modern-bert", {kGpt2}, false, false, kNfc},
     gpt2("jina-es"),
     gpt2("jina-de"),
     gpt2("jina-v2-es"),

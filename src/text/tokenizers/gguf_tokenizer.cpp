@@ -17,6 +17,7 @@ namespace millrace {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\xe2\x96\x81";
+constexpr const char* kTakesLeft = "tokenizer.ggml.takes_left_token_ids";
 constexpr const char* kTokens = "tokenizer.ggml.tokens";
 
 // An array without copying it; `key` must be there.
@@ -97,12 +98,16 @@ bool is_phi3(const Metadata& metadata) {
 AddedTokens added_tokens(const Metadata& metadata, const Vocabulary& vocabulary) {
   // Phi-3 drops white space after its control tokens; GGUF has no place to say so.
   const bool takes_right = is_phi3(metadata);
+  // What `convert` writes of tokenizers whose mask takes the space before it.
+  std::vector<int64_t> take_left;
+  if (metadata.find(kTakesLeft) != nullptr) take_left = array_of<int64_t>(metadata, kTakesLeft);
   std::vector<AddedToken> tokens;
   for (int32_t id = 0; id < vocabulary.size(); ++id) {
     const TokenKind kind = vocabulary.kind(id);
     const bool is_control = kind == TokenKind::control || kind == TokenKind::unknown;
     if ((!is_control && kind != TokenKind::user_defined) || vocabulary.piece(id).empty()) continue;
     AddedToken token{.id = id, .text = std::string(vocabulary.piece(id)), .is_control = is_control};
+    token.takes_left = std::ranges::find(take_left, id) != take_left.end();
     token.takes_right =
         takes_right && token.text != "<unk>" && token.text != "<s>" && token.text != "<|endoftext|>";
     tokens.push_back(std::move(token));

@@ -168,7 +168,9 @@ std::unique_ptr<TokenModel> make_unigram(const Json& model, const Vocabulary& vo
   unigram.scores.resize(static_cast<size_t>(vocabulary.size()));
   for (size_t id = 0; id < vocab.size(); ++id) {
     unigram.scores[id] = vocab[id].as_array()[1].as_double();
-    unigram.tokens.emplace_back(vocab[id].as_array()[0].as_string(), static_cast<int32_t>(id));
+    const auto token = static_cast<int32_t>(id);
+    if (vocabulary.kind(token) == TokenKind::control) continue;  // text never becomes one
+    unigram.tokens.emplace_back(vocab[id].as_array()[0].as_string(), token);
   }
   if (const Json* unknown = model.find("unk_id"); unknown != nullptr && !unknown->is_null()) {
     if (unknown->as_int() < 0 || unknown->as_int() >= static_cast<int64_t>(vocab.size())) {
