@@ -150,7 +150,7 @@ inline void weigh(const AttentionBlock& a, int query) {
   a.max[query] = max_of(most);
   Floats sum = zeros();
   for (int j = first; j < last; j += kLanes) {
-    const Floats weight = exp_of(sub(load(scores + j), splat(a.max[query])));
+    const Floats weight = exp_of_negative(sub(load(scores + j), splat(a.max[query])));
     store(scores + j, weight);
     sum = add(sum, weight);
   }

@@ -1,12 +1,14 @@
 // exp, tanh and what is made of them: one formula for every lane and every path.
 
-// e^x. Below -87.3 the result is 0, above 88.7 infinity: float32 ends there (subnormals are left out).
-inline Floats exp_of(Floats x) {
-  const Floats least = splat(-87.33654f), most = splat(88.72283f);
-  const Floats clamped = min(max(x, least), most);
+// e^x = 2^n y with n whole, for x within the bounds of exp_of.
+struct ExpParts {
+  Floats y;
+  Floats n;
+};
+inline ExpParts exp_parts(Floats x) {
   // x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 in two parts, so that n times the first is exact
-  const Floats n = round(mul(clamped, splat(1.44269504f)));
-  Floats r = fnma(n, splat(0.693359375f), clamped);
+  const Floats n = round(mul(x, splat(1.44269504f)));
+  Floats r = fnma(n, splat(0.693359375f), x);
   r = fnma(n, splat(-2.12194440e-4f), r);
   Floats p = splat(1.9875691500e-4f);  // the coefficients of Cephes expf
   p = fma(p, r, splat(1.3981999507e-3f));
@@ -14,12 +16,25 @@ inline Floats exp_of(Floats x) {
   p = fma(p, r, splat(4.1665795894e-2f));
   p = fma(p, r, splat(1.6666665459e-1f));
   p = fma(p, r, splat(5.0000001201e-1f));
-  const Floats y = add(fma(mul(r, r), p, r), splat(1.0f));
+  return {add(fma(mul(r, r), p, r), splat(1.0f)), n};
+}
+
+// e^x. Below -87.3 the result is 0, above 88.7 infinity: float32 ends there (subnormals are left out).
+inline Floats exp_of(Floats x) {
+  const Floats least = splat(-87.33654f), most = splat(88.72283f);
+  const auto [y, n] = exp_parts(min(max(x, least), most));
   // 2^n in two steps, since 2^128 is no float
   const Floats half = round(mul(n, splat(0.5f)));
   const Floats scaled = scale_by_power(scale_by_power(y, half), sub(n, half));
   const Floats bounded = select_less(x, least, zeros(), scaled);
   return select_less(most, x, splat(__builtin_inff()), bounded);
+}
+
+// exp_of for x <= 0, in fewer steps.
+inline Floats exp_of_negative(Floats x) {
+  const Floats least = splat(-87.33654f);
+  const auto [y, n] = exp_parts(max(x, least));
+  return select_less(x, least, zeros(), scale_by_power(y, n));
 }
 
 inline Floats tanh_of(Floats x) {
