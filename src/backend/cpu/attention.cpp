@@ -285,7 +285,7 @@ class Attention {
   }
 
  private:
-  static constexpr int64_t kQueriesATile = 64;  // keys and values are decoded once for so many
+  static constexpr int64_t kQueriesATile = 128;  // keys and values are decoded once for so many
 
   int64_t first_position_block(int64_t row) const { return keys_.visible(row).begin / kAttentionBlock; }
   int64_t last_block(int64_t row) const { return (keys_.visible(row).end - 1) / kAttentionBlock; }
