@@ -187,6 +187,13 @@ class RunTest(unittest.TestCase):
         self.refused(4, "of memory", "bench", BOUNDLESS, "--pp", "16000000", "--batch", "512")
         self.refused(2, "context", "run", MODEL, "a long prompt", "--ctx", "16")
 
+    def test_types_of_keys_and_values(self):
+        text = path_of("text", "It was a dark and stormy night. " * 8)
+        for request in (["run", MODEL, "x"], ["bench", MODEL], ["perplexity", MODEL, text, "--ctx", "32"],
+                        ["logits", MODEL, "--tokens", "1", "--output", text + ".npy"]):
+            self.refused(2, "--kv-type q9 is not known; known: f32, f16, bf16, q8_0, q4_0", *request, "--kv-type", "q9")
+            self.refused(2, "blocks of 32 elements", *request, "--kv-type", "q8_0")
+
     def test_perplexity(self):
         text = path_of("text", "It was a dark and stormy night. " * 8)
         report = self.json_of("perplexity", MODEL, text, "--ctx", "32")
