@@ -55,17 +55,20 @@ struct PageQ4_0 {
   }
   static void transpose_block(const uint8_t* const* rows, int k, float* out) {
     const int at = k / 32 * kBlockBytes;
-    alignas(64) uint8_t bytes[kLanes][32];
-    const uint8_t* expanded[kLanes];
+    const Floats scales = gather_scales(rows, at);
+    alignas(64) uint8_t pairs[kLanes][32] = {}, transposed[32 * kLanes];
+    const uint8_t* copies[kLanes];
     for (int r = 0; r < kLanes; ++r) {
-      const uint8_t* nibbles = rows[r] + at + 2;
-      for (int i = 0; i < 16; ++i) {
-        bytes[r][i] = static_cast<uint8_t>((nibbles[i] & 15) - 8);
-        bytes[r][16 + i] = static_cast<uint8_t>((nibbles[i] >> 4) - 8);
-      }
-      expanded[r] = bytes[r];
+      __builtin_memcpy(pairs[r], rows[r] + at + 2, 16);
+      copies[r] = pairs[r];
     }
-    store_transposed(expanded, 0, gather_scales(rows, at), out);
+    transpose_bytes(copies, 0, transposed);
+    for (int i = 0; i < 16; ++i) {
+      const Ints pair = widen_bytes(transposed + i * kLanes);
+      const Ints low = bit_and(pair, splat(15)), high = shift_right(pair, 4);
+      store(out + i * kLanes, mul(to_float(sub(low, splat(8))), scales));
+      store(out + (16 + i) * kLanes, mul(to_float(sub(high, splat(8))), scales));
+    }
   }
   // The value of the largest magnitude becomes -8, as the format's own rounding does it.
   static void store_block(const float* x, uint8_t* block) {
