@@ -148,6 +148,22 @@ class RunTest(unittest.TestCase):
         self.assertEqual(stopped["text"], text[:text.index(text[3:5])])
         self.assertEqual(stopped["finish_reason"], "stop")
 
+    def test_grammars(self):
+        schema = '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}'
+        lark = path_of("list.lark", 'start: "[" [N ("," N)*] "]"\nN: /[0-9]{1,3}/')
+        gbnf = path_of("pairs.gbnf", 'root ::= ("a" "b"){1,3}')
+        for flags, pattern in ((["--regex", "(ab|c){2,4}d"], r"(ab|c){2,4}d"), (["--json-schema", schema], r'\{\s*"a":\s?.*'),
+                               (["--json-schema", path_of("s.json", schema)], r'\{\s*"a":\s?.*'),
+                               (["--choice", "yes", "--choice", "no"], "yes|no"), (["--grammar", gbnf], "(ab){1,3}"),
+                               (["--grammar", lark], r"\[(\d{1,3}(,\d{1,3})*)?\]?.*")):
+            out = self.json_of("run", MODEL, "hi", "--temperature", "1.5", "--max-tokens", "60", *flags)
+            if out["finish_reason"] == "stop":
+                self.assertRegex(out["text"], f"(?s)^(?:{pattern})$")
+        self.refused(2, "looking around", "run", MODEL, "hi", "--regex", "a(?=b)")
+        self.refused(2, '"not"', "run", MODEL, "hi", "--json-schema", '{"not":{}}')
+        self.refused(2, "only one of", "run", MODEL, "hi", "--regex", "a", "--choice", "b")
+        self.refused(2, "--ignore-eos", "run", MODEL, "hi", "--regex", "a", "--ignore-eos")
+
     def test_nothing_is_ignored(self):
         self.refused(2, "--tokens", "run", MODEL, "x", "--tokens", "1,2")
         self.refused(2, "--system", "run", MODEL, "--tokens", "1,2", "--system", "s")

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "cli/answer.h"
 #include "cli/chat.h"
+#include "cli/grammar_options.h"
 #include "cli/loaded_model.h"
 #include "cli/sampling_options.h"
 #include "cli/standard_input.h"
@@ -43,11 +44,13 @@ class Run final : public Command {
     args.flag("--ignore-eos", "Go on after a token that ends the answer", ignores_end_);
     args.flag("--json", "Print one JSON object when the answer is complete", is_json_);
     sampling_.declare(args);
+    grammar_.declare(args);
     compute_.declare(args);
   }
 
   void run() override {
     refuse_conflicts();
+    const std::optional<GrammarSource> grammar = grammar_.source();
     LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
     if (!stops_.empty() && loaded.tokenizer == nullptr)
       fail(ErrorKind::usage, "--stop needs a text, and the model has no tokenizer to make one");
@@ -56,6 +59,10 @@ class Run final : public Command {
     request_.max_tokens = max_tokens_;
     request_.ignore_end = ignores_end_;
     request_.end_tokens = loaded.end_tokens;
+    if (grammar) {
+      const auto n_vocab = static_cast<int32_t>(loaded.model->shape().n_vocab);
+      request_.grammar = GrammarCache(loaded.need_tokenizer(), n_vocab).get(*grammar);
+    }
     const bool is_chat = prompt_.empty() && !tokens_ && !is_json_ && is_terminal(STDIN_FILENO);
     if (is_chat && !is_raw_) {
       chat(engine, loaded);
@@ -91,6 +98,7 @@ class Run final : public Command {
       const char *given, *with;
     } conflicts[] = {{thinks_ && thinks_not_, "--think", "--no-think"},
                      {tokens_ && !prompt_.empty(), "a prompt", "--tokens"},
+                     {ignores_end_ && grammar_.is_given(), "--ignore-eos", "a grammar, which must end"},
                      {is_template_unused && system_, "--system", "--raw or --tokens"},
                      {is_template_unused && thinks_, "--think", "--raw or --tokens"},
                      {is_template_unused && thinks_not_, "--no-think", "--raw or --tokens"}};
@@ -187,6 +195,7 @@ class Run final : public Command {
   std::optional<int32_t> n_snapshots_, snapshot_distance_;
   bool thinks_ = false, thinks_not_ = false, is_raw_ = false, ignores_end_ = false, is_json_ = false;
   SamplingOptions sampling_;
+  GrammarOptions grammar_;
   ComputeOptions compute_;
   Request request_;
 };

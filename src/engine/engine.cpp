@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "engine/constraint.h"
 #include "engine/memory.h"
 #include "engine/runner.h"
 #include "engine/sampler.h"
@@ -155,6 +156,7 @@ class Engine::Loop {
     std::shared_ptr<Channel<Event>> events;
     Sequence sequence;
     SamplerState sampler;
+    std::optional<Constraint> constraint;  // where the request has a grammar, from the first draw on
   };
 
   std::string fault_of(const Request& request) const;
@@ -166,6 +168,7 @@ class Engine::Loop {
   bool receive();
   void step();
   void advance(Job& job, std::span<float> logits);
+  bool append(Job& job, int32_t token, std::optional<TokenLogprobs> logprobs);
   void finish_embedding(Job& job, std::span<const float> elements);
   void finish(Job& job, FinishReason reason, Event event);
   void fail_all(const std::string& sentence);
@@ -215,6 +218,12 @@ std::string Engine::Loop::fault_of_answer(const Request& request) const {
   if (request.n_logprobs < -1 || request.n_logprobs > n_vocab) {
     return fmt::format("logprobs is {}, expected -1 to {}", request.n_logprobs, n_vocab);
   }
+  if (request.grammar && request.grammar->tokens().n_vocab() != n_vocab) {
+    return fmt::format("the grammar is for {} tokens, the model has {}", request.grammar->tokens().n_vocab(),
+                       n_vocab);
+  }
+  if (request.grammar && request.ignore_end)
+    return "ignore_end cannot be used with a grammar, which must end";
   return find_fault(request.sampling, n_vocab).value_or("");
 }
 
@@ -371,18 +380,46 @@ Usage Engine::Loop::usage_of(const Job& job) const {
 
 // Draws the next token of a sequence whose newest logits are there.
 void Engine::Loop::advance(Job& job, std::span<float> logits) {
+  const Request& request = job.request;
   if (max_tokens_of(job) == 0) return finish(job, FinishReason::length, {});
-  const Sampled sampled =
-      sample(logits, job.sequence.tokens, job.request.sampling, job.request.n_logprobs, job.sampler);
+  if (request.grammar && !job.constraint) job.constraint.emplace(request.grammar, request.end_tokens);
+  if (job.constraint) {
+    job.constraint->allow(job.sampler.allowed);
+    if (!job.constraint->fault().empty())
+      return finish(job, FinishReason::error, {.error = job.constraint->fault()});
+  }
+  Sampled sampled = sample(logits, job.sequence.tokens, request.sampling, request.n_logprobs, job.sampler);
   if (!sampled.fault.empty()) return finish(job, FinishReason::error, {.error = std::string(sampled.fault)});
-  const bool is_end =
-      std::ranges::find(job.request.end_tokens, sampled.token) != job.request.end_tokens.end();
-  if (is_end && !job.request.ignore_end) return finish(job, FinishReason::stop, {});
-  job.sequence.tokens.push_back(sampled.token);
-  Event event{.token = sampled.token, .logprobs = sampled.logprobs, .usage = usage_of(job)};
-  if (event.usage.n_generated == max_tokens_of(job))
-    return finish(job, FinishReason::length, std::move(event));
-  job.events->push(std::move(event));
+  const bool is_end = std::ranges::find(request.end_tokens, sampled.token) != request.end_tokens.end();
+  if (is_end && !request.ignore_end) return finish(job, FinishReason::stop, {});
+  if (!append(job, sampled.token, std::move(sampled.logprobs))) return;
+  // What can only come so is not drawn, and computed at once. Its log-probabilities would need its logits.
+  if (!job.constraint || request.n_logprobs >= 0) return;
+  for (const int32_t token : job.constraint->forced())
+    if (!append(job, token, std::nullopt)) return;
+}
+
+// The token is part of the answer. False where it was the last one.
+bool Engine::Loop::append(Job& job, int32_t token, std::optional<TokenLogprobs> logprobs) {
+  job.sequence.tokens.push_back(token);
+  Event event{.token = token, .logprobs = std::move(logprobs), .usage = usage_of(job)};
+  std::optional<FinishReason> reason;
+  if (event.usage.n_generated == max_tokens_of(job)) reason = FinishReason::length;
+  if (job.constraint) {
+    job.constraint->accept(token);
+    event.error = job.constraint->fault();
+    if (!event.error.empty()) {
+      reason = FinishReason::error;
+    } else if (job.constraint->is_finished()) {
+      reason = FinishReason::stop;
+    }
+  }
+  if (reason) {
+    finish(job, *reason, std::move(event));
+  } else {
+    job.events->push(std::move(event));
+  }
+  return !reason;
 }
 
 void Engine::Loop::finish(Job& job, FinishReason reason, Event event) {

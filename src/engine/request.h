@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,8 @@
 #include <vector>
 
 namespace millrace {
+
+class Grammar;
 
 // How the next token is drawn. Applied in the order of the members: bias, penalties, DRY, then temperature
 // and the truncations, then the draw. A default leaves the distribution as the model gives it.
@@ -43,7 +46,10 @@ struct Request {
   int64_t max_tokens = -1;          // -1: until the context is full
   std::vector<int32_t> end_tokens;  // end the answer; not part of it
   bool ignore_end = false;          // end_tokens are then ordinary tokens
-  int n_logprobs = -1;              // -1: none; n: the chosen token's log-probability and the n best
+  // Every answer matches it, unless max_tokens or the context ends it before; compiled for the vocabulary of
+  // the model. Shared: clients send the same schema again and again.
+  std::shared_ptr<const Grammar> grammar;
+  int n_logprobs = -1;  // -1: none; n: the chosen token's log-probability and the n best
   // Of a model that gives embeddings, which draws nothing and takes none of the above but the prompt:
   std::vector<int32_t> token_types;  // the segment of each token (BERT's pairs); empty: all 0
   bool normalises = true;            // embeddings get the length 1 (Euclid); scores never do

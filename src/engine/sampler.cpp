@@ -126,6 +126,16 @@ int32_t draw(std::span<const float> logits, float max, const Sampling& sampling,
   return candidates.draw(u).token;
 }
 
+void forbid_all_but(std::span<float> logits, std::span<const uint64_t> allowed) {
+  for (size_t begin = 0; begin < logits.size(); begin += 64) {
+    const uint64_t bits = begin / 64 < allowed.size() ? allowed[begin / 64] : 0;
+    if (bits == ~uint64_t{0}) continue;
+    const size_t n = std::min<size_t>(64, logits.size() - begin);
+    for (size_t i = 0; i < n; ++i)
+      if ((bits >> i & 1) == 0) logits[begin + i] = -INFINITY;
+  }
+}
+
 std::string fault_of_breakers(const std::vector<std::vector<int32_t>>& breakers) {
   // Each is searched for at every token of the answer.
   constexpr size_t kMaxBreakers = 64, kMaxLength = 32;
@@ -189,13 +199,14 @@ Sampled sample(std::span<float> logits, std::span<const int32_t> history, const 
     if (peak.token < 0) return {.fault = kUnsound};
     own = own_distribution(logits, peak.logit, n_logprobs);
   }
+  if (!state.allowed.empty()) forbid_all_but(logits, state.allowed);
   for (const auto& [token, bias] : sampling.logit_bias) logits[static_cast<size_t>(token)] += bias;
   apply_penalties(logits, history, sampling);
   apply_dry(logits, history, sampling);
   const Peak peak = peak_of(logits);
   if (peak.token < 0) {
     const bool is_forbidden = std::ranges::all_of(logits, [](float logit) { return logit == -INFINITY; });
-    return {.fault = is_forbidden ? "every token is forbidden by logit_bias" : kUnsound};
+    return {.fault = is_forbidden ? "every token is forbidden by logit_bias or by the grammar" : kUnsound};
   }
   Sampled out;
   out.token =

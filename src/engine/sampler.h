@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/request.h"
 
@@ -14,9 +15,10 @@ namespace millrace {
 // The name of the first field whose value makes no sense, in a sentence; nothing when all do.
 std::optional<std::string> find_fault(const Sampling& sampling, int64_t n_vocab);
 
-// What one sequence carries from token to token (mirostat's running estimate).
+// What one sequence carries from token to token.
 struct SamplerState {
   std::optional<float> mirostat_mu;  // in bits; begins at 2 * mirostat_tau
+  std::vector<uint64_t> allowed;     // one bit a token: it may be drawn now; empty: all may
 };
 
 struct Sampled {

@@ -183,7 +183,7 @@ Automaton determinized(const Automaton& automaton, size_t max_states) {
   return determinizer.run() ? determinizer.take() : without_empties(automaton);
 }
 
-Automaton product(const Automaton& a, const Automaton& b, Product kind, size_t max_states) {
+Automaton product(const Automaton& a, const Automaton& b, Joining kind, size_t max_states) {
   constexpr uint32_t kDead = std::numeric_limits<uint32_t>::max();  // of b, where only a goes on
   const auto deterministic = [&](const Automaton& from) {
     Determinizer determinizer(from, max_states);
@@ -211,7 +211,7 @@ Automaton product(const Automaton& a, const Automaton& b, Product kind, size_t m
   for (uint32_t i = 0; i < pairs.size(); ++i) {
     const auto [sa, sb] = pairs[i];
     const bool b_accepts = sb != kDead && db.states[sb].is_accepting;
-    out.states[i].is_accepting = da.states[sa].is_accepting && b_accepts == (kind == Product::both);
+    out.states[i].is_accepting = da.states[sa].is_accepting && b_accepts == (kind == Joining::both);
     static const std::vector<Automaton::ByteEdge> kNone;
     const auto& edges_of_b = sb == kDead ? kNone : db.states[sb].bytes;  // ascending, apart
     for (const Automaton::ByteEdge& edge : da.states[sa].bytes) {
@@ -223,12 +223,12 @@ Automaton product(const Automaton& a, const Automaton& b, Product kind, size_t m
       };
       for (const Automaton::ByteEdge& other : edges_of_b) {
         if (other.last < edge.first || other.first > edge.last) continue;
-        if (kind == Product::but_not) go(other.first - 1, kDead);
+        if (kind == Joining::but_not) go(other.first - 1, kDead);
         next = std::max<int>(next, other.first);
         go(std::min(other.last, edge.last), other.to);
         next = other.last + 1;
       }
-      if (kind == Product::but_not) go(edge.last, kDead);
+      if (kind == Joining::but_not) go(edge.last, kDead);
     }
   }
   return out;

@@ -30,8 +30,9 @@ struct Automaton {
   };
 
   uint32_t add_state() {
-    states.emplace_back().twin = static_cast<uint32_t>(states.size() - 1);
-    return static_cast<uint32_t>(states.size() - 1);
+    const auto state = static_cast<uint32_t>(states.size());
+    states.emplace_back().twin = state;
+    return state;
   }
   void add_edge(uint32_t from, uint8_t first, uint8_t last, uint32_t to) {
     states[from].bytes.push_back({first, last, to});
@@ -50,8 +51,8 @@ Automaton determinized(const Automaton& automaton, size_t max_states);
 
 // What both accept, or the first and not the second. Neither calls rules. Throws Error(usage) beyond
 // `max_states`.
-enum class Product { both, but_not };
-Automaton product(const Automaton& a, const Automaton& b, Product kind, size_t max_states);
+enum class Joining { both, but_not };
+Automaton product(const Automaton& a, const Automaton& b, Joining kind, size_t max_states);
 
 // Leaves out states that nothing accepted leads through.
 // `is_productive` says for each rule whether any text matches it. False where the automaton accepts nothing.

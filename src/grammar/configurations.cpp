@@ -52,7 +52,8 @@ void InternedLists::grow() {
   }
 }
 
-Configurations::Configurations(const Machine& machine) : machine_(machine), n_classes_(machine.n_classes()) {
+Configurations::Configurations(const GrammarMachine& machine)
+    : machine_(machine), n_classes_(machine.n_classes()) {
   frames_.number_of({});                                   // the bottom
   frames_.number_of(std::vector{packed(kEnd, kUnknown)});  // unknown: like no other
   behind_.assign(2, kNotKnown);

@@ -14,7 +14,7 @@
 #include <span>
 #include <vector>
 
-#include "grammar/machine.h"
+#include "grammar/grammar_machine.h"
 
 namespace millrace {
 
@@ -46,7 +46,7 @@ class Configurations {
   static constexpr Number kDead = 0;  // nothing can come of the text any more
   static constexpr uint32_t kBottom = 0, kUnknown = 1;
 
-  explicit Configurations(const Machine& machine);
+  explicit Configurations(const GrammarMachine& machine);
 
   // The start of the grammar; the same from one state on, with unknown what comes behind its rule.
   Number start();
@@ -122,7 +122,7 @@ class Configurations {
   void predict(std::vector<uint64_t>& items);
   uint32_t copy_frame(const Configurations& other, uint32_t frame, std::vector<uint32_t>& known);
 
-  const Machine& machine_;
+  const GrammarMachine& machine_;
   uint32_t n_classes_;
   InternedLists kernels_, frames_;
   std::vector<Info> infos_;

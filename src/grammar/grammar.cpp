@@ -102,7 +102,7 @@ void Grammar::prepare(double seconds) {
     mask_of(state, *configurations_);
   };
   ask(machine_.rule(machine_.root()).start);
-  for (const Machine::State& state : machine_.states()) {
+  for (const GrammarMachine::State& state : machine_.states()) {
     for (const auto& edge : machine_.bytes_of(state)) ask(edge.to);
     for (const auto& call : machine_.calls_of(state)) ask(call.to);
     if (Clock::now() >= end) break;

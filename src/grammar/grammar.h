@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "grammar/configurations.h"
-#include "grammar/machine.h"
+#include "grammar/grammar_machine.h"
 #include "grammar/rules.h"
 #include "grammar/token_trie.h"
 
@@ -58,7 +58,7 @@ class Grammar {
   const StateMask& mask_of(uint32_t state, Configurations& configurations) const;
   StateMask compute_mask(uint32_t state, Configurations& configurations) const;
 
-  Machine machine_;
+  GrammarMachine machine_;
   std::shared_ptr<const TokenTrie> tokens_;
   mutable std::mutex mutex_;                                     // of all that follows
   mutable std::vector<std::unique_ptr<const StateMask>> masks_;  // of each state that is its own twin

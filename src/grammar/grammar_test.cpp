@@ -193,6 +193,9 @@ TEST(Grammar, JsonSchemas) {
       {R"({"type":"object","propertyNames":{"pattern":"^[a-z]+$"},"additionalProperties":{"type":"integer"},"maxProperties":2})",
        {R"({"a":1,"b":2})"},
        {R"({"A":1})", R"({"a":1,"b":2,"c":3})"}},
+      {R"({"type":"object","propertyNames":{"pattern":"^[a-z]{1,4}$"},"additionalProperties":{"type":"integer"},"minProperties":1})",
+       {R"({"gvdn":1})", R"({"a": 1, "bc":2})"},
+       {"{}", R"({"abcde":1})"}},
       {R"(true)", {R"({"a":[1,2.5e3,{"b":null}]})", "[]", "-0.5", "\"\""}, {"", "{", "tru", "1.", "[1,]"}},
   };
   for (const Case& c : cases) expect_language(of_schema(c.source), c);

@@ -320,7 +320,7 @@ class Builder {
       return built;
     };
     const Automaton a = alone(e.children[0]), b = alone(e.children[1]);
-    Automaton both = product(a, b, e.kind == Kind::both ? Product::both : Product::but_not,
+    Automaton both = product(a, b, e.kind == Kind::both ? Joining::both : Joining::but_not,
                              rules_.limits().max_states - std::min(n_states_, rules_.limits().max_states));
     trim(both, {});
     return insert(both, from);

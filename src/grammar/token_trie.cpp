@@ -26,7 +26,7 @@ std::string seen_bytes(const Tokenizer& tokenizer, int32_t token) {
 
 }  // namespace
 
-TokenTrie::TokenTrie(const Tokenizer& tokenizer, int32_t n_vocab) {
+TokenTrie::TokenTrie(const Tokenizer& tokenizer, int32_t n_vocab) : tokenizer_(tokenizer) {
   const int32_t n_known = tokenizer.n_vocab();
   if (n_vocab == 0) n_vocab = n_known;
   bytes_begin_.reserve(static_cast<size_t>(n_vocab) + 1);
@@ -36,6 +36,17 @@ TokenTrie::TokenTrie(const Tokenizer& tokenizer, int32_t n_vocab) {
   }
   bytes_begin_.push_back(static_cast<uint32_t>(bytes_.size()));
   build();
+}
+
+std::vector<int32_t> TokenTrie::spell(std::string_view text) const {
+  std::vector<int32_t> ids = tokenizer_.encode(text, {.add_special = false});
+  for (const int32_t id : ids) {
+    const std::string_view bytes = id >= 0 && id < n_vocab() ? bytes_of(id) : std::string_view();
+    if (bytes.empty() || !text.starts_with(bytes)) return {};
+    text.remove_prefix(bytes.size());
+  }
+  if (!ids.empty()) ids.pop_back();
+  return ids;
 }
 
 void TokenTrie::build() {

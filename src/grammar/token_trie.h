@@ -21,6 +21,7 @@ class TokenTrie {
   // Control tokens are there under special_token_bytes(); what no text can hold (bytes that are never in
   // UTF-8) or what is longer than kMaxTokenBytes is left out. End tokens are ordinary control tokens here.
   // `n_vocab`: of the model, which may have more logits than the tokenizer has tokens; 0: the tokenizer's.
+  // `tokenizer` must outlive the trie.
   explicit TokenTrie(const Tokenizer& tokenizer, int32_t n_vocab = 0);
 
   struct Node {
@@ -41,6 +42,9 @@ class TokenTrie {
   }
   std::span<const int32_t> tokens(size_t node) const { return tokens(node, node + 1); }
 
+  // Tokens that spell the beginning of `text`, as the tokenizer cuts it, all but the last one, which might be
+  // another one if more text followed. None where the tokenizer spells something else.
+  std::vector<int32_t> spell(std::string_view text) const;
   // One bit for each token of the vocabulary: whether it is in the trie.
   const std::vector<uint64_t>& has_bytes() const { return has_bytes_; }
   int32_t n_vocab() const { return static_cast<int32_t>(bytes_begin_.size() - 1); }
@@ -55,6 +59,7 @@ class TokenTrie {
   // `path`: the nodes of the token's bytes.
   void add_signs(std::span<const uint32_t> path, std::string_view bytes);
 
+  const Tokenizer& tokenizer_;
   std::string bytes_;  // of all tokens, one after another
   std::vector<uint32_t> bytes_begin_;
   std::vector<Node> nodes_;      // and one behind the last

@@ -1,4 +1,4 @@
-#include "grammar/machine.h"
+#include "grammar/grammar_machine.h"
 
 #include <algorithm>
 
@@ -30,14 +30,14 @@ std::vector<uint32_t> ranks_of(const std::vector<Automaton>& automata) {
 
 }  // namespace
 
-Machine::Machine(const Rules& rules) {
+GrammarMachine::GrammarMachine(const Rules& rules) {
   std::vector<Automaton> automata = automata_of(rules);
   remove_left_recursion(automata, rules.limits());
   flatten(automata);
   find_classes();
 }
 
-void Machine::flatten(const std::vector<Automaton>& automata) {
+void GrammarMachine::flatten(const std::vector<Automaton>& automata) {
   const std::vector<uint32_t> ranks = ranks_of(automata);
   for (size_t rule = 0; rule < automata.size(); ++rule) {
     const Automaton& automaton = automata[rule];
@@ -61,7 +61,7 @@ void Machine::flatten(const std::vector<Automaton>& automata) {
   }
 }
 
-void Machine::find_classes() {
+void GrammarMachine::find_classes() {
   std::array<bool, 257> is_cut{};
   is_cut[0] = true;
   for (const auto& edge : bytes_) is_cut[edge.first] = is_cut[size_t{edge.last} + 1] = true;

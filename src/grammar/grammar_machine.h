@@ -13,7 +13,7 @@
 namespace millrace {
 
 // const after it is made.
-class Machine {
+class GrammarMachine {
  public:
   struct CallEdge {
     uint32_t rule, to;
@@ -33,7 +33,7 @@ class Machine {
   };
 
   // Throws Error(usage) where the rules exceed their limits, or where no text matches them.
-  explicit Machine(const Rules& rules);
+  explicit GrammarMachine(const Rules& rules);
 
   std::span<const State> states() const { return states_; }
   std::span<const Automaton::ByteEdge> bytes_of(const State& state) const {

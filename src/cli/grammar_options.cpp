@@ -1,0 +1,44 @@
+#include "cli/grammar_options.h"
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace millrace {
+namespace {
+
+constexpr size_t kMaxBytes = size_t{4} << 20;
+
+// A schema is an object or a boolean; anything else is the name of a file.
+std::string schema_text(const std::string& given) {
+  const size_t first = given.find_first_not_of(" \t\r\n");
+  const bool is_text =
+      first != std::string::npos && (given[first] == '{' || given == "true" || given == "false");
+  return is_text ? given : read_file(given, kMaxBytes);
+}
+
+}  // namespace
+
+void GrammarOptions::declare(Args& args) {
+  args.option("--json-schema", "The answer is JSON that this schema accepts: a file, or the schema itself",
+              json_schema_);
+  args.option("--grammar", "The answer matches the grammar in this file, GBNF or Lark", grammar_);
+  args.option("--regex", "The answer matches this regular expression", regex_);
+  args.option("--choice", "The answer is this text, or one of those given so", choices_);
+}
+
+bool GrammarOptions::is_given() const { return json_schema_ || grammar_ || regex_ || !choices_.empty(); }
+
+std::optional<GrammarSource> GrammarOptions::source() const {
+  using Kind = GrammarSource::Kind;
+  const int n_given =
+      (json_schema_ ? 1 : 0) + (grammar_ ? 1 : 0) + (regex_ ? 1 : 0) + (choices_.empty() ? 0 : 1);
+  if (n_given > 1)
+    fail(ErrorKind::usage, "only one of --json-schema, --grammar, --regex and --choice can be given");
+  if (json_schema_) return GrammarSource{.kind = Kind::json_schema, .text = schema_text(*json_schema_)};
+  if (grammar_) return grammar_text(read_file(*grammar_, kMaxBytes));
+  if (regex_) return GrammarSource{.kind = Kind::regex, .text = *regex_};
+  if (!choices_.empty()) return GrammarSource{.kind = Kind::choice, .choices = choices_};
+  return std::nullopt;
+}
+
+}  // namespace millrace
