@@ -160,7 +160,7 @@ class RefusalTest(unittest.TestCase):
             "logit_bias": {"x": 1}, "logprobs": 1, "top_logprobs": 2, "seed": 1.5, "stream": "yes",
             "stream_options": {"include_usage": True}, "max_tokens": -1, "max_completion_tokens": True,
             "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto", "functions": [{}],
-            "response_format": {"type": "json_object"}, "reasoning_effort": "low", "verbosity": "high",
+            "response_format": {"type": "xml"}, "reasoning_effort": "low", "verbosity": "high",
             "modalities": ["audio"], "audio": {}, "prediction": {}, "web_search_options": {}, "store": True,
             "grammar": "root ::= x", "top_k": -2, "min_p": -0.1, "min_tokens": 3, "truncate_prompt_tokens": 1,
             "chat_template": "x", "stop_token_ids": [-1], "messages": 5,
@@ -170,6 +170,19 @@ class RefusalTest(unittest.TestCase):
                 status = 404 if name == "model" and isinstance(value, str) else 400
                 reply = self.refused(status, name, chat(**{name: value}))
                 self.assertTrue(reply["param"].startswith(name), reply)
+
+    def test_answers_held_to_a_grammar(self):
+        schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+        for fields, pattern in (
+                ({"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}, r'\{\s*"a":\s*[12]\s*\}'),
+                ({"structured_outputs": {"choice": ["yes", "no"]}}, "yes|no"), ({"guided_regex": "(ab){1,2}c"}, "(ab){1,2}c"),
+                ({"grammar": 'root ::= "x" [0-9]{2}'}, r"x\d\d")):
+            with self.subTest(fields):
+                choice = SERVER.json("/v1/chat/completions", chat(max_tokens=60, temperature=1.5, **fields))["choices"][0]
+                if choice["finish_reason"] == "stop":
+                    self.assertRegex(choice["message"]["content"], f"(?s)^(?:{pattern})$")
+        reply = self.refused(400, "not", chat(response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": {"not": {}}}}))
+        self.assertEqual(reply["param"], "response_format")
 
     def test_unknown_fields(self):
         reply = self.refused(400, "temperature", chat(temperatur=0))

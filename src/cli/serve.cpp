@@ -77,8 +77,12 @@ class Serve final : public Command {
     std::optional<ChatPrompt> chat;
     if (loaded.template_source && loaded.tokenizer != nullptr)
       chat.emplace(*loaded.tokenizer, *loaded.template_source);
+    std::optional<GrammarCache> grammars;
+    if (loaded.tokenizer != nullptr)
+      grammars.emplace(*loaded.tokenizer, static_cast<int32_t>(loaded.model->shape().n_vocab));
     Engine engine(*loaded.model, *loaded.backend, engine_options);
-    const ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
+    ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
+    if (grammars) model.grammars = &*grammars;
     Service service(model, access());
     HttpServer server(service, server_);
     waker.set(server.waker());

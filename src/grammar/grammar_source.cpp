@@ -64,7 +64,12 @@ Rules rules_of(const GrammarSource& source) {
 }
 
 GrammarCache::GrammarCache(const Tokenizer& tokenizer, int32_t n_vocab, size_t max_grammars)
-    : tokens_(std::make_shared<const TokenTrie>(tokenizer, n_vocab)), max_grammars_(max_grammars) {}
+    : tokenizer_(tokenizer), n_vocab_(n_vocab), max_grammars_(max_grammars) {}
+
+const std::shared_ptr<const TokenTrie>& GrammarCache::tokens() {
+  std::call_once(has_tokens_, [this] { tokens_ = std::make_shared<const TokenTrie>(tokenizer_, n_vocab_); });
+  return tokens_;
+}
 
 std::shared_ptr<const Grammar> GrammarCache::get(const GrammarSource& source) {
   return get(key_of(source), [&] { return rules_of(source); });

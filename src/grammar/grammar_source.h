@@ -45,10 +45,11 @@ class GrammarCache {
   template <class MakeRules>
   std::shared_ptr<const Grammar> get(const std::string& key, MakeRules&& make_rules) {
     if (auto known = find(key)) return known;
-    return keep(key, std::make_shared<const Grammar>(make_rules(), tokens_));
+    return keep(key, std::make_shared<const Grammar>(make_rules(), tokens()));
   }
 
-  const std::shared_ptr<const TokenTrie>& tokens() const { return tokens_; }
+  // The trie of the vocabulary, which takes some tens of milliseconds when it is asked for first.
+  const std::shared_ptr<const TokenTrie>& tokens();
 
  private:
   struct Entry {
@@ -58,6 +59,9 @@ class GrammarCache {
   std::shared_ptr<const Grammar> find(const std::string& key);
   std::shared_ptr<const Grammar> keep(const std::string& key, std::shared_ptr<const Grammar> grammar);
 
+  const Tokenizer& tokenizer_;
+  int32_t n_vocab_;
+  std::once_flag has_tokens_;
   std::shared_ptr<const TokenTrie> tokens_;
   size_t max_grammars_;
   std::mutex mutex_;

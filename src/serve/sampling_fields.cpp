@@ -124,10 +124,6 @@ void read_ending(Fields& fields, const ServedModel& model, Ask::Choice& choice) 
 }
 
 void refuse_unserved(Fields& fields) {
-  constexpr std::string_view kConstrained = "answers are not constrained to a grammar yet";
-  for (const std::string_view name : {"grammar", "json_schema", "structured_outputs", "guided_json",
-                                      "guided_regex", "guided_choice", "guided_grammar"})
-    fields.refuse(name, kConstrained);
   fields.refuse_unless("min_tokens", 0, "an answer has no least length");
   fields.refuse_unless("use_beam_search", false, "tokens are drawn, not searched");
   fields.refuse("truncate_prompt_tokens", "no prompt is cut");

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "grammar/grammar_source.h"
 #include "text/chat_prompt.h"
 #include "text/tokenizer.h"
 
@@ -16,6 +17,7 @@ struct ServedModel {
   const ModelShape& shape;
   const Tokenizer* tokenizer = nullptr;   // nullptr: prompts are token ids, and there is no text
   const ChatPrompt* chat = nullptr;       // nullptr where the model has no chat template
+  GrammarCache* grammars = nullptr;       // there with the tokenizer
   bool template_knows_developer = false;  // the role that OpenAI's newer clients send instead of system
   std::vector<std::string> names;         // that requests may call it by; replies use the first
   std::vector<int32_t> end_tokens;

@@ -1,5 +1,6 @@
 // OpenAI's POST /v1/chat/completions.
 #include "serve/dialects/openai.h"
+#include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
 
 namespace millrace {
@@ -135,13 +136,6 @@ void refuse_others(Fields& fields) {
   fields.refuse_unless("tool_choice", "none", kTools);
   fields.refuse("function_call", kTools);
   fields.refuse_unless("parallel_tool_calls", true, kTools);
-  if (const Json* format = fields.object("response_format")) {
-    Json text;
-    text["type"] = "text";
-    if (*format != text)
-      fields.refuse("response_format",
-                    "answers are not constrained to a grammar yet, send {\"type\": \"text\"}");
-  }
   fields.refuse_unless("verbosity", "medium", "the model has no such switch");
   fields.refuse_unless("modalities", Json::Array{"text"}, "the model answers with text alone");
   for (const std::string_view name : {"audio", "prediction", "web_search_options", "moderation"})
@@ -170,6 +164,7 @@ Parsed parse_chat_completion(const Incoming& incoming) {
   read_ending(fields, model, choice);
   const int64_t n = fields.integer("n", 1, kMaxChoices).value_or(1);
   refuse_others(fields);
+  choice.request.grammar = read_grammar(fields, model.grammars);
   refuse_unserved(fields);
   std::vector<int32_t> prompt = read_chat_prompt(fields, model);
   fields.finish();

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "serve/dialects/openai.h"
+#include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
 #include "text/unicode.h"
 
@@ -160,11 +161,6 @@ std::vector<Prompt> read_prompts(Fields& fields, const ServedModel& model) {
 
 void refuse_others(Fields& fields) {
   fields.refuse_unless("suffix", "", "this model is asked to continue, not to fill in");
-  if (const Json* format = fields.object("response_format")) {
-    Json text;
-    text["type"] = "text";
-    if (*format != text) fields.refuse("response_format", "answers are not constrained to a grammar yet");
-  }
   fields.allow({"user"});
 }
 
@@ -189,6 +185,7 @@ Parsed parse_completion(const Incoming& incoming) {
   if (echoes && choice.request.n_logprobs >= 0)
     refuse_field("logprobs", "logprobs with echo is not served: those of the prompt are not computed");
   refuse_others(fields);
+  choice.request.grammar = read_grammar(fields, model.grammars);
   refuse_unserved(fields);
   std::vector<Prompt> prompts = read_prompts(fields, model);
   fields.finish();

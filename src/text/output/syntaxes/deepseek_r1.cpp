@@ -1,0 +1,17 @@
+// DeepSeek V3 and R1: the arguments in a fenced block.
+#include "text/output/syntaxes/all.h"
+
+namespace millrace::syntaxes {
+
+const ToolSyntax deepseek_r1{
+    .name = "deepseek_r1",
+    .marks = {"<｜tool▁call▁begin｜>", "```json"},
+    .shape = ToolSyntax::Shape::named,
+    .begins = {"<｜tool▁call▁begin｜>function<｜tool▁sep｜>"},
+    .end = "```<｜tool▁call▁end｜>",
+    .name_end = "\n```json\n",
+    .reasoning_begins = {"<think>"},
+    .reasoning_ends = {"</think>"},
+    .dropped = {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜end▁of▁sentence｜>"}};
+
+}  // namespace millrace::syntaxes

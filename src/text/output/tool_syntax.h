@@ -1,0 +1,46 @@
+// How a family writes tool calls and reasoning into its text: one small file each in syntaxes/, recognised by
+// what the chat template says.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace millrace {
+
+// Texts are as they are with control tokens shown. Blanks and line ends between the parts of a call do not
+// matter.
+struct ToolSyntax {
+  enum class Shape {
+    none,     // there are no calls
+    object,   // {"name": ..., "arguments": {...}}
+    list,     // [{"name": ..., "arguments": {...}}, ...]
+    named,    // the name, then {...}
+    members,  // the name, then each member between tags of its own
+  };
+
+  std::string_view name;
+  // The template belongs to the syntax where it holds all of these and none of the others.
+  std::vector<std::string_view> marks, others{};
+
+  Shape shape = Shape::none;
+  std::vector<std::string_view> begins{};  // each opens a call, the longest that fits
+  std::string_view end{};                  // behind the call
+  std::string_view name_key = "name";
+  std::vector<std::string_view> arguments_keys = {"arguments", "parameters"};
+  std::string_view name_end{};     // of `named` and `members`: behind the name...
+  std::string_view index_begin{};  // ... and before it a sign and a number (":0"), part of the id
+  bool is_whole_answer = false;    // of `object`: the answer begins with "{" and is nothing else
+  std::string_view member_begin{}, key_end{}, value_end{};  // of `members`
+
+  std::vector<std::string_view> reasoning_begins{}, reasoning_ends{};
+  std::vector<std::string_view> dropped{};  // texts around all of this that say nothing
+};
+
+// All of them, those that ask for more first.
+std::span<const ToolSyntax* const> tool_syntaxes();
+
+// The syntax of a template; the plain one (no calls, reasoning in <think>) where none fits.
+const ToolSyntax& syntax_of_template(std::string_view source);
+
+}  // namespace millrace
