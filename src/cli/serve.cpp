@@ -8,6 +8,7 @@
 #include "cli/loaded_model.h"
 #include "cli/sampling_options.h"
 #include "cli/verb.h"
+#include "grammar/grammar_source.h"
 #include "serve/net/server.h"
 #include "serve/service.h"
 

@@ -51,7 +51,8 @@ uint32_t Cursor::need_hex(int n) {
     value = value << 4 | static_cast<uint32_t>(digit);
     ++at_;
   }
-  if (value > CharSet::kLast || (value >= 0xd800 && value <= 0xdfff)) fail_here("there is no such character");
+  if (value > CharClass::kLast || (value >= 0xd800 && value <= 0xdfff))
+    fail_here("there is no such character");
   return value;
 }
 
@@ -107,8 +108,8 @@ Cursor::Nesting::Nesting(Cursor& cursor) : cursor_(cursor) {
   }
 }
 
-CharSet class_of_letter(char letter) {
-  CharSet set;
+CharClass class_of_letter(char letter) {
+  CharClass set;
   switch (letter | 0x20) {
     case 'd':
       set.add('0', '9');

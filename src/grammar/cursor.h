@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "grammar/char_set.h"
+#include "grammar/char_class.h"
 
 namespace millrace {
 
@@ -63,6 +63,6 @@ class Cursor {
 };
 
 // Classes of regular expressions: \d \w \s, in capitals what is not in them. Empty for other letters.
-CharSet class_of_letter(char letter);
+CharClass class_of_letter(char letter);
 
 }  // namespace millrace

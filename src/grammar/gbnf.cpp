@@ -129,7 +129,7 @@ class Parser {
   Rules::Node item() {
     if (in_.take("\"")) return literal();
     if (in_.take("[")) return rules_.chars(bracket_set(in_, false));
-    if (in_.take(".")) return rules_.chars(CharSet::all());
+    if (in_.take(".")) return rules_.chars(CharClass::all());
     if (in_.peek() == '<' || in_.is_at("!<")) return token();
     if (in_.is_at("(=")) in_.fail_here("looking ahead cannot be enforced");
     if (in_.take("(")) {

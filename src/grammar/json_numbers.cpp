@@ -175,7 +175,7 @@ Node unbounded(Rules& rules, bool is_integer) {
   std::vector<Node> parts{rules.optional(rules.bytes("-"))};
   parts.push_back(is_integer ? magnitudes.whole() : magnitudes.any());
   if (!is_integer) {
-    CharSet e('e', 'e'), sign('+', '+');
+    CharClass e('e', 'e'), sign('+', '+');
     e.add('E', 'E');
     sign.add('-', '-');
     // Two digits: a double holds it.

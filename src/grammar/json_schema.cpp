@@ -395,8 +395,8 @@ class Compiler {
 
   // One character of any string, with few states: what is not plain ASCII is a rule of its own.
   Node one_char() {
-    CharSet plain(0x20, 0x7f);
-    plain = plain.without(CharSet('"', '"')).without(CharSet('\\', '\\'));
+    CharClass plain(0x20, 0x7f);
+    plain = plain.without(CharClass('"', '"')).without(CharClass('\\', '\\'));
     if (!rare_char_) rare_char_ = rules_.share("character", any_json_char(rules_));
     return rules_.choice({rules_.chars(plain), *rare_char_});
   }
@@ -412,7 +412,7 @@ class Compiler {
     Node text = texts[0];
     for (size_t i = 1; i < texts.size(); ++i) text = rules_.both(text, texts[i]);
     if (min > 0 || max != Rules::kUnbounded)
-      text = rules_.both(text, rules_.repeat(spelled(rules_, CharSet::all(), Spelling::json), min, max));
+      text = rules_.both(text, rules_.repeat(spelled(rules_, CharClass::all(), Spelling::json), min, max));
     return rules_.share("string", rules_.sequence({rules_.bytes("\""), text, rules_.bytes("\"")}));
   }
 
@@ -548,7 +548,7 @@ class Compiler {
 
   Node compile_object(const Json& schema);
   Node key_chars() {
-    return rules_.repeat(spelled(rules_, CharSet::all(), Spelling::json), 0, Rules::kUnbounded);
+    return rules_.repeat(spelled(rules_, CharClass::all(), Spelling::json), 0, Rules::kUnbounded);
   }
   // The names of members that `properties` does not name, with what may stand there.
   struct Region {
@@ -564,7 +564,7 @@ class Compiler {
   Node space() {
     if (!options_.has_free_space) return rules_.empty();
     if (!space_) {
-      CharSet blank(' ', ' ');
+      CharClass blank(' ', ' ');
       blank.add('\t', '\t');
       space_ = rules_.share(
           "space",

@@ -5,15 +5,15 @@
 namespace millrace {
 namespace {
 
-CharSet must_be_escaped() {
-  CharSet set(0, 0x1f);
+CharClass must_be_escaped() {
+  CharClass set(0, 0x1f);
   set.add('"', '"');
   set.add('\\', '\\');
   return set;
 }
 
-CharSet hex_digits() {
-  CharSet set('0', '9');
+CharClass hex_digits() {
+  CharClass set('0', '9');
   set.add('a', 'f');
   set.add('A', 'F');
   return set;
@@ -23,11 +23,11 @@ CharSet hex_digits() {
 
 std::string json_quoted(std::string_view text) { return Json(text).dump(); }
 
-Rules::Node spelled(Rules& rules, const CharSet& set, Spelling spelling) {
+Rules::Node spelled(Rules& rules, const CharClass& set, Spelling spelling) {
   if (spelling == Spelling::plain) return rules.chars(set);
-  const CharSet escaped = must_be_escaped();
+  const CharClass escaped = must_be_escaped();
   std::vector<Rules::Node> ways{rules.chars(set.without(escaped))};
-  for (const CharSet::Range& range : escaped.ranges()) {
+  for (const CharClass::Range& range : escaped.ranges()) {
     for (uint32_t c = range.first; c <= range.last; ++c) {
       if (!set.has(c)) continue;
       const std::string quoted = json_quoted(std::string(1, static_cast<char>(c)));
@@ -39,7 +39,7 @@ Rules::Node spelled(Rules& rules, const CharSet& set, Spelling spelling) {
 
 Rules::Node any_json_char(Rules& rules) {
   const auto one_of = [&](std::string_view signs) {
-    CharSet set;
+    CharClass set;
     for (const char c : signs) set.add(static_cast<uint8_t>(c), static_cast<uint8_t>(c));
     return rules.chars(set);
   };
@@ -50,8 +50,8 @@ Rules::Node any_json_char(Rules& rules) {
   const Rules::Node low = rules.sequence({d, one_of("cdefCDEF"), hexes(2)});
   const Rules::Node other = rules.choice(
       {rules.sequence(
-           {rules.chars(hex_digits().without(CharSet('d', 'd')).without(CharSet('D', 'D'))), hexes(3)}),
-       rules.sequence({d, rules.chars(CharSet('0', '7')), hexes(2)})});
+           {rules.chars(hex_digits().without(CharClass('d', 'd')).without(CharClass('D', 'D'))), hexes(3)}),
+       rules.sequence({d, rules.chars(CharClass('0', '7')), hexes(2)})});
   const Rules::Node unicode = rules.choice({other, rules.sequence({high, rules.bytes("\\u"), low})});
   return rules.choice(
       {rules.chars(must_be_escaped().negated()),

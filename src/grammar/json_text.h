@@ -12,7 +12,7 @@ enum class Spelling {
   plain,
   json,  // inside of a JSON string: each character in one way, escaped where it must be
 };
-Rules::Node spelled(Rules& rules, const CharSet& set, Spelling spelling);
+Rules::Node spelled(Rules& rules, const CharClass& set, Spelling spelling);
 
 // The characters of any JSON string, in every spelling; surrogates only in pairs.
 Rules::Node any_json_char(Rules& rules);

@@ -246,7 +246,7 @@ class Parser {
     const bool ignores_case = in_.peek() == 'i' && in_.take("i");
     std::vector<Rules::Node> chars;
     for (const char32_t c : text) {
-      const CharSet one(c, c);
+      const CharClass one(c, c);
       chars.push_back(rules_.chars(ignores_case ? one.in_both_cases() : one));
     }
     return rules_.sequence(std::move(chars));

@@ -8,8 +8,8 @@
 namespace millrace {
 namespace {
 
-CharSet line_ends() {
-  CharSet set('\n', '\n');
+CharClass line_ends() {
+  CharClass set('\n', '\n');
   set.add('\r', '\r');
   set.add(0x2028, 0x2029);
   return set;
@@ -141,7 +141,7 @@ class Parser {
     return {min, max};
   }
 
-  Rules::Node chars(const CharSet& set) {
+  Rules::Node chars(const CharClass& set) {
     return spelled(rules_, ignores_case_ ? set.in_both_cases() : set, spelling_);
   }
 
@@ -154,9 +154,9 @@ class Parser {
     return chars({c, c});
   }
 
-  CharSet escaped() {
+  CharClass escaped() {
     const char c = in_.peek();
-    if (CharSet set = class_of_letter(c); !set.is_empty()) {
+    if (CharClass set = class_of_letter(c); !set.is_empty()) {
       in_.skip(1);
       return set;
     }
@@ -175,14 +175,14 @@ class Parser {
 
 }  // namespace
 
-CharSet bracket_set(Cursor& in, bool has_classes) {
-  CharSet set;
+CharClass bracket_set(Cursor& in, bool has_classes) {
+  CharClass set;
   const bool is_negated = in.take("^");
   // A single character, or nothing where a class was added.
   const auto member = [&]() -> std::optional<uint32_t> {
     if (!in.take("\\")) return in.next_char();
     const char c = in.peek();
-    if (const CharSet letters = class_of_letter(c); has_classes && !letters.is_empty()) {
+    if (const CharClass letters = class_of_letter(c); has_classes && !letters.is_empty()) {
       in.skip(1);
       set.add(letters);
       return std::nullopt;
@@ -215,7 +215,7 @@ Rules::Node regex(Rules& rules, std::string_view pattern, Matched matched, Spell
   const std::vector<Alternative> alternatives = Parser(rules, pattern, spelling).parse();
   std::vector<Rules::Node> nodes;
   const auto anything = [&] {
-    return rules.repeat(spelled(rules, CharSet::all(), spelling), 0, Rules::kUnbounded);
+    return rules.repeat(spelled(rules, CharClass::all(), spelling), 0, Rules::kUnbounded);
   };
   for (const Alternative& each : alternatives) {
     std::vector<Rules::Node> parts{each.node};

@@ -20,6 +20,6 @@ Rules::Node regex(Rules& rules, std::string_view pattern, Matched matched, Spell
 
 // The set in brackets, the cursor behind the opening one; `negation` is the sign for all but these.
 class Cursor;
-CharSet bracket_set(Cursor& cursor, bool has_classes);
+CharClass bracket_set(Cursor& cursor, bool has_classes);
 
 }  // namespace millrace

@@ -134,7 +134,8 @@ struct Lead {
   uint32_t first, last;  // code points with so many bytes
   int n_bytes;
 };
-constexpr Lead kLeads[] = {{0, 0x7f, 1}, {0x80, 0x7ff, 2}, {0x800, 0xffff, 3}, {0x10000, CharSet::kLast, 4}};
+constexpr Lead kLeads[] = {
+    {0, 0x7f, 1}, {0x80, 0x7ff, 2}, {0x800, 0xffff, 3}, {0x10000, CharClass::kLast, 4}};
 
 class Builder {
  public:
@@ -343,9 +344,9 @@ class Builder {
     return end;
   }
 
-  uint32_t build_chars(const CharSet& set, uint32_t from) {
+  uint32_t build_chars(const CharClass& set, uint32_t from) {
     const uint32_t end = new_state();
-    for (const CharSet::Range& range : set.ranges()) {
+    for (const CharClass::Range& range : set.ranges()) {
       for (const Lead& lead : kLeads) {
         const uint32_t first = std::max(range.first, lead.first), last = std::min(range.last, lead.last);
         if (first <= last) build_range(first, last, lead.n_bytes, from, end);

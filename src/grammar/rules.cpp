@@ -29,7 +29,7 @@ Rules::Node Rules::bytes(std::string_view text) {
 
 Rules::Node Rules::special_token(std::string_view piece) { return bytes(special_token_bytes(piece)); }
 
-Rules::Node Rules::chars(const CharSet& set) {
+Rules::Node Rules::chars(const CharClass& set) {
   if (set.is_empty()) return nothing();
   sets_.push_back(set);
   return add({.kind = Kind::chars, .index = static_cast<uint32_t>(sets_.size() - 1)});

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "grammar/automaton.h"
-#include "grammar/char_set.h"
+#include "grammar/char_class.h"
 
 namespace millrace {
 
@@ -59,7 +59,7 @@ class Rules {
   Node bytes(std::string_view text);
   // One special token, which adds no text, by the name the vocabulary gives it.
   Node special_token(std::string_view piece);
-  Node chars(const CharSet& set);
+  Node chars(const CharClass& set);
   Node sequence(std::vector<Node> children);
   Node choice(std::vector<Node> children);
   Node optional(Node child) { return repeat(child, 0, 1); }
@@ -87,7 +87,7 @@ class Rules {
   const std::vector<Named>& rules() const { return rules_; }
   const Expression& operator[](Node node) const { return expressions_[node]; }
   const std::string& text(const Expression& e) const { return texts_[e.index]; }
-  const CharSet& set(const Expression& e) const { return sets_[e.index]; }
+  const CharClass& set(const Expression& e) const { return sets_[e.index]; }
   const Automaton& automaton(const Expression& e) const { return automata_[e.index]; }
   const GrammarLimits& limits() const { return limits_; }
   Rule root = 0;
@@ -98,7 +98,7 @@ class Rules {
   GrammarLimits limits_;
   std::vector<Expression> expressions_;
   std::vector<std::string> texts_;
-  std::vector<CharSet> sets_;
+  std::vector<CharClass> sets_;
   std::vector<Automaton> automata_;
   std::vector<Named> rules_;
 };

@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "grammar/grammar_source.h"
 #include "text/chat_prompt.h"
 #include "text/tokenizer.h"
 
 namespace millrace {
+
+class GrammarCache;
 
 struct ServedModel {
   Engine& engine;

@@ -9,9 +9,10 @@ namespace millrace {
 
 std::span<const ToolSyntax* const> tool_syntaxes() {
   using namespace syntaxes;
-  static constexpr std::array kAll{
-      &harmony,    &kimi,   &deepseek_r1, &deepseek_v31, &mistral, &mistral_list, &minimax, &glm,
-      &qwen_coder, &hermes, &functionary, &cohere,       &phi,     &granite,      &llama,   &plain};
+  static constexpr std::array kAll{&harmony, &apriel,       &kimi,    &deepseek_r1, &deepseek_v31,
+                                   &mistral, &mistral_list, &minimax, &glm,         &qwen_coder,
+                                   &hermes,  &functionary,  &cohere,  &phi,         &granite,
+                                   &llama,   &plain};
   return kAll;
 }
 

@@ -4,7 +4,7 @@
 namespace millrace::syntaxes {
 
 const ToolSyntax apriel{.name = "apriel",
-                        .marks = {"<tool_calls>[", "</tool_calls>"},
+                        .marks = {"<tool_calls>", "</tool_calls>"},
                         .shape = ToolSyntax::Shape::list,
                         .begins = {"<tool_calls>"},
                         .end = "</tool_calls>",

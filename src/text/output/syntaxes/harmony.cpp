@@ -7,7 +7,7 @@ const ToolSyntax harmony{
     .name = "harmony",
     .marks = {"<|channel|>", "<|message|>"},
     .shape = ToolSyntax::Shape::named,
-    .begins = {"<|start|>assistant to=functions.", "<|channel|>commentary to=functions.", " to=functions."},
+    .begins = {"<|channel|>commentary to=functions.", "<|start|>assistant to=functions.", " to=functions."},
     .end = "<|call|>",
     .name_end = "<|message|>",
     .index_begin = "<|channel|>",

@@ -7,23 +7,23 @@
 namespace millrace {
 
 // Code points, never a surrogate.
-class CharSet {
+class CharClass {
  public:
   struct Range {
     uint32_t first, last;
     bool operator==(const Range&) const = default;
   };
 
-  CharSet() = default;
-  CharSet(uint32_t first, uint32_t last) { add(first, last); }
-  static CharSet all() { return {0, kLast}; }
+  CharClass() = default;
+  CharClass(uint32_t first, uint32_t last) { add(first, last); }
+  static CharClass all() { return {0, kLast}; }
 
   void add(uint32_t first, uint32_t last);
-  void add(const CharSet& other);
-  CharSet negated() const;
-  CharSet without(const CharSet& other) const;
+  void add(const CharClass& other);
+  CharClass negated() const;
+  CharClass without(const CharClass& other) const;
   // Letters of ASCII in the other case too.
-  CharSet in_both_cases() const;
+  CharClass in_both_cases() const;
 
   bool has(uint32_t code_point) const;
   bool is_empty() const { return ranges_.empty(); }

@@ -1,4 +1,4 @@
-#include "grammar/char_set.h"
+#include "grammar/char_class.h"
 
 #include <algorithm>
 
@@ -9,7 +9,7 @@ constexpr uint32_t kFirstSurrogate = 0xd800, kLastSurrogate = 0xdfff;
 
 }  // namespace
 
-void CharSet::add(uint32_t first, uint32_t last) {
+void CharClass::add(uint32_t first, uint32_t last) {
   last = std::min(last, kLast);
   if (first < kFirstSurrogate && last > kLastSurrogate) {
     add(first, kFirstSurrogate - 1);
@@ -28,12 +28,12 @@ void CharSet::add(uint32_t first, uint32_t last) {
   ranges_.insert(at, {first, last});
 }
 
-void CharSet::add(const CharSet& other) {
+void CharClass::add(const CharClass& other) {
   for (const Range& range : other.ranges_) add(range.first, range.last);
 }
 
-CharSet CharSet::negated() const {
-  CharSet out;
+CharClass CharClass::negated() const {
+  CharClass out;
   uint32_t next = 0;
   for (const Range& range : ranges_) {
     if (range.first > next) out.add(next, range.first - 1);
@@ -43,14 +43,14 @@ CharSet CharSet::negated() const {
   return out;
 }
 
-CharSet CharSet::without(const CharSet& other) const {
-  CharSet kept = negated();
+CharClass CharClass::without(const CharClass& other) const {
+  CharClass kept = negated();
   kept.add(other);
   return kept.negated();
 }
 
-CharSet CharSet::in_both_cases() const {
-  CharSet out = *this;
+CharClass CharClass::in_both_cases() const {
+  CharClass out = *this;
   for (const Range& range : ranges_) {
     const auto shift = [&](uint32_t first, uint32_t last, int by) {
       const uint32_t low = std::max(first, range.first), high = std::min(last, range.last);
@@ -62,7 +62,7 @@ CharSet CharSet::in_both_cases() const {
   return out;
 }
 
-bool CharSet::has(uint32_t code_point) const {
+bool CharClass::has(uint32_t code_point) const {
   const auto at = std::ranges::lower_bound(ranges_, code_point, {}, &Range::last);
   return at != ranges_.end() && at->first <= code_point;
 }
