@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <limits>
@@ -147,9 +148,14 @@ class Engine::Loop {
   Submitted submit(Request request);
   void cancel(uint64_t id);
   const MemoryPlan& memory() const { return plan_; }
+  Stats stats() const {
+    const std::lock_guard lock(mutex_);
+    return stats_;
+  }
   const Options& options() const { return options_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
   // A request and its sequence.
   struct Job {
     Request request;
@@ -157,6 +163,8 @@ class Engine::Loop {
     Sequence sequence;
     SamplerState sampler;
     std::optional<Constraint> constraint;  // where the request has a grammar, from the first draw on
+    Clock::time_point submitted = Clock::now();
+    double queue_s = -1.0;  // until its first rows were planned; negative before
   };
 
   std::string fault_of(const Request& request) const;
@@ -167,6 +175,7 @@ class Engine::Loop {
   // stops.
   bool receive();
   void step();
+  void note_stats();
   void advance(Job& job, std::span<float> logits);
   bool append(Job& job, int32_t token, std::optional<TokenLogprobs> logprobs);
   void finish_embedding(Job& job, std::span<const float> elements);
@@ -183,7 +192,8 @@ class Engine::Loop {
   Scheduler scheduler_;
   std::map<uint64_t, std::unique_ptr<Job>> jobs_;  // by id; engine thread only
 
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
+  Stats stats_;
   std::condition_variable wake_;
   std::vector<std::unique_ptr<Job>> incoming_;
   std::vector<uint64_t> cancelled_;
@@ -292,6 +302,7 @@ void Engine::Loop::run() {
     } catch (const std::exception& error) {
       fail_all(error.what());
     }
+    note_stats();
     if (options_.on_events) options_.on_events();
   }
   while (!jobs_.empty()) finish(*jobs_.begin()->second, FinishReason::cancelled, {});
@@ -324,9 +335,22 @@ bool Engine::Loop::receive() {
   return true;
 }
 
+void Engine::Loop::note_stats() {
+  const std::lock_guard lock(mutex_);
+  stats_ = {.n_running = scheduler_.n_running(),
+            .n_waiting = scheduler_.n_waiting(),
+            .n_preemptions = scheduler_.n_preemptions(),
+            .n_pages = memory_.kv.shape().n_pages,
+            .n_pages_used = scheduler_.n_pages_used()};
+}
+
 void Engine::Loop::step() {
   const std::vector<PlannedRows> rows = scheduler_.plan();
   if (rows.empty()) return;
+  for (const PlannedRows& planned : rows) {
+    Job& job = *jobs_.at(planned.sequence->id);
+    if (job.queue_s < 0) job.queue_s = std::chrono::duration<double>(Clock::now() - job.submitted).count();
+  }
   const Tensor out = runner_.run(rows);  // logits or embeddings
   scheduler_.commit(rows);
   float* at = out.f32();
@@ -375,7 +399,8 @@ int64_t Engine::Loop::max_tokens_of(const Job& job) const {
 Usage Engine::Loop::usage_of(const Job& job) const {
   return {.n_prompt = job.sequence.n_prompt,
           .n_cached = job.sequence.n_cached,
-          .n_generated = static_cast<int64_t>(job.sequence.tokens.size()) - job.sequence.n_prompt};
+          .n_generated = static_cast<int64_t>(job.sequence.tokens.size()) - job.sequence.n_prompt,
+          .queue_s = std::max(0.0, job.queue_s)};
 }
 
 // Draws the next token of a sequence whose newest logits are there.
@@ -461,6 +486,7 @@ Engine::~Engine() = default;
 Engine::Submitted Engine::submit(Request request) { return loop_->submit(std::move(request)); }
 void Engine::cancel(uint64_t id) { loop_->cancel(id); }
 const MemoryPlan& Engine::memory() const { return loop_->memory(); }
+Engine::Stats Engine::stats() const { return loop_->stats(); }
 const Engine::Options& Engine::options() const { return loop_->options(); }
 MemoryPlan Engine::plan(const Model& model, const Options& options) {
   return plan_for(model, filled_in(model, options));

@@ -65,6 +65,13 @@ class Engine {
   void cancel(uint64_t id);
 
   const MemoryPlan& memory() const;
+  // As it was after the last step. Any thread.
+  struct Stats {
+    int64_t n_running = 0, n_waiting = 0;
+    int64_t n_preemptions = 0;              // since the start
+    int64_t n_pages = 0, n_pages_used = 0;  // used: held by sequences, not by the prefix cache alone
+  };
+  Stats stats() const;
   const Options& options() const;  // with the defaults filled in
 
   // The plan for those options, allocating nothing.

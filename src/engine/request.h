@@ -67,6 +67,7 @@ struct Usage {
   int64_t n_prompt = 0;
   int64_t n_cached = 0;  // of the prompt, taken from the prefix cache
   int64_t n_generated = 0;
+  double queue_s = 0.0;  // from submit() until it was first computed
 };
 
 // One step of one request. The last event of a request has a finish_reason.

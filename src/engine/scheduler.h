@@ -78,6 +78,8 @@ class Scheduler {
   int64_t n_waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t n_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t n_preemptions() const { return n_preemptions_; }
+  // Pages that sequences hold, whether the prefix cache holds them too or not.
+  int64_t n_pages_used() const { return limits_.n_pages - n_available(); }
   // Aborts where pages are lost or shared wrongly. For tests.
   void check_integrity() const;
 
