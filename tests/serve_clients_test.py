@@ -9,6 +9,9 @@ import tempfile
 import unittest
 
 try:
+    import anthropic
+    import huggingface_hub
+    import ollama
     import openai
 except ImportError as missing:
     print(f"skipped: {missing} (tests/requirements.txt)")
@@ -63,6 +66,13 @@ class OpenAiTest(unittest.TestCase):
         self.assertEqual(text, reply.choices[0].text)
         self.assertEqual(len(reply.choices[0].logprobs.tokens), 16)
 
+    def test_responses(self):
+        asked = {"model": "tiny", "input": "hello", "temperature": 0, "max_output_tokens": 16}
+        reply = self.client.responses.create(**asked)
+        with self.client.responses.stream(**asked) as stream:
+            text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        self.assertEqual(text, reply.output_text)
+
     def test_asynchronously(self):
         async def ask():
             async with openai.AsyncOpenAI(base_url=SERVER.url + "/v1", api_key="none", max_retries=0) as client:
@@ -88,6 +98,91 @@ class OpenAiTest(unittest.TestCase):
         with self.assertRaises(openai.BadRequestError) as refused:
             self.client.chat.completions.create(**{**self.ASKED, "messages": [{"role": "user", "content": "x" * 4000}]})
         self.assertEqual(refused.exception.code, "context_length_exceeded")
+
+
+class AnthropicTest(unittest.TestCase):
+    ASKED = {"model": "tiny", "messages": USER, "max_tokens": 16, "extra_body": {"temperature": 0}}
+
+    def setUp(self):
+        self.client = anthropic.Anthropic(base_url=SERVER.url, api_key="none", max_retries=0)
+
+    def test_messages(self):
+        reply = self.client.messages.create(**self.ASKED)
+        with self.client.messages.stream(**self.ASKED) as stream:
+            text = "".join(stream.text_stream)
+            final = stream.get_final_message()
+        self.assertEqual(text, reply.content[0].text)
+        self.assertEqual((final.stop_reason, final.usage.output_tokens), (reply.stop_reason, reply.usage.output_tokens))
+
+    def test_counting(self):
+        counted = self.client.messages.count_tokens(model="tiny", messages=USER)
+        self.assertEqual(counted.input_tokens, len("<user>\n<assistant>") + 1)
+
+    def test_asynchronously(self):
+        async def ask():
+            async with anthropic.AsyncAnthropic(base_url=SERVER.url, api_key="none", max_retries=0) as client:
+                return await asyncio.gather(*(client.messages.create(**self.ASKED) for _ in range(4)))
+        self.assertEqual(len({reply.content[0].text for reply in asyncio.run(ask())}), 1)
+
+    def test_errors(self):
+        with self.assertRaises(anthropic.NotFoundError):
+            self.client.messages.create(**{**self.ASKED, "model": "other"})
+        with self.assertRaises(anthropic.BadRequestError):
+            self.client.messages.create(**self.ASKED, tools=[{"name": "f", "input_schema": {"type": "object"}}])
+
+
+class OllamaTest(unittest.TestCase):
+    OPTIONS = {"temperature": 0, "num_predict": 16}
+
+    def setUp(self):
+        self.client = ollama.Client(host=SERVER.url)
+
+    def test_chat(self):
+        whole = self.client.chat(model="tiny", messages=USER, options=self.OPTIONS)
+        parts = self.client.chat(model="tiny", messages=USER, options=self.OPTIONS, stream=True)
+        self.assertEqual("".join(part.message.content for part in parts), whole.message.content)
+
+    def test_generate(self):
+        whole = self.client.generate(model="tiny", prompt="hello", options=self.OPTIONS)
+        parts = self.client.generate(model="tiny", prompt="hello", options=self.OPTIONS, stream=True)
+        self.assertEqual("".join(part.response for part in parts), whole.response)
+
+    def test_what_is_there(self):
+        self.assertEqual([model.model for model in self.client.list().models], ["tiny"])
+        self.assertEqual(self.client.show("tiny").details.family, "llama")
+        self.assertEqual(len(self.client.ps().models), 1)
+
+    def test_asynchronously(self):
+        async def ask():
+            stream = await ollama.AsyncClient(host=SERVER.url).chat(model="tiny", messages=USER, options=self.OPTIONS, stream=True)
+            return [part.done async for part in stream]
+        self.assertTrue(asyncio.run(ask())[-1])
+
+    def test_errors(self):
+        with self.assertRaises(ollama.ResponseError) as refused:
+            self.client.chat(model="other", messages=USER)
+        self.assertEqual(refused.exception.status_code, 404)
+
+
+class HuggingFaceTest(unittest.TestCase):
+    def setUp(self):
+        self.client = huggingface_hub.InferenceClient(SERVER.url)
+
+    def test_text_generation(self):
+        whole = self.client.text_generation("ab", max_new_tokens=16)
+        detailed = self.client.text_generation("ab", max_new_tokens=16, details=True)
+        self.assertEqual(detailed.generated_text, whole)
+        self.assertEqual("".join(self.client.text_generation("ab", max_new_tokens=16, stream=True)), whole)
+
+    def test_chat_completion(self):
+        reply = self.client.chat_completion(USER, max_tokens=16, temperature=0)
+        parts = self.client.chat_completion(USER, max_tokens=16, temperature=0, stream=True)
+        self.assertEqual("".join(part.choices[0].delta.content or "" for part in parts), reply.choices[0].message.content)
+
+    def test_asynchronously(self):
+        async def ask():
+            return await huggingface_hub.AsyncInferenceClient(SERVER.url).text_generation("ab", max_new_tokens=4)
+        self.assertTrue(asyncio.run(ask()))
 
 
 if __name__ == "__main__":

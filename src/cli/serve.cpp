@@ -61,6 +61,16 @@ class Serve final : public Command {
     args.option("--cors-origin",
                 "A site whose pages may ask, https://example.org (may be given more than once); * for all",
                 cors_origins_);
+    args.option("--api-key", "A key that clients must send (may be given more than once)", api_keys_);
+    args.option("--api-keys", "A JSON file of keys, as SHA-256 and with limits; read again at SIGHUP",
+                keys_file_);
+    args.flag("--metrics-without-key", "Answer /metrics without a key", opens_metrics_);
+    args.option("--tls-cert", "Answer https with this certificate (PEM); read again at SIGHUP", certificate_);
+    args.option("--tls-key", "The key of the certificate (PEM)", certificate_key_);
+    args.option("--pooling",
+                "Of a model that gives embeddings, what a text becomes: mean, cls, last or rank; else what "
+                "it asks for",
+                pooling_);
     args.flag("--allow-no-key", "Listen on an address that others reach, and answer whoever asks",
               allows_no_key_);
     args.option("--max-body-mib", "The longest request, in MiB", max_body_mib_);
@@ -71,7 +81,7 @@ class Serve final : public Command {
 
   void run() override {
     need_settings();
-    LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
+    LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::either);
     LateWaker waker;
     Engine::Options engine_options = options_of(loaded);
     engine_options.on_events = [&waker] { waker.wake(); };
@@ -84,7 +94,8 @@ class Serve final : public Command {
     Engine engine(*loaded.model, *loaded.backend, engine_options);
     ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
     if (grammars) model.grammars = &*grammars;
-    Service service(model, access());
+    Service service(model, access(), keys());
+    if (keys_file_) service.on_reload([this, &service] { service.set_keys(keys()); });
     HttpServer server(service, server_);
     waker.set(server.waker());
     set_log_level(LogLevel::info);
@@ -107,9 +118,14 @@ class Serve final : public Command {
     need("--kv-tokens", n_kv_positions_, 0, INT32_MAX);
     server_.drain = std::chrono::seconds(drain_s_);
     server_.connection.http.body_bytes = static_cast<size_t>(max_body_mib_) << 20;
-    if (server_.unix_socket.empty() && !is_loopback(server_.host) && !allows_no_key_)
+    if (certificate_.has_value() != certificate_key_.has_value())
+      fail(ErrorKind::usage, "--tls-cert and --tls-key belong together: give both");
+    if (certificate_) server_.tls = TlsFiles{*certificate_, *certificate_key_};
+    const bool has_keys = !api_keys_.empty() || keys_file_;
+    if (!has_keys && server_.unix_socket.empty() && !is_loopback(server_.host) && !allows_no_key_)
       fail(ErrorKind::usage,
-           "--host {} is reached by others, and anybody could ask: say --allow-no-key to allow that",
+           "--host {} is reached by others, and anybody could ask: give --api-key or --api-keys, or say "
+           "--allow-no-key to allow that",
            printable(server_.host));
   }
 
@@ -126,7 +142,27 @@ class Serve final : public Command {
     options.max_sequences = n_parallel_;
     options.max_waiting = n_waiting_;
     options.kv_dtype = compute_.kv_type();
+    if (loaded.model->shape().gives_embeddings()) set_embedding_options(loaded.model->shape(), options);
     return options;
+  }
+
+  void set_embedding_options(const ModelShape& shape, Engine::Options& options) const {
+    options.pooling = pooling_ ? pooling_of_name(*pooling_) : shape.pooling;
+    if (!options.pooling || *options.pooling == Pooling::none)
+      fail(ErrorKind::usage, "--pooling should be mean, cls, last or rank, found {}: the model does not say",
+           pooling_ ? printable(*pooling_) : "none");
+    if (shape.needs_whole_sequences(*options.pooling))
+      options.max_rows = std::max(options.max_rows, options.n_ctx);
+    options.n_kv_positions = n_kv_positions_;
+  }
+
+  KeyRing keys() const {
+    KeyRing ring = keys_file_ ? KeyRing::of_file(*keys_file_) : KeyRing();
+    for (size_t i = 0; i < api_keys_.size(); ++i) {
+      if (api_keys_[i].empty()) fail(ErrorKind::usage, "--api-key is empty");
+      ring.add({.name = fmt::format("key-{}", i + 1), .digest = sha256(api_keys_[i]), .models = {}});
+    }
+    return ring;
   }
 
   ServedModel served(const LoadedModel& loaded, Engine& engine, const ChatPrompt* chat) const {
@@ -135,6 +171,9 @@ class Serve final : public Command {
     out.chat = chat;
     out.template_knows_developer =
         loaded.template_source && loaded.template_source->find("developer") != std::string::npos;
+    out.template_source = loaded.template_source.value_or("");
+    out.container = std::filesystem::is_directory(model_) ? "safetensors" : "gguf";
+    out.n_bytes = loaded.checkpoint->n_bytes();
     out.names = names_;
     if (names_.empty()) out.names.push_back(name_of_file());
     out.end_tokens = loaded.end_tokens;
@@ -153,6 +192,7 @@ class Serve final : public Command {
   AccessOptions access() const {
     AccessOptions out;
     out.cors_origins = cors_origins_;
+    out.metrics_need_key = !opens_metrics_;
     const bool is_open = !server_.unix_socket.empty() || !is_loopback(server_.host);
     if (is_open && allowed_hosts_.empty()) return out;
     if (!is_open) out.hosts = {"localhost", "127.0.0.1", "[::1]", lower_case(server_.host)};
@@ -164,7 +204,9 @@ class Serve final : public Command {
   ServerOptions server_;
   int64_t n_ctx_ = 0, n_parallel_ = 16, n_kv_positions_ = 0, n_waiting_ = 1024;
   int64_t max_body_mib_ = 32, drain_s_ = 30;
-  bool allows_no_key_ = false;
+  bool allows_no_key_ = false, opens_metrics_ = false;
+  std::vector<std::string> api_keys_;
+  std::optional<std::string> keys_file_, certificate_, certificate_key_, pooling_;
   std::vector<std::string> names_, allowed_hosts_, cors_origins_;
   SamplingOptions sampling_{SamplingOptions::Otherwise::unchanged};
   ComputeOptions compute_;

@@ -18,9 +18,10 @@ class ApiError : public std::runtime_error {
         param(std::move(field)),
         code(std::move(short_code)) {}
 
-  int status;         // of HTTP
-  std::string param;  // the field that is wrong, where it is one
-  std::string code;   // "context_length_exceeded", ...; may be empty
+  int status;                  // of HTTP
+  std::string param;           // the field that is wrong, where it is one
+  std::string code;            // "context_length_exceeded", ...; may be empty
+  double retry_after_s = 0.0;  // 0: nothing is known of it
 };
 
 template <class... Args>

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "serve/keys.h"
+
 namespace millrace {
 namespace {
 
@@ -42,10 +44,20 @@ Json json_body(const HttpRequest& request) {
   }
 }
 
-void need_model(const ServedModel& model, const std::optional<std::string>& name) {
-  if (!name || std::ranges::find(model.names, *name) != model.names.end()) return;
+HttpResponse json_response(const Json& body) { return {.status = 200, .body = body.dump()}; }
+
+void need_model(const Incoming& incoming, const std::optional<std::string>& name) {
+  const ServedModel& model = incoming.model;
+  const auto is_one_of = [](const std::vector<std::string>& names, const std::string& wanted) {
+    return std::ranges::find(names, wanted) != names.end();
+  };
+  // "tgi" is what the Hub's client sends where it knows an address alone.
+  const std::string asked = name && *name != "tgi" ? *name : model.names.front();
+  const bool is_allowed =
+      incoming.key == nullptr || incoming.key->models.empty() || is_one_of(incoming.key->models, asked);
+  if (is_allowed && is_one_of(model.names, asked)) return;
   throw ApiError(
-      404, fmt::format("the model {} is not served here; served: {}", printable(*name), model.names.front()),
+      404, fmt::format("the model {} is not served here; served: {}", printable(asked), model.names.front()),
       "model", "model_not_found");
 }
 

@@ -16,9 +16,14 @@
 
 namespace millrace {
 
+class Metrics;
+struct ApiKey;
+
 struct Incoming {
   const HttpRequest& http;
   const ServedModel& model;
+  const ApiKey* key = nullptr;       // nullptr where none is asked for
+  const Metrics* metrics = nullptr;  // on the I/O thread alone
   bool is_draining = false;
 };
 
@@ -39,12 +44,13 @@ struct Piece {
   std::string text;  // whole characters
   std::vector<GeneratedToken> tokens;
   std::optional<Ending> ending;  // with the last part
+  std::vector<float> embedding;  // of a model that gives embeddings or scores
 };
 
 // Of all choices of a request; a prompt counts once however many choices it has.
 struct Totals {
   int64_t n_prompt = 0, n_cached = 0, n_generated = 0;
-  double queue_s = 0.0;        // from the arrival of the request to its way into the engine
+  double queue_s = 0.0;        // from the arrival of the request until it was first computed
   double first_token_s = 0.0;  // from the arrival to the first token
   double total_s = 0.0;        // from the arrival until now
 };
@@ -88,7 +94,8 @@ struct ApiRoute {
   // Throws ApiError, and Error(runtime) of a chat template.
   Parsed (*parse)(const Incoming& incoming);
   enum class Runs { here, on_worker } runs = Runs::on_worker;  // here: on the I/O thread, for what is quick
-  enum class Key { needed, none } key = Key::needed;           // none: answered without an API key
+  // none: answered without an API key; metrics: too, where the server was told so.
+  enum class Key { needed, none, metrics } key = Key::needed;
 };
 
 struct Dialect {
@@ -109,8 +116,10 @@ int64_t unix_seconds();
 
 // The body as JSON. Throws ApiError where it is none, or nests too deeply.
 Json json_body(const HttpRequest& request);
-// Throws ApiError(404) for a name that is none of the model's. Without a name the model is meant.
-void need_model(const ServedModel& model, const std::optional<std::string>& name);
+// Throws ApiError(404) for a name that is none of the model's, or that the key may not ask. Without a name
+// the model is meant.
+void need_model(const Incoming& incoming, const std::optional<std::string>& name);
+HttpResponse json_response(const Json& body);
 // Throws ApiError where the prompt leaves no room for an answer, or holds ids that are no tokens.
 void need_room(const ServedModel& model, const std::vector<int32_t>& prompt, const std::string& param);
 

@@ -4,8 +4,8 @@
 
 namespace millrace {
 
-Generation::Generation(const ServedModel& model, Ask ask, Clock::time_point arrived)
-    : model_(model), ask_(std::move(ask)), arrived_(arrived) {}
+Generation::Generation(const ServedModel& model, Ask ask, Clock::time_point arrived, Metrics& metrics)
+    : model_(model), ask_(std::move(ask)), arrived_(arrived), metrics_(metrics) {}
 
 Generation::~Generation() {
   for (const Run& run : runs_) {
@@ -16,7 +16,6 @@ Generation::~Generation() {
 double Generation::seconds() const { return std::chrono::duration<double>(Clock::now() - arrived_).count(); }
 
 std::optional<ApiError> Generation::submit() {
-  totals_.queue_s = seconds();
   for (const Ask::Choice& choice : ask_.choices) {
     Engine::Submitted submitted = model_.engine.submit(choice.request);
     if (!submitted.ticket) {
@@ -30,6 +29,7 @@ std::optional<ApiError> Generation::submit() {
     run.piece.choice = n_open_++;
     run.piece.text = choice.prefix;
   }
+  is_submitted_ = true;
   return std::nullopt;
 }
 
@@ -40,8 +40,8 @@ void Generation::advance(std::string& out) {
       const auto event = run.ticket.events->try_pop();
       if (!event) break;
       take(run, *event);
+      if (ask_.is_streamed) send(run, out);
     }
-    if (ask_.is_streamed) send(run, out);
   }
   count();
   if (fault_) {
@@ -61,6 +61,7 @@ void Generation::advance(std::string& out) {
 void Generation::take(Run& run, const Event& event) {
   run.usage.n_prompt = event.usage.n_prompt;
   run.usage.n_cached = event.usage.n_cached;
+  if (run.piece.choice == 0) totals_.queue_s = event.usage.queue_s;
   if (event.token) take_token(run, event);
   if (!run.is_open || !event.finish_reason) return;
   run.is_open = false;
@@ -74,12 +75,24 @@ void Generation::take(Run& run, const Event& event) {
     return;
   }
   run.piece.text += run.text.flush();
+  run.piece.embedding = event.embedding;
   end(run, *event.finish_reason);
+}
+
+void Generation::time_token(Run& run) {
+  const Clock::time_point now = Clock::now();
+  metrics_.count_token();
+  if (run.last_token != Clock::time_point{})
+    metrics_.count_gap(std::chrono::duration<double>(now - run.last_token).count());
+  run.last_token = now;
+  if (totals_.first_token_s > 0.0) return;
+  totals_.first_token_s = seconds();
+  metrics_.count_first_token(totals_.first_token_s);
 }
 
 void Generation::take_token(Run& run, const Event& event) {
   const Ask::Choice& choice = ask_.choices[run.piece.choice];
-  if (totals_.first_token_s == 0.0) totals_.first_token_s = seconds();
+  time_token(run);
   ++run.usage.n_generated;
   run.piece.tokens.push_back({*event.token, event.logprobs});
   if (model_.tokenizer == nullptr) return;
@@ -99,13 +112,14 @@ void Generation::end(Run& run, FinishReason reason) {
   ended_ = name_of(run.piece.ending->reason);
 }
 
-// Tokens whose text is held back wait for it: they are sent together.
+// A piece each token, however many came together: what a client is sent does not depend on the load. Tokens
+// whose text is held back wait for it.
 void Generation::send(Run& run, std::string& out) {
   const bool has_begun = run.usage.n_generated > 0 || run.piece.ending;
   if (!has_begun || (run.piece.text.empty() && !run.piece.ending)) return;
   count();
   ask_.encoder->piece(run.piece, totals_, out);
-  run.piece = {.choice = run.piece.choice, .text = {}, .tokens = {}, .ending = std::nullopt};
+  run.piece = {.choice = run.piece.choice, .text = {}, .tokens = {}, .ending = std::nullopt, .embedding = {}};
 }
 
 void Generation::count() {

@@ -6,6 +6,7 @@
 #include <deque>
 
 #include "serve/dialect.h"
+#include "serve/metrics.h"
 #include "text/text_stream.h"
 
 namespace millrace {
@@ -14,7 +15,7 @@ class Generation {
  public:
   using Clock = std::chrono::steady_clock;
 
-  Generation(const ServedModel& model, Ask ask, Clock::time_point arrived);
+  Generation(const ServedModel& model, Ask ask, Clock::time_point arrived, Metrics& metrics);
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
   ~Generation();  // cancels what still runs
@@ -26,6 +27,7 @@ class Generation {
   // when it is there.
   void advance(std::string& out);
   bool is_done() const { return n_open_ == 0 || fault_; }
+  bool is_submitted() const { return is_submitted_; }
   // What the engine could not do; in a stream it is already told.
   const std::optional<ApiError>& fault() const { return fault_; }
 
@@ -43,11 +45,13 @@ class Generation {
     TextStream text;
     Usage usage;
     Piece piece;  // what came and is not yet sent
+    Clock::time_point last_token{};
     bool is_open = true;
   };
 
   void take(Run& run, const Event& event);
   void take_token(Run& run, const Event& event);
+  void time_token(Run& run);
   void end(Run& run, FinishReason reason);
   void send(Run& run, std::string& out);
   void count();
@@ -56,6 +60,8 @@ class Generation {
   const ServedModel& model_;
   const Ask ask_;
   const Clock::time_point arrived_;
+  Metrics& metrics_;
+  bool is_submitted_ = false;
   std::deque<Run> runs_;  // one a choice
   size_t n_open_ = 0;
   Totals totals_;

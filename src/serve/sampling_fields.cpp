@@ -99,20 +99,28 @@ Sampling read_sampling(Fields& fields, const ServedModel& model) {
   integer("mirostat", 0, 2, out.mirostat);
   read_dry(fields, model, out);
   out.logit_bias = read_biases(fields, model);
-  // -1, as Ollama and llama-server send it, asks for a drawn one.
   const auto seed =
       fields.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
-  out.seed = seed && *seed != -1 ? static_cast<uint64_t>(*seed) : drawn_seed();
+  out.seed = seed_or_drawn(seed);
   return out;
+}
+
+uint64_t seed_or_drawn(std::optional<int64_t> seed) {
+  return seed && *seed != -1 ? static_cast<uint64_t>(*seed) : drawn_seed();
+}
+
+void need_stops(const ServedModel& model, const std::vector<std::string>& stops, const std::string& param) {
+  for (const std::string& stop : stops) {
+    if (stop.empty() || stop.size() > kMaxStopBytes)
+      refuse_field(param, "{} holds a string of {} bytes, expected 1 to {}", param, stop.size(),
+                   kMaxStopBytes);
+  }
+  if (!stops.empty()) model.need_tokenizer();
 }
 
 void read_ending(Fields& fields, const ServedModel& model, Ask::Choice& choice) {
   choice.stops = fields.texts("stop", kMaxStops);
-  for (const std::string& stop : choice.stops) {
-    if (stop.empty() || stop.size() > kMaxStopBytes)
-      refuse_field("stop", "stop holds a string of {} bytes, expected 1 to {}", stop.size(), kMaxStopBytes);
-  }
-  if (!choice.stops.empty()) model.need_tokenizer();
+  need_stops(model, choice.stops, "stop");
   const bool ignores_end = fields.boolean("ignore_eos").value_or(false);
   choice.request.end_tokens = fields.ids("stop_token_ids", kMaxStops);
   if (!ignores_end) {

@@ -14,6 +14,12 @@ Sampling read_sampling(Fields& fields, const ServedModel& model);
 // Fills all of `choice` but its prompt.
 void read_ending(Fields& fields, const ServedModel& model, Ask::Choice& choice);
 
+// Throws ApiError for stop strings that make no sense, naming `param`.
+void need_stops(const ServedModel& model, const std::vector<std::string>& stops, const std::string& param);
+
+// A seed that was given, or a drawn one; -1, as Ollama and llama-server send it, asks for that.
+uint64_t seed_or_drawn(std::optional<int64_t> seed);
+
 // What nothing here can do yet, refused by name: grammars and their relatives, beams, adapters.
 void refuse_unserved(Fields& fields);
 

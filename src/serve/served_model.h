@@ -22,7 +22,10 @@ struct ServedModel {
   bool template_knows_developer = false;  // the role that OpenAI's newer clients send instead of system
   std::vector<std::string> names;         // that requests may call it by; replies use the first
   std::vector<int32_t> end_tokens;
-  Sampling sampling;  // where a request says nothing
+  std::string template_source;  // of the chat template; empty where there is none
+  std::string container;        // "gguf" or "safetensors"
+  int64_t n_bytes = 0;          // of the weights
+  Sampling sampling;            // where a request says nothing
   int64_t created_unix_s = 0;
 
   int64_t n_ctx() const { return engine.options().n_ctx; }

@@ -1,6 +1,7 @@
 #include "serve/service.h"
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <random>
 
@@ -28,7 +29,11 @@ std::string host_name(const std::string& host) {
 
 HttpResponse error_response(const Dialect& dialect, const ApiError& error, const std::string& id) {
   HttpResponse out{.status = error.status, .body = dialect.error_body(error, id)};
-  if (error.status == 429 || error.status == 503) out.headers.emplace_back("Retry-After", "1");
+  if (error.status == 401) out.headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (error.status == 429 || error.status == 503) {
+    const double seconds = std::clamp(std::ceil(error.retry_after_s), 1.0, 3600.0);
+    out.headers.emplace_back("Retry-After", fmt::format("{:.0f}", seconds));
+  }
   return out;
 }
 
@@ -59,10 +64,12 @@ void read_request(const ApiRoute& route, const Incoming& incoming, Reading& read
 }
 
 // A line for every request, with what it cost.
-void log_request(const HttpRequest& request, int status, double seconds, const Generation* generation) {
+void log_request(const HttpRequest& request, const std::string& key, int status, double seconds,
+                 const Generation* generation) {
   std::string line =
       fmt::format("request id={} client={} method={} path={} status={} seconds={:.3f}", request.id,
                   request.client, printable(request.method, 20), printable(request.path), status, seconds);
+  if (!key.empty()) line += fmt::format(" key={}", key);
   if (generation != nullptr) {
     const Totals& totals = generation->totals();
     line += fmt::format(
@@ -75,30 +82,43 @@ void log_request(const HttpRequest& request, int status, double seconds, const G
 // A request from its arrival to the last byte of its answer.
 class Answering final : public Exchange {
  public:
-  Answering(const ServedModel& model, const Dialect& dialect, HttpRequest request, HttpHeaders headers)
-      : model_(model), dialect_(dialect), request_(std::move(request)), headers_(std::move(headers)) {}
+  // What outlives every exchange.
+  struct Around {
+    const ServedModel& model;
+    Metrics& metrics;
+    bool is_draining;
+  };
+  Answering(const Around& around, const Dialect& dialect, std::shared_ptr<ApiKey> key, HttpRequest request,
+            HttpHeaders headers)
+      : model_(around.model),
+        metrics_(around.metrics),
+        is_draining_(around.is_draining),
+        dialect_(dialect),
+        key_(std::move(key)),
+        request_(std::move(request)),
+        headers_(std::move(headers)) {}
 
   ~Answering() override {
     // 499, as nginx says it: the client left.
-    if (!is_logged_) log_request(request_, 499, seconds(), generation_ ? &*generation_ : nullptr);
+    if (!is_finished_) finish(499);
   }
 
   // Reads the request here, at once.
-  void read_here(const ApiRoute& route, bool is_draining) {
+  void read_here(const ApiRoute& route) {
     reading_ = std::make_shared<Reading>();
-    read_request(route, {request_, model_, is_draining}, *reading_);
+    read_request(route, {request_, model_, key_.get(), &metrics_, is_draining_}, *reading_);
   }
 
   // Lets the worker read it. Both know the reading, whichever lives longer.
-  void read_on(Worker& worker, const ApiRoute& route, bool is_draining, Waker wake) {
+  void read_on(Worker& worker, const ApiRoute& route, Waker wake) {
     reading_ = std::make_shared<Reading>();
     auto request = std::make_shared<HttpRequest>(request_);
     request_.body.clear();
-    const bool is_taken = worker.post(
-        [reading = reading_, request, &route, model = &model_, is_draining, wake = std::move(wake)] {
-          read_request(route, {*request, *model, is_draining}, *reading);
-          wake();
-        });
+    const bool is_taken = worker.post([reading = reading_, request, &route, model = &model_, key = key_,
+                                       is_draining = is_draining_, wake = std::move(wake)] {
+      read_request(route, {*request, *model, key.get(), nullptr, is_draining}, *reading);
+      wake();
+    });
     if (!is_taken) refuse(ApiError(429, "too many requests wait to be read", {}, "queue_full"));
   }
 
@@ -124,7 +144,7 @@ class Answering final : public Exchange {
       parsed = std::move(reading_->parsed);
     }
     if (auto* response = std::get_if<HttpResponse>(&*parsed)) return whole(std::move(*response));
-    generation_.emplace(model_, std::move(std::get<Ask>(*parsed)), arrived_);
+    generation_.emplace(model_, std::move(std::get<Ask>(*parsed)), arrived_, metrics_);
     if (const auto refused = generation_->submit())
       return whole(error_response(dialect_, *refused, request_.id));
     if (!generation_->is_streamed()) return advance();
@@ -147,32 +167,45 @@ class Answering final : public Exchange {
     Progress progress;
     progress.bytes = std::move(bytes);
     progress.is_done = generation_->is_done();
-    if (progress.is_done) log(generation_->fault() ? generation_->fault()->status : 200);
+    if (progress.is_done) finish(generation_->fault() ? generation_->fault()->status : 200);
     return progress;
   }
 
   Progress whole(HttpResponse response) {
     response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
-    log(response.status);
+    finish(response.status);
     Progress progress;
     progress.head = std::move(response);
     progress.is_done = true;
     return progress;
   }
 
-  void log(int status) {
-    is_logged_ = true;
-    log_request(request_, status, seconds(), generation_ ? &*generation_ : nullptr);
+  // Logged, counted, paid for.
+  void finish(int status) {
+    is_finished_ = true;
+    const Generation* generation = generation_ ? &*generation_ : nullptr;
+    log_request(request_, key_ == nullptr ? std::string() : key_->name, status, seconds(), generation);
+    metrics_.count_response(request_.method, status);
+    if (generation == nullptr || !generation->is_submitted()) return;
+    const Totals totals = generation->totals();
+    const std::string_view reason = status == 499         ? "abort"
+                                    : generation->fault() ? "error"
+                                                          : generation->ended();
+    metrics_.count_generation(reason, totals);
+    if (key_ != nullptr) key_->tokens.spend(static_cast<double>(totals.n_prompt + totals.n_generated));
   }
 
   const ServedModel& model_;
+  Metrics& metrics_;
+  const bool is_draining_;
   const Dialect& dialect_;
+  const std::shared_ptr<ApiKey> key_;
   HttpRequest request_;
   const HttpHeaders headers_;
   const Clock::time_point arrived_ = Clock::now();
   std::shared_ptr<Reading> reading_;
   std::optional<Generation> generation_;
-  bool is_logged_ = false;
+  bool is_finished_ = false;
 };
 
 class Whole final : public Exchange {
@@ -189,6 +222,31 @@ class Whole final : public Exchange {
   HttpResponse response_;
 };
 
+std::string given_key(const HttpRequest& request) {
+  const std::string* bearer = request.header("authorization");
+  if (bearer != nullptr && lower_case(bearer->substr(0, 7)) == "bearer ") return bearer->substr(7);
+  const std::string* plain = request.header("x-api-key");
+  return plain == nullptr ? std::string() : *plain;
+}
+
+// Tokens are paid for when they are known: whoever owes some waits.
+void spend_request(ApiKey& key) {
+  const auto now = std::chrono::steady_clock::now();
+  const auto need = [now](Allowance& allowance, std::string_view what) {
+    const double wait_s = allowance.wait_for(1, now);
+    if (wait_s == 0.0) return;
+    ApiError error(429,
+                   fmt::format("the key may spend {} {} a minute: again in {:.0f} s", allowance.per_minute(),
+                               what, std::ceil(wait_s)),
+                   {}, "rate_limit_exceeded");
+    error.retry_after_s = wait_s;
+    throw error;
+  };
+  need(key.requests, "requests");
+  need(key.tokens, "tokens");
+  key.requests.spend(1);
+}
+
 bool fits(const ApiRoute& route, std::string_view path) {
   if (!route.path.ends_with('*')) return route.path == path;
   const std::string_view stem = route.path.substr(0, route.path.size() - 1);
@@ -197,9 +255,10 @@ bool fits(const ApiRoute& route, std::string_view path) {
 
 }  // namespace
 
-Service::Service(const ServedModel& model, AccessOptions access)
+Service::Service(const ServedModel& model, AccessOptions access, KeyRing keys)
     : model_(model),
       access_(std::move(access)),
+      keys_(std::move(keys)),
       first_id_(static_cast<uint64_t>(std::random_device{}()) << 32 | std::random_device{}()),
       worker_(kMaxWaitingJobs) {}
 
@@ -214,20 +273,23 @@ std::unique_ptr<Exchange> Service::start(HttpRequest request, Waker wake) {
   HttpHeaders headers = extra_headers(request);
   const Dialect* dialect = &all_dialects().front();
   if (request.method == "OPTIONS") return std::make_unique<Whole>(preflight(request));
+  std::shared_ptr<ApiKey> key;
   auto answering = [&] {
-    return std::make_unique<Answering>(model_, *dialect, std::move(request), std::move(headers));
+    return std::make_unique<Answering>(Answering::Around{model_, metrics_, is_draining_}, *dialect,
+                                       std::move(key), std::move(request), std::move(headers));
   };
   try {
     const Found found = find_route(request);
     dialect = found.dialect;
     need_access(request);
+    key = need_key(request, *found.route);
     if (is_draining_ && found.route->key == ApiRoute::Key::needed)
       throw ApiError(503, "the server is ending: it takes no new requests");
     std::unique_ptr<Answering> made = answering();
     if (found.route->runs == ApiRoute::Runs::here) {
-      made->read_here(*found.route, is_draining_);
+      made->read_here(*found.route);
     } else {
-      made->read_on(worker_, *found.route, is_draining_, std::move(wake));
+      made->read_on(worker_, *found.route, std::move(wake));
     }
     return made;
   } catch (const ApiError& error) {
@@ -280,6 +342,25 @@ void Service::need_access(const HttpRequest& request) const {
   if (kind != "application/json")
     throw ApiError(415, fmt::format("the body should come as Content-Type: application/json, found {}",
                                     kind.empty() ? "none" : printable(kind)));
+}
+
+void Service::set_keys(KeyRing keys) {
+  keys.take_over_allowances(keys_);
+  keys_ = std::move(keys);
+}
+
+std::shared_ptr<ApiKey> Service::need_key(const HttpRequest& request, const ApiRoute& route) {
+  const bool is_open =
+      route.key == ApiRoute::Key::none || (route.key == ApiRoute::Key::metrics && !access_.metrics_need_key);
+  if (keys_.empty() || is_open) return nullptr;
+  const std::string given = given_key(request);
+  if (given.empty())
+    throw ApiError(401, "an API key is missing: send it as Authorization: Bearer KEY or as x-api-key", {},
+                   "missing_api_key");
+  std::shared_ptr<ApiKey> key = keys_.find(given);
+  if (key == nullptr) throw ApiError(401, "the API key is none of this server's", {}, "invalid_api_key");
+  if (route.runs == ApiRoute::Runs::on_worker) spend_request(*key);  // what computes nothing costs nothing
+  return key;
 }
 
 HttpHeaders Service::extra_headers(const HttpRequest& request) const {

@@ -1,12 +1,15 @@
 // The program behind the HTTP server: finds the route of a request, lets it be read, and answers from the
-// engine. Decides who may ask: Host, Origin.
+// engine. Decides who may ask: Host, Origin, API keys.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "serve/dialect.h"
+#include "serve/keys.h"
+#include "serve/metrics.h"
 #include "serve/net/exchange.h"
 #include "serve/worker.h"
 
@@ -17,20 +20,25 @@ struct AccessOptions {
   // this machine (DNS rebinding), but not change the Host that it sends.
   std::vector<std::string> hosts;
   std::vector<std::string> cors_origins;  // pages that may ask, as browsers name them; "*": all
+  bool metrics_need_key = true;           // where there are keys
 };
 
 class Service final : public Application {
  public:
-  // `model` must outlive it.
-  Service(const ServedModel& model, AccessOptions access);
+  // `model` must outlive it. With an empty ring whoever passes the other checks may ask.
+  Service(const ServedModel& model, AccessOptions access, KeyRing keys);
+
+  // I/O thread: the keys from now on.
+  void set_keys(KeyRing keys);
+  // Called at SIGHUP, on the I/O thread.
+  void on_reload(std::function<void()> reload) { reload_ = std::move(reload); }
 
   std::unique_ptr<Exchange> start(HttpRequest request, Waker wake) override;
   HttpResponse refusal(const HttpFault& fault) override;
   void drain() override { is_draining_ = true; }
-
-  // What every exchange needs of the service.
-  const ServedModel& model() const { return model_; }
-  bool is_draining() const { return is_draining_; }
+  void reload() override {
+    if (reload_) reload_();
+  }
 
  private:
   struct Found {
@@ -39,6 +47,8 @@ class Service final : public Application {
   };
   Found find_route(const HttpRequest& request) const;
   void need_access(const HttpRequest& request) const;
+  // Whose the request is; nothing where no key is asked for. Throws where it may not be answered.
+  std::shared_ptr<ApiKey> need_key(const HttpRequest& request, const ApiRoute& route);
   bool is_known_origin(const std::string& origin) const;
   HttpHeaders extra_headers(const HttpRequest& request) const;
   HttpResponse preflight(const HttpRequest& request) const;
@@ -46,6 +56,9 @@ class Service final : public Application {
 
   const ServedModel& model_;
   const AccessOptions access_;
+  KeyRing keys_;
+  Metrics metrics_;
+  std::function<void()> reload_;
   const uint64_t first_id_;
   uint64_t n_ids_ = 0;
   bool is_draining_ = false;

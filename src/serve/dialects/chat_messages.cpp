@@ -1,4 +1,6 @@
 // The messages of a chat request, as chat templates read them.
+#include "serve/dialects/chat_messages.h"
+
 #include <algorithm>
 
 #include "serve/dialects/openai.h"
@@ -115,27 +117,44 @@ Json read_variables(Fields& fields, const ServedModel& model) {
   if (const auto adds = fields.boolean("add_generation_prompt")) out["add_generation_prompt"] = *adds;
   fields.refuse("chat_template", "requests do not bring templates");
   fields.refuse("documents", "documents are not served");
-  fields.refuse_unless("continue_final_message", false, "an answer begins a message of its own");
   return out;
 }
 
 }  // namespace
 
-std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model) {
+std::vector<int32_t> encode_messages(const ServedModel& model, Json::Array messages, const Json& variables,
+                                     bool is_begun) {
   const ChatPrompt& chat = model.need_chat();
+  std::string begun;
+  if (is_begun) {
+    begun = messages.back().at("content").as_string();
+    messages.pop_back();
+    if (messages.empty())
+      refuse_field("messages", "messages holds the beginning of an answer alone, expected a question");
+  }
+  std::vector<int32_t> prompt;
+  try {
+    prompt = chat.encode(messages, variables);
+  } catch (const Error& error) {
+    throw ApiError(400, fmt::format("the chat template refuses the messages: {}", error.what()), "messages");
+  }
+  const auto more = model.need_tokenizer().encode(begun, {.add_special = false});
+  prompt.insert(prompt.end(), more.begin(), more.end());
+  return prompt;
+}
+
+std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model) {
   const Json* given = fields.array("messages", kMaxMessages);
   if (given == nullptr) fields.refuse_missing("messages");
   if (given->as_array().empty()) refuse_field("messages", "messages is empty, expected at least one");
   Json::Array messages;
   for (size_t i = 0; i < given->as_array().size(); ++i)
     messages.push_back(read_message(given->as_array()[i], model, fmt::format("messages[{}]", i)));
-  std::vector<int32_t> prompt;
   const Json variables = read_variables(fields, model);
-  try {
-    prompt = chat.encode(messages, variables);
-  } catch (const Error& error) {
-    throw ApiError(400, fmt::format("the chat template refuses the messages: {}", error.what()), "messages");
-  }
+  const bool is_begun = fields.boolean("continue_final_message").value_or(false);
+  if (is_begun && messages.back().at("role").as_string() != "assistant")
+    refuse_field("continue_final_message", "continue_final_message needs a last message of the assistant");
+  std::vector<int32_t> prompt = encode_messages(model, std::move(messages), variables, is_begun);
   need_room(model, prompt, "messages");
   return prompt;
 }

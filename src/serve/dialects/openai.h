@@ -25,5 +25,8 @@ std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model);
 
 Parsed parse_chat_completion(const Incoming& incoming);
 Parsed parse_completion(const Incoming& incoming);
+Parsed parse_response(const Incoming& incoming);
+Parsed parse_embeddings(const Incoming& incoming);
+Parsed parse_rerank(const Incoming& incoming);
 
 }  // namespace millrace

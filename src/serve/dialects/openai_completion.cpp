@@ -1,6 +1,7 @@
 // OpenAI's POST /v1/completions, the older API: text in, its continuation out.
 #include <algorithm>
 
+#include "serve/dialects/embeddings.h"
 #include "serve/dialects/openai.h"
 #include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
@@ -169,8 +170,9 @@ void refuse_others(Fields& fields) {
 Parsed parse_completion(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   const ServedModel& model = incoming.model;
+  need_generation(model);
   Fields fields(body);
-  need_model(model, fields.text("model"));
+  need_model(incoming, fields.text("model"));
   Ask ask;
   ask.is_streamed = fields.boolean("stream").value_or(false);
   const StreamOptions options = read_stream_options(fields, ask.is_streamed);

@@ -146,7 +146,7 @@ void Connection::on_written(bool is_ok) {
   } else if (closes_after_write_) {
     return linger();
   } else {
-    set_deadline(reader_.has_begun() ? limits_.head : limits_.idle);
+    set_deadline(reader_.has_head() ? limits_.body : reader_.has_begun() ? limits_.head : limits_.idle);
   }
   advance();
 }

@@ -41,6 +41,8 @@ class Application {
   virtual HttpResponse refusal(const HttpFault& fault) = 0;
   // The server takes no new connections and ends when what runs is done.
   virtual void drain() = 0;
+  // SIGHUP: files that were read at the start may have changed.
+  virtual void reload() = 0;
 };
 
 }  // namespace millrace

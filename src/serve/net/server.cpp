@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "serve/net/tls.h"
 #include "serve/net/transports.h"
 
 namespace millrace {
@@ -70,6 +71,7 @@ class HttpServer::Core final : public Connection::Owner {
         tick_(*context_),
         signals_(*context_) {
     raise_file_limit();
+    if (options_.tls) tls_ = std::make_unique<TlsContext>(*options_.tls);
     options_.unix_socket.empty() ? listen_tcp() : listen_unix();
   }
 
@@ -81,12 +83,12 @@ class HttpServer::Core final : public Connection::Owner {
   std::string url() const {
     if (!options_.unix_socket.empty()) return "unix:" + options_.unix_socket;
     const bool is_v6 = options_.host.find(':') != std::string::npos;
-    return fmt::format("http://{}{}{}:{}", is_v6 ? "[" : "", options_.host, is_v6 ? "]" : "",
-                       tcp_.local_endpoint().port());
+    return fmt::format("{}://{}{}{}:{}", options_.tls ? "https" : "http", is_v6 ? "[" : "", options_.host,
+                       is_v6 ? "]" : "", tcp_.local_endpoint().port());
   }
 
   void run() {
-    for (const int number : {SIGTERM, SIGINT}) signals_.add(number);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) signals_.add(number);
     await_signal();
     await_tick();
     options_.unix_socket.empty() ? accept(tcp_) : accept(unix_);
@@ -184,8 +186,10 @@ class HttpServer::Core final : public Connection::Owner {
       log_warning("refused a connection of {}: {} are open", client, connections_.size());
       return;  // the socket closes
     }
-    connections_.push_back(std::make_shared<Connection>(*this, make_plain_transport(std::move(socket)),
-                                                        std::move(client), options_.connection));
+    std::unique_ptr<Transport> transport =
+        tls_ ? tls_->transport(std::move(socket)) : make_plain_transport(std::move(socket));
+    connections_.push_back(
+        std::make_shared<Connection>(*this, std::move(transport), std::move(client), options_.connection));
     connections_.back()->start();
   }
 
@@ -206,12 +210,28 @@ class HttpServer::Core final : public Connection::Owner {
   }
 
   void await_signal() {
-    signals_.async_wait([this](const ErrorCode& error, int) {
+    signals_.async_wait([this](const ErrorCode& error, int number) {
       if (error) return;
-      if (is_draining_) return context_->stop();
-      drain();
+      if (number == SIGHUP) {
+        reload();
+      } else if (is_draining_) {
+        return context_->stop();
+      } else {
+        drain();
+      }
       await_signal();
     });
+  }
+
+  // What cannot be read leaves things as they are.
+  void reload() {
+    try {
+      if (options_.tls) tls_ = std::make_unique<TlsContext>(*options_.tls);
+      application_.reload();
+      log_info("read the keys and certificates again");
+    } catch (const Error& error) {
+      log_warning("keys and certificates stay as they were: {}", error.what());
+    }
   }
 
   void drain() {
@@ -234,6 +254,7 @@ class HttpServer::Core final : public Connection::Owner {
   asio::signal_set signals_;
   std::vector<std::shared_ptr<Connection>> connections_;
   const std::shared_ptr<std::atomic<bool>> is_wake_posted_ = std::make_shared<std::atomic<bool>>(false);
+  std::unique_ptr<TlsContext> tls_;
   bool is_draining_ = false;
   Connection::Clock::time_point drained_by_;
 };

@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "serve/net/connection.h"
+#include "serve/net/tls_files.h"
 
 namespace millrace {
 
@@ -14,6 +16,7 @@ struct ServerOptions {
   std::string host = "127.0.0.1";  // an address or a name
   int port = 8080;                 // 0: any that is free
   std::string unix_socket;         // a path; where it is given nothing listens on host and port
+  std::optional<TlsFiles> tls;     // https, where they are given; read again at SIGHUP
   int64_t max_connections = 8192;
   std::chrono::seconds drain{30};  // for what runs when the server is told to end
   ConnectionLimits connection;
