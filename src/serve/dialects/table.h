@@ -10,5 +10,6 @@ Dialect llama_server_dialect();
 Dialect ollama_dialect();
 Dialect openai_dialect();
 Dialect tgi_dialect();
+Dialect web_page();
 
 }  // namespace millrace

@@ -1,0 +1,16 @@
+# Files as parts of the program: each becomes a std::string_view of that name.
+#   millrace_embed(target header NAME file [NAME file ...])
+# The files end in raw string literals; none may hold )embedded".
+function(millrace_embed target header)
+  set(text "#include \"${header}\"\n\nnamespace millrace {\n\n")
+  set(rest ${ARGN})
+  while(rest)
+    list(POP_FRONT rest name file)
+    file(READ "${CMAKE_SOURCE_DIR}/${file}" content)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${file}")
+    string(APPEND text "const std::string_view ${name} = R\"embedded(${content})embedded\";\n")
+  endwhile()
+  string(APPEND text "\n}  // namespace millrace\n")
+  file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/${target}_embedded.cpp" CONTENT "${text}" @ONLY)
+  target_sources(${target} PRIVATE "${CMAKE_BINARY_DIR}/${target}_embedded.cpp")
+endfunction()
