@@ -51,8 +51,8 @@ void need_model(const Incoming& incoming, const std::optional<std::string>& name
   const auto is_one_of = [](const std::vector<std::string>& names, const std::string& wanted) {
     return std::ranges::find(names, wanted) != names.end();
   };
-  // "tgi" is what the Hub's client sends where it knows an address alone.
-  const std::string asked = name && *name != "tgi" ? *name : model.names.front();
+  // "dummy" is what the Hub's client sends where it knows an address alone.
+  const std::string asked = name && *name != "dummy" ? *name : model.names.front();
   const bool is_allowed =
       incoming.key == nullptr || incoming.key->models.empty() || is_one_of(incoming.key->models, asked);
   if (is_allowed && is_one_of(model.names, asked)) return;

@@ -69,7 +69,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   const std::string client_;
   const ConnectionLimits& limits_;
   RequestReader reader_;
-  std::array<char, size_t{16} << 10> chunk_{};  // the read that is pending
+  std::array<char, size_t{4} << 10> chunk_{};  // the read that is pending
   std::string in_;                              // read and not yet taken
   std::string out_;                             // the write that is pending
   HttpRequest request_;                         // that exchange_ answers, without its body
