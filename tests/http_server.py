@@ -35,7 +35,7 @@ class Server:
 
     def call(self, method, path, body=None, **headers):
         """(status, headers, body) of one request; a body that is no string is sent as JSON."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=200)
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             given.setdefault("Content-Type", "application/json")
@@ -55,7 +55,7 @@ class Server:
         """SIGTERM, unless it is told already, and the exit status."""
         if self.process.poll() is None and not is_told:
             self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(60)
+        status = self.process.wait(200)
         self.reader.join(10)
         self.process.stdout.close()
         self.process.stderr.close()

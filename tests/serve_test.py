@@ -310,7 +310,7 @@ class WireTest(unittest.TestCase):
 
 class LifeTest(unittest.TestCase):
     def stream(self, server, **fields):
-        connection = socket.create_connection((server.host, server.port), timeout=60)
+        connection = socket.create_connection((server.host, server.port), timeout=200)
         body = json.dumps(chat(stream=True, **fields)).encode()
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                            b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -337,7 +337,7 @@ class LifeTest(unittest.TestCase):
     def test_what_runs_is_finished_and_nothing_new_begins(self):
         server = Server(PROGRAM, MODEL, "--threads", "1")
         connection = self.stream(server, max_tokens=2000)
-        idle = socket.create_connection((server.host, server.port), timeout=60)
+        idle = socket.create_connection((server.host, server.port), timeout=200)
         server.process.send_signal(signal.SIGTERM)
         self.assertEqual(read_all(idle), b"")
         self.addCleanup(connection.close)
@@ -348,8 +348,10 @@ class LifeTest(unittest.TestCase):
         self.assertEqual(server.end(is_told=True), 0)
 
     def test_the_drain_has_an_end(self):
-        server = Server(PROGRAM, MODEL, "--threads", "1", "--drain-seconds", "0")
-        connection = self.stream(server, max_tokens=CONTEXT - 100)
+        long = pathlib.Path(FOLDER.name, "long.gguf")  # an answer that takes seconds at least
+        long.write_bytes(tiny_gguf.tiny_gguf(context=65536))
+        server = Server(PROGRAM, str(long), "--threads", "1", "--drain-seconds", "0", "--ctx", "65536", "--parallel", "1")
+        connection = self.stream(server, max_tokens=65000)
         self.addCleanup(connection.close)
         self.assertEqual(server.end(), 0)
         self.assertNotIn(b"[DONE]", read_all(connection))
