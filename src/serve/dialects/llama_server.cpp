@@ -5,6 +5,7 @@
 #include "serve/dialects/embeddings.h"
 #include "serve/dialects/openai.h"
 #include "serve/dialects/table.h"
+#include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
 #include "text/unicode.h"
 
@@ -161,6 +162,7 @@ Parsed parse_completion(const Incoming& incoming) {
   fields.refuse("response_fields", "replies are whole");
   fields.refuse("image_data", "this model reads text alone");
   fields.allow({"cache_prompt", "id_slot", "dynatemp_exponent", "timings_per_token"});
+  choice.request.grammar = read_grammar(fields, model.grammars);
   refuse_unserved(fields);
   fields.finish();
   std::vector<int32_t> ids = read_prompt(*prompt, model);

@@ -70,9 +70,9 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   const ConnectionLimits& limits_;
   RequestReader reader_;
   std::array<char, size_t{4} << 10> chunk_{};  // the read that is pending
-  std::string in_;                              // read and not yet taken
-  std::string out_;                             // the write that is pending
-  HttpRequest request_;                         // that exchange_ answers, without its body
+  std::string in_;                             // read and not yet taken
+  std::string out_;                            // the write that is pending
+  HttpRequest request_;                        // that exchange_ answers, without its body
   std::unique_ptr<Exchange> exchange_;
   Clock::time_point deadline_ = Clock::time_point::max(), last_write_;
   bool is_reading_ = false, is_writing_ = false, is_ended_by_client_ = false;
