@@ -21,6 +21,8 @@ FOLDER = tempfile.TemporaryDirectory(prefix="millrace-serve-")
 CONTEXT = 4096
 MODEL = str(pathlib.Path(FOLDER.name, "tiny.gguf"))
 pathlib.Path(MODEL).write_bytes(tiny_gguf.tiny_gguf(context=CONTEXT))
+LONG = str(pathlib.Path(FOLDER.name, "long.gguf"))  # for answers that take seconds at least
+pathlib.Path(LONG).write_bytes(tiny_gguf.tiny_gguf(context=65536))
 
 USER = [{"role": "user", "content": "hello"}]
 # The tiny model is random: what it says is noise, but the same noise each time.
@@ -326,9 +328,9 @@ class LifeTest(unittest.TestCase):
         return next(line for line in server.log if words in line)
 
     def test_a_client_that_leaves_ends_its_answer(self):
-        server = Server(PROGRAM, MODEL, "--parallel", "1", "--threads", "1")
+        server = Server(PROGRAM, LONG, "--parallel", "1", "--threads", "1", "--ctx", "65536")
         try:
-            self.stream(server, max_tokens=CONTEXT - 100).close()
+            self.stream(server, max_tokens=65000).close()
             self.assertIn("finish=cancelled", self.wait_for_log(server, "status=499"))
             server.json("/v1/chat/completions", chat(max_tokens=1))  # the one place there is, is free again
         finally:
@@ -348,18 +350,16 @@ class LifeTest(unittest.TestCase):
         self.assertEqual(server.end(is_told=True), 0)
 
     def test_the_drain_has_an_end(self):
-        long = pathlib.Path(FOLDER.name, "long.gguf")  # an answer that takes seconds at least
-        long.write_bytes(tiny_gguf.tiny_gguf(context=65536))
-        server = Server(PROGRAM, str(long), "--threads", "1", "--drain-seconds", "0", "--ctx", "65536", "--parallel", "1")
+        server = Server(PROGRAM, LONG, "--threads", "1", "--drain-seconds", "0", "--ctx", "65536", "--parallel", "1")
         connection = self.stream(server, max_tokens=65000)
         self.addCleanup(connection.close)
         self.assertEqual(server.end(), 0)
         self.assertNotIn(b"[DONE]", read_all(connection))
 
     def test_a_full_queue(self):
-        server = Server(PROGRAM, MODEL, "--parallel", "1", "--max-waiting", "1", "--threads", "1")
+        server = Server(PROGRAM, LONG, "--parallel", "1", "--max-waiting", "1", "--threads", "1", "--ctx", "65536")
         try:
-            held = [self.stream(server, max_tokens=CONTEXT - 100)]
+            held = [self.stream(server, max_tokens=65000)]
             waiting = threading.Thread(target=lambda: server.call("POST", "/v1/chat/completions", chat(max_tokens=1)))
             waiting.start()
             time.sleep(0.3)
