@@ -42,7 +42,9 @@ class BlockAhead {
   BlockAhead(Rows group, int64_t b) : share_(group.p + kLanes * (group.stride + b * F::kBytes)) {}
 
   void prefetch_part(int c) const {
+#ifndef MILLRACE_SANITIZED  // g++ 12 refuses the annotation where it does not optimise
 #pragma GCC unroll 16
+#endif
     for (int line = c * kLines / kParts; line < (c + 1) * kLines / kParts; ++line)
       __builtin_prefetch(share_ + 64 * line, 0, 2);
   }
