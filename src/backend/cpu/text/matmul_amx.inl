@@ -96,7 +96,8 @@ inline void expand_block(Rows rows, TilePanel<F>& panel, Ahead& ahead) {
     for (int i = 0; i < kSubsAChunk; ++i) {
       const Planes<F> planes(s.sub[kSubsAChunk * c + i]);
 #pragma GCC unroll 8
-      for (int k = i * F::kSub / 4; k < (i + 1) * F::kSub / 4; ++k) {
+      for (int j = 0; j < F::kSub / 4; ++j) {
+        const int k = i * F::kSub / 4 + j;
         const int at = 4 * kLanes * (8 * c + k);
         planes.store_codes(code(k), panel.low + at, panel.high + at);
       }
