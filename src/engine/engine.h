@@ -31,7 +31,8 @@ class Engine {
     int64_t page_size = 32;      // positions a page
     int64_t max_rows = 512;      // rows a step: the token budget
     int64_t max_sequences = 64;  // running at once; further requests wait
-    int64_t max_waiting = 1024;  // beyond that submit() refuses
+    int64_t max_waiting = 1024;  // answers; beyond that submit() refuses
+    int64_t max_requests_per_minute = 0;  // of one key, all at once or one by one; 0: as many as it likes
     Dtype kv_dtype = Dtype::f16;
     std::optional<Pooling> pooling;  // of a model that gives embeddings; absent: what its file asks for
     bool has_prefix_cache = true;
@@ -56,8 +57,10 @@ class Engine {
   };
   struct Submitted {
     std::optional<Ticket> ticket;  // absent when refused
-    std::string
-        refusal;  // one sentence with the numbers: empty prompt, over the context, queue full, bad value
+    // One sentence with the numbers: empty prompt, over the context, queue full, bad value.
+    std::string refusal;
+    RefusalReason reason = RefusalReason::bad_request;  // where there is a refusal
+    double retry_after_s = 0.0;                         // an estimate, where the reason passes
   };
 
   Submitted submit(Request request);

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <random>
+#include <utility>
 
 #include "model/testing/tiny_models.h"
 
@@ -106,15 +108,18 @@ struct Answer {
   Usage usage;
 };
 
-Answer answer_of(const Engine::Ticket& ticket) {
-  Answer answer{};
+std::vector<Answer> answers_of(const Engine::Ticket& ticket, int n) {
+  std::vector<Answer> answers(static_cast<size_t>(n));
   while (const auto event = ticket.events->pop()) {
+    Answer& answer = answers.at(static_cast<size_t>(event->index));
     if (event->token) answer.tokens.push_back(*event->token);
     if (event->finish_reason) answer.reason = *event->finish_reason;
     answer.usage = event->usage;
   }
-  return answer;
+  return answers;
 }
+
+Answer answer_of(const Engine::Ticket& ticket) { return answers_of(ticket, 1).front(); }
 
 std::vector<Request> mixed_requests(int64_t n_vocab) {
   std::mt19937 random(3);
@@ -131,6 +136,9 @@ std::vector<Request> mixed_requests(int64_t n_vocab) {
     request.sampling.mirostat = i % 5 == 1 ? 2 : 0;
     request.sampling.repetition_penalty = i % 3 == 0 ? 1.3f : 1.0f;
     request.end_tokens = {4};
+    request.n = i % 4 == 2 ? 3 : 1;
+    request.priority = i % 7 == 0 ? 1 : 0;
+    request.key = i % 3 == 0 ? "a" : "b";
     requests.push_back(request);
   }
   return requests;
@@ -148,26 +156,40 @@ Engine::Options options_of(int64_t n_kv_positions, int64_t max_rows, bool has_pr
           .snapshot_distance = 7};  // 8: whole pages
 }
 
+// Each answer of a request by itself.
+std::vector<Answer> answers_alone(const Model& model, Backend& backend, Request request) {
+  std::vector<Answer> alone;
+  const uint64_t seed = request.sampling.seed;
+  for (int index = 0; index < request.n; ++index) {
+    Request one = request;
+    one.n = 1;
+    one.sampling.seed = seed_of_choice(seed, index);
+    Engine engine(model, backend, options_of(160, 64, false));
+    alone.push_back(answer_of(*engine.submit(one).ticket));
+  }
+  return alone;
+}
+
 void expect_cold_equals_warm(const Model& model, Backend& backend) {
   const std::vector<Request> requests = mixed_requests(model.shape().n_vocab);
-  std::vector<Answer> alone;
-  for (const Request& request : requests) {
-    Engine engine(model, backend, options_of(160, 64, false));
-    alone.push_back(answer_of(*engine.submit(request).ticket));
-  }
+  std::vector<std::vector<Answer>> alone;
+  for (const Request& request : requests) alone.push_back(answers_alone(model, backend, request));
   // Plenty of pages, just enough for one (so that they preempt each other), tiny chunks, with and without the
   // cache.
   for (const Engine::Options& options :
        {options_of(4000, 64, true), options_of(160, 64, true), options_of(200, 3, true),
-        options_of(160, 16, false), options_of(4000, 1, true)}) {
+        options_of(160, 16, false), options_of(4000, 16, false), options_of(4000, 1, true)}) {
     Engine engine(model, backend, options);
     for (int round = 0; round < 2; ++round) {
       std::vector<Engine::Ticket> tickets;
       for (const Request& request : requests) tickets.push_back(*engine.submit(request).ticket);
       for (size_t i = 0; i < requests.size(); ++i) {
-        const Answer answer = answer_of(tickets[i]);
-        EXPECT_EQ(answer.tokens, alone[i].tokens) << "request " << i << " with " << options.n_kv_positions;
-        EXPECT_EQ(answer.reason, alone[i].reason);
+        const std::vector<Answer> answers = answers_of(tickets[i], requests[i].n);
+        for (size_t index = 0; index < answers.size(); ++index) {
+          EXPECT_EQ(answers[index].tokens, alone[i][index].tokens)
+              << "request " << i << " with " << options.n_kv_positions;
+          EXPECT_EQ(answers[index].reason, alone[i][index].reason);
+        }
       }
     }
   }
@@ -183,16 +205,20 @@ TEST(Engine, ColdEqualsWarmWithStates) {
   expect_cold_equals_warm(StateModel(), backend);
 }
 
-// The same by real numbers: delta nets beside attention, and beside attention to selected runs of positions.
-TEST(Engine, ColdEqualsWarmOfRecurrentModels) {
+// The same by real numbers: dense, sliding windows, experts, latent attention, delta nets, compressed keys,
+// selected runs of positions.
+TEST(Engine, ColdEqualsWarmOfFamilies) {
   const auto backend = make_cpu_backend(2);
-  const auto nets = millrace::testing::tiny_qwen35("qwen35");
-  expect_cold_equals_warm(*load_model(*nets), *backend);
-  const auto runs = millrace::testing::tiny_glm5_next();
-  expect_cold_equals_warm(*load_model(*runs), *backend);
+  for (const auto& [name, checkpoint] : millrace::testing::tiny_models()) {
+    if (name != "llama" && name != "gemma3" && name != "qwen3moe" && name != "deepseek2" &&
+        name != "qwen35" && name != "deepseek4" && name != "glm5-next")
+      continue;
+    SCOPED_TRACE(name);
+    expect_cold_equals_warm(*load_model(*checkpoint), *backend);
+  }
 }
 
-void expect_cached(const Model& model) {
+void expect_cached(const Model& model, int64_t n_of_shorter) {
   NoBackend backend;
   Engine engine(model, backend, options_of(160, 64, true));
   Request request{.prompt = std::vector<int32_t>(30, 2), .max_tokens = 1, .ignore_end = true};
@@ -200,12 +226,45 @@ void expect_cached(const Model& model) {
   EXPECT_EQ(answer_of(*engine.submit(request).ticket).usage.n_cached, 28);
   request.prompt.resize(19);
   const int64_t n_cached = answer_of(*engine.submit(request).ticket).usage.n_cached;
-  EXPECT_EQ(n_cached, 16);  // a page, and a distance of snapshots
+  EXPECT_EQ(n_cached, n_of_shorter);
 }
 
 TEST(Engine, TheSecondTurnIsCached) {
-  expect_cached(HashModel());
-  expect_cached(StateModel());
+  expect_cached(HashModel(), 18);   // down to the token: a part of a page is copied
+  expect_cached(StateModel(), 16);  // whole pages, and a distance of snapshots
+}
+
+TEST(Engine, AnswersToOnePromptComputeItOnce) {
+  const HashModel model;
+  NoBackend backend;
+  Engine engine(model, backend, options_of(160, 64, false));
+  const Request request{.prompt = std::vector<int32_t>(30, 2), .max_tokens = 5, .ignore_end = true, .n = 5};
+  const auto answers = answers_of(*engine.submit(request).ticket, 5);
+  for (const Answer& answer : answers) EXPECT_EQ(answer.tokens.size(), 5u);
+  EXPECT_NE(answers[0].tokens, answers[1].tokens);
+  EXPECT_EQ(engine.submit({.prompt = {1}, .n = 0}).reason, RefusalReason::bad_request);
+  EXPECT_EQ(engine.submit({.prompt = {1}, .n = 9}).reason, RefusalReason::bad_request);
+}
+
+TEST(Engine, ADeadlineEndsWhatRunsAndWhatWaits) {
+  const HashModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(1000000, 2, true);
+  options.n_ctx = 1000000;  // answers that would take minutes
+  options.max_sequences = 2;
+  Engine engine(model, backend, options);
+  std::vector<Engine::Ticket> tickets;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  for (int i = 0; i < 4; ++i) {
+    const Request request{.prompt = {1, 2}, .ignore_end = true, .n = 1 + i % 2, .deadline = deadline};
+    tickets.push_back(*engine.submit(request).ticket);
+  }
+  for (const Engine::Ticket& ticket : tickets) {
+    for (const Answer& answer : answers_of(ticket, 2)) {
+      if (answer.usage.n_prompt == 0) continue;  // one that was not asked for
+      EXPECT_EQ(answer.reason, FinishReason::deadline);
+    }
+  }
 }
 
 TEST(Engine, CancelledRequestsEndAndFreeTheirPages) {
@@ -310,6 +369,26 @@ TEST(Engine, RefusesWithTheNumbers) {
     refusal = engine.submit({.prompt = std::vector<int32_t>(100, 1), .ignore_end = true}).refusal;
   }
   EXPECT_NE(refusal.find("queue is full"), std::string::npos);
+  const auto refused = engine.submit({.prompt = {1}});
+  EXPECT_EQ(refused.reason, RefusalReason::queue_full);
+  EXPECT_GE(refused.retry_after_s, 1.0);
+  EXPECT_EQ(engine.submit({.prompt = std::vector<int32_t>(160, 1)}).reason, RefusalReason::over_context);
+}
+
+TEST(Engine, AKeyMayAskSoOften) {
+  const HashModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(160, 4, true);
+  options.max_requests_per_minute = 2;
+  Engine engine(model, backend, options);
+  const Request request{.prompt = {1}, .max_tokens = 1, .key = "a"};
+  EXPECT_TRUE(engine.submit(request).ticket);
+  EXPECT_TRUE(engine.submit(request).ticket);
+  const auto refused = engine.submit(request);
+  EXPECT_FALSE(refused.ticket);
+  EXPECT_EQ(refused.reason, RefusalReason::rate);
+  EXPECT_GT(refused.retry_after_s, 0.0);
+  EXPECT_TRUE(engine.submit({.prompt = {1}, .max_tokens = 1, .key = "b"}).ticket);
 }
 
 TEST(Engine, ThePlanIsWhatIsAllocated) {

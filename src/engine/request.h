@@ -1,6 +1,7 @@
 // What a client asks of the engine, and what it gets back.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -50,12 +51,22 @@ struct Request {
   // the model. Shared: clients send the same schema again and again.
   std::shared_ptr<const Grammar> grammar;
   int n_logprobs = -1;  // -1: none; n: the chosen token's log-probability and the n best
+  // So many answers to the one prompt, which is computed once. Answer i draws as if alone with the seed of
+  // seed_of_choice().
+  int n = 1;
+  int priority = 0;  // higher ones go first, and running ones of lower priority make room for them
+  std::string key;   // whose it is, any text: keys of one priority get the same share of what is computed
+  // What is not done by then ends with FinishReason::deadline, whether it runs or waits.
+  std::optional<std::chrono::steady_clock::time_point> deadline;
   // Of a model that gives embeddings, which draws nothing and takes none of the above but the prompt:
   std::vector<int32_t> token_types;  // the segment of each token (BERT's pairs); empty: all 0
   bool normalises = true;            // embeddings get the length 1 (Euclid); scores never do
 };
 
-enum class FinishReason { stop, length, cancelled, error };
+// The seed of answer `index` of a request with n > 1; the first one keeps that of the request.
+uint64_t seed_of_choice(uint64_t seed, int index);
+
+enum class FinishReason { stop, length, cancelled, deadline, error };
 std::string_view name_of(FinishReason reason);  // "stop", "length", ...
 
 struct TokenLogprobs {
@@ -70,16 +81,22 @@ struct Usage {
   double queue_s = 0.0;  // from submit() until it was first computed
 };
 
-// One step of one request. The last event of a request has a finish_reason.
+// One step of one answer. The last event of each answer has a finish_reason; after that of the last one of
+// them the channel is closed.
 struct Event {
+  int index = 0;                 // which of the n answers
   std::optional<int32_t> token;  // absent in a last event that brings no token
   std::optional<TokenLogprobs> logprobs;
   std::optional<FinishReason> finish_reason;
   // Of a model that gives embeddings, in the one event there is: n_embedding elements, or n_scores of them
   // where the pooling is rank. Without pooling those of every position, one after another.
   std::vector<float> embedding;
-  Usage usage;        // so far
+  Usage usage;        // of this answer, so far
   std::string error;  // one sentence, where finish_reason is error
 };
+
+// Why a request is not taken. The first two are its own fault and stay so (HTTP 400); the others pass (429
+// for a key that asks for too much, 503 for an engine that has too much to do).
+enum class RefusalReason { bad_request, over_context, rate, queue_full };
 
 }  // namespace millrace

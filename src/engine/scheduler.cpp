@@ -7,8 +7,9 @@
 
 namespace millrace {
 
-Scheduler::Scheduler(const Limits& limits)
+Scheduler::Scheduler(const Limits& limits, PageMover& mover)
     : limits_(limits),
+      mover_(mover),
       pool_(limits.n_pages),
       slots_(limits.n_slots),
       tree_(pool_, limits.page_size, is_recurrent() ? &slots_ : nullptr) {
@@ -20,75 +21,192 @@ Scheduler::Scheduler(const Limits& limits)
       "snapshots lie between pages");
 }
 
-void Scheduler::add(Sequence& sequence) { waiting_.push_back(&sequence); }
+void Scheduler::add(Sequence& sequence) {
+  sequence.arrival = ++n_arrivals_;
+  queue_.push_back(sequence);
+}
+
+void Scheduler::fork(const Sequence& parent, Sequence& child) {
+  check(parent.is_running && parent.n_left() == 0, "what is computed can be forked");
+  child.arrival = parent.arrival;
+  child.n_charged = parent.n_charged;
+  child.n_cached = parent.n_cached;
+  child.was_started = true;
+  queue_.arrive(child);
+  const auto n_full = static_cast<size_t>(parent.n_computed / limits_.page_size);
+  child.pages.assign(parent.pages.begin(), parent.pages.begin() + static_cast<ptrdiff_t>(n_full));
+  for (const Page page : child.pages) pool_.hold(page);
+  child.n_remembered = parent.n_remembered;
+  child.place = parent.place;
+  const bool has_rest = parent.n_computed % limits_.page_size > 0;
+  if (n_running() >= limits_.max_sequences || !has_room_for(child) || (has_rest && !take_page(child))) {
+    release(child);
+    return queue_.push_front(child);
+  }
+  if (has_rest) mover_.copy(parent.pages[n_full], child.pages.back());
+  child.n_computed = parent.n_computed;
+  child.has_rows = true;
+  child.slot = parent.slot;
+  if (child.slot >= 0) slots_.hold(child.slot);
+  start(child);
+}
 
 std::vector<PlannedRows> Scheduler::plan() {
-  std::vector<PlannedRows> plan;
-  int64_t budget = limits_.max_rows;
-  const int64_t n_preemptions = n_preemptions_;
-  const auto give_rows = [&](Sequence& sequence) {
-    if (limits_.keeps_sequences_whole && n_left(sequence) > budget) return;  // it is the first one some time
-    const int64_t begin = sequence.n_computed;
-    const int64_t wanted = begin + std::min(n_left(sequence), budget);
-    const int64_t end = reserve(sequence, has_snapshots() ? std::min(wanted, next_stop(sequence)) : wanted);
-    if (end <= begin || !take_slot(sequence)) return;
-    plan.push_back({&sequence, begin, end, sequence.slot, sequence.next_slot});
-    budget -= end - begin;
-  };
+  ++n_steps_;
+  while (admit_next()) {
+  }
+  Step step{.rows = {}, .budget = limits_.max_rows};
   // Preemption shortens running_ from its end, so an index is safe where an iterator is not.
-  for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
-    if (n_left(*running_[i]) == 1) give_rows(*running_[i]);
+  for (size_t i = 0; i < running_.size() && step.budget > 0; ++i) {
+    if (is_answering(*running_[i])) give_rows(step, *running_[i], running_[i]->n_left());
   }
-  for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
-    if (n_left(*running_[i]) > 1) give_rows(*running_[i]);
-  }
-  while (budget > 0 && n_preemptions_ == n_preemptions && admit_next()) give_rows(*running_.back());
+  plan_prompts(step);
   // Some of the pages may have come from sequences that were planned before: those do not run any more.
-  std::erase_if(plan, [&](const PlannedRows& rows) {
-    return std::ranges::find(running_, rows.sequence) == running_.end();
+  std::erase_if(step.rows, [](const PlannedRows& rows) { return !rows.sequence->is_running; });
+  return std::move(step.rows);
+}
+
+void Scheduler::plan_prompts(Step& step) {
+  std::vector<Sequence*> prompts;
+  for (Sequence* sequence : running_) {
+    if (!is_answering(*sequence)) prompts.push_back(sequence);
+  }
+  if (prompts.empty()) return;
+  Sequence& oldest = *prompts.front();
+  int64_t n_for_oldest = std::min(oldest.n_left(), step.budget);
+  if (prompts.size() > 1) n_for_oldest = std::min(n_for_oldest, (step.budget + 1) / 2);
+  if (limits_.keeps_sequences_whole) {
+    n_for_oldest = oldest.n_left();
+  } else {
+    std::ranges::stable_sort(prompts.begin() + 1, prompts.end(), [](const Sequence* a, const Sequence* b) {
+      return std::pair(-a->priority, a->n_left()) < std::pair(-b->priority, b->n_left());
+    });
+  }
+  give_rows(step, oldest, n_for_oldest);
+  for (size_t i = 1; i < prompts.size() && step.budget > 0; ++i) {
+    if (prompts[i]->is_running && !follows_another(step, *prompts[i]))
+      give_rows(step, *prompts[i], prompts[i]->n_left());
+  }
+}
+
+void Scheduler::give_rows(Step& step, Sequence& sequence, int64_t n_rows) {
+  const bool is_whole = limits_.keeps_sequences_whole;
+  if (is_whole && sequence.n_left() > step.budget) return;  // it is the first one some time
+  if (!sequence.has_rows) match_again(sequence);
+  const int64_t begin = sequence.n_computed;
+  const int64_t wanted = begin + std::min({sequence.n_left(), n_rows, step.budget});
+  const int64_t end = reserve(sequence, has_snapshots() ? std::min(wanted, next_stop(sequence)) : wanted);
+  if (end <= begin || !take_slot(sequence)) return;
+  sequence.has_rows = sequence.was_started = true;
+  step.rows.push_back({&sequence, begin, end, sequence.slot, sequence.next_slot});
+  step.budget -= end - begin;
+}
+
+bool Scheduler::follows_another(const Step& step, const Sequence& sequence) const {
+  if (!limits_.has_prefix_cache || sequence.has_rows) return false;
+  const std::span<const int32_t> known = known_tokens(sequence);
+  return std::ranges::any_of(step.rows, [&](const PlannedRows& rows) {
+    if (rows.end - rows.begin == 1 || rows.sequence->rope_table != sequence.rope_table) return false;
+    const std::vector<int32_t>& other = rows.sequence->tokens;
+    const auto n = static_cast<ptrdiff_t>(std::min(other.size(), known.size()));
+    const int64_t n_common =
+        std::mismatch(known.begin(), known.begin() + n, other.begin()).first - known.begin();
+    return n_common / limits_.page_size > rows.begin / limits_.page_size;
   });
-  return plan;
 }
 
 bool Scheduler::admit_next() {
-  if (waiting_.empty() || n_running() >= limits_.max_sequences) return false;
-  Sequence& sequence = *waiting_.front();
-  // The newest token is always computed: its logits are wanted.
-  const std::span<const int32_t> known(sequence.tokens.data(), sequence.tokens.size() - 1);
-  if (has_snapshots()) {
-    auto [pages, snapshot] = tree_.match_snapshot(sequence.rope_table, known);
-    sequence.pages = std::move(pages);
-    sequence.slot = snapshot;
-  } else if (limits_.has_prefix_cache) {
-    sequence.pages = tree_.match(sequence.rope_table, known);
-  }
-  sequence.n_remembered = static_cast<int64_t>(sequence.pages.size());
-  sequence.n_computed = sequence.n_remembered * limits_.page_size;
-  int64_t n_promised = n_lacking(sequence);
-  for (const Sequence* running : running_) n_promised += n_lacking(*running);
-  if (n_running() > 0 && n_promised > n_available()) {
+  Sequence* const next = queue_.front();
+  if (next == nullptr || next == blocked_) return false;
+  Sequence& sequence = *next;
+  match(sequence);
+  if (!can_make_room_for(sequence) || !make_room_for(sequence)) {
     release(sequence);
+    blocked_ = next;
     return false;
   }
-  if (!sequence.was_admitted) sequence.n_cached = sequence.n_computed;
-  sequence.was_admitted = true;
-  waiting_.pop_front();
-  running_.push_back(&sequence);
+  queue_.pop_front();
+  sequence.n_charged = std::max(sequence.n_charged, sequence.n_computed);  // what is known costs nothing
+  start(sequence);
   return true;
+}
+
+bool Scheduler::has_room_for(const Sequence& sequence) const {
+  if (running_.empty()) return true;
+  int64_t n_promised = n_lacking(sequence);
+  for (const Sequence* running : running_) n_promised += n_lacking(*running);
+  return n_running() < limits_.max_sequences && n_promised <= n_available();
+}
+
+bool Scheduler::can_make_room_for(const Sequence& sequence) const {
+  int64_t n_promised = n_lacking(sequence), n_given = 0, n_staying = 0;
+  for (const Sequence* running : running_) {
+    const bool stays = running->priority >= sequence.priority;
+    n_staying += stays ? 1 : 0;
+    n_promised += stays ? n_lacking(*running) : 0;
+    n_given += stays ? 0 : static_cast<int64_t>(running->pages.size());
+  }
+  return n_staying == 0 || (n_staying < limits_.max_sequences && n_promised <= n_available() + n_given);
+}
+
+bool Scheduler::make_room_for(const Sequence& sequence) {
+  while (!has_room_for(sequence)) {
+    if (running_.back()->priority >= sequence.priority) return false;
+    preempt(*running_.back());
+  }
+  return true;
+}
+
+void Scheduler::start(Sequence& sequence) {
+  queue_.charge(sequence, static_cast<int64_t>(sequence.tokens.size()));
+  sequence.is_running = true;
+  const auto is_before = [](const Sequence* a, const Sequence* b) {
+    return a->priority != b->priority ? a->priority > b->priority : a->arrival < b->arrival;
+  };
+  running_.insert(std::ranges::upper_bound(running_, &sequence, is_before), &sequence);
+}
+
+// The newest token is always computed: its logits are wanted.
+std::span<const int32_t> Scheduler::known_tokens(const Sequence& sequence) const {
+  return std::span(sequence.tokens).first(sequence.tokens.size() - 1);
+}
+
+void Scheduler::match(Sequence& sequence) {
+  sequence.matched_at = n_steps_;
+  sequence.place = tree_.root(sequence.rope_table);
+  if (!limits_.has_prefix_cache) return;
+  const std::span<const int32_t> known = known_tokens(sequence);
+  RadixTree::Prefix prefix = has_snapshots() ? tree_.match_snapshot(sequence.rope_table, known)
+                                             : tree_.match(sequence.rope_table, known);
+  sequence.place = prefix.place;
+  sequence.pages = std::move(prefix.pages);
+  sequence.slot = prefix.snapshot;
+  sequence.n_remembered = static_cast<int64_t>(sequence.pages.size());
+  sequence.n_computed = sequence.n_remembered * limits_.page_size;
+}
+
+void Scheduler::match_again(Sequence& sequence) {
+  if (limits_.has_prefix_cache && sequence.matched_at != n_steps_) {
+    release(sequence);
+    match(sequence);
+  }
+  if (limits_.has_prefix_cache && !is_recurrent()) copy_partial_page(sequence);
+  if (!sequence.was_started) sequence.n_cached = sequence.n_computed;
+}
+
+void Scheduler::copy_partial_page(Sequence& sequence) {
+  const auto [page, n_tokens] = tree_.match_partly(
+      sequence.place, known_tokens(sequence).subspan(static_cast<size_t>(sequence.n_computed)));
+  // Evicting for it may give back that very page, with what it holds.
+  if (n_tokens == 0 || !take_page(sequence)) return;
+  if (sequence.pages.back() != page) mover_.copy(page, sequence.pages.back());
+  sequence.n_computed += n_tokens;
 }
 
 int64_t Scheduler::n_lacking(const Sequence& sequence) const {
   const auto n_tokens = static_cast<int64_t>(sequence.tokens.size());
   const int64_t n_pages = n_tokens / limits_.page_size + 1;
   return std::max<int64_t>(0, n_pages - static_cast<int64_t>(sequence.pages.size()));
-}
-
-int64_t Scheduler::n_available() const {
-  // A page that one holds alone is a running sequence's, or the cache's.
-  int64_t n_own = 0;
-  for (const Sequence* sequence : running_)
-    n_own += static_cast<int64_t>(sequence->pages.size()) - sequence->n_remembered;
-  return pool_.n_free() + pool_.n_held_once() - n_own;
 }
 
 bool Scheduler::take_page(Sequence& sequence) {
@@ -135,10 +253,16 @@ int64_t Scheduler::next_stop(const Sequence& sequence) const {
 
 void Scheduler::preempt(Sequence& sequence) {
   remember(sequence);  // what stays in the cache need not be computed again
+  stop(sequence);
+  queue_.push_front(sequence);
+  ++n_preemptions_;
+}
+
+void Scheduler::stop(Sequence& sequence) {
   release(sequence);
   std::erase(running_, &sequence);
-  waiting_.push_front(&sequence);
-  ++n_preemptions_;
+  sequence.is_running = false;
+  blocked_ = nullptr;
 }
 
 void Scheduler::release(Sequence& sequence) {
@@ -149,20 +273,24 @@ void Scheduler::release(Sequence& sequence) {
   sequence.slot = sequence.next_slot = -1;
   sequence.n_computed = 0;
   sequence.n_remembered = 0;
+  sequence.has_rows = false;
 }
 
 void Scheduler::remember(Sequence& sequence) {
   if (!limits_.has_prefix_cache) return;
+  const auto n_known = static_cast<size_t>(sequence.n_remembered);
   const auto n_full = static_cast<size_t>(sequence.n_computed / limits_.page_size);
-  tree_.insert(sequence.rope_table, sequence.tokens, std::span(sequence.pages).first(n_full));
+  const std::span<const int32_t> tokens(sequence.tokens);
+  sequence.place =
+      tree_.extend(sequence.place, tokens.subspan(n_known * static_cast<size_t>(limits_.page_size)),
+                   std::span(sequence.pages).subspan(n_known, n_full - n_known));
   sequence.n_remembered = static_cast<int64_t>(n_full);
 }
 
 void Scheduler::remember_state(const Sequence& sequence) {
   const int64_t n = sequence.n_computed;
   if (n % limits_.snapshot_distance != 0 && n != prompt_stop(sequence)) return;
-  tree_.add_snapshot(sequence.rope_table, std::span(sequence.tokens).first(static_cast<size_t>(n)),
-                     sequence.slot);
+  tree_.add_snapshot(sequence.place, sequence.slot);
 }
 
 void Scheduler::commit(const std::vector<PlannedRows>& rows) {
@@ -170,6 +298,7 @@ void Scheduler::commit(const std::vector<PlannedRows>& rows) {
     Sequence& sequence = *planned.sequence;
     const bool fills_a_page = planned.begin / limits_.page_size != planned.end / limits_.page_size;
     sequence.n_computed = planned.end;
+    queue_.charge(sequence, planned.end);
     const Slot before = std::exchange(sequence.slot, std::exchange(sequence.next_slot, -1));
     if (before >= 0 && before != sequence.slot) slots_.release(before);
     if (!fills_a_page) continue;
@@ -179,12 +308,14 @@ void Scheduler::commit(const std::vector<PlannedRows>& rows) {
 }
 
 void Scheduler::remove(Sequence& sequence) {
-  if (std::erase(running_, &sequence) > 0) {
+  if (sequence.is_running) {
     remember(sequence);
-    release(sequence);
+    stop(sequence);
   } else {
-    std::erase(waiting_, &sequence);
+    queue_.erase(sequence);
+    if (blocked_ == &sequence) blocked_ = nullptr;
   }
+  queue_.leave(sequence);
 }
 
 void Scheduler::check_integrity() const {
@@ -195,17 +326,20 @@ void Scheduler::check_integrity() const {
     check(n_pages * limits_.page_size >= sequence->n_computed, "computed positions have pages");
     for (const Page page : sequence->pages) ++n_held[static_cast<size_t>(page)];
   }
-  for (const Sequence* sequence : waiting_)
-    check(sequence->pages.empty() && sequence->slot < 0, "who waits holds no pages and no slot");
-  int64_t n_of_tree = 0, n_of_tree_alone = 0;
+  queue_.for_each([](const Sequence& sequence) {
+    check(sequence.pages.empty() && sequence.slot < 0 && !sequence.is_running,
+          "who waits holds no pages and no slot");
+  });
+  int64_t n_of_tree = 0, n_of_tree_alone = 0, n_free = 0;
   for (Page page = 0; page < limits_.n_pages; ++page) {
+    n_free += pool_.n_holders(page) == 0 ? 1 : 0;
     const int32_t rest = pool_.n_holders(page) - n_held[static_cast<size_t>(page)];
     check(rest == 0 || rest == 1, "a page is held by its sequences and at most once by the tree");
     n_of_tree += rest;
     if (rest == 1 && n_held[static_cast<size_t>(page)] == 0) ++n_of_tree_alone;
   }
   check(n_of_tree == tree_.n_pages(), "no page is lost");
-  check(n_available() == pool_.n_free() + n_of_tree_alone, "the pages that can be had are counted");
+  check(n_available() == n_free + n_of_tree_alone, "the pages that can be had are counted");
   int64_t n_slots_held = tree_.n_snapshots();
   for (const Sequence* sequence : running_) {
     const bool has_next = sequence->next_slot >= 0 && sequence->next_slot != sequence->slot;

@@ -1,11 +1,17 @@
 // Which rows the next step computes. Integers only: it knows tokens, pages and budgets, and no model.
 //
-//   waiting --admit--> running --finish--> gone
+//   waiting --admit--> running --remove--> gone
 //      ^                  |
-//      +----preempt-------+      pages ran out: the youngest gives its pages back and is computed again later
+//      +----preempt-------+      pages ran out, or somebody of a higher priority came: of the lowest priority
+//                                the youngest gives its pages back, and goes on from what the cache kept
 //
 // plan() decides and takes pages; commit() is told what was computed. A sequence's tokens never depend on its
 // neighbours: they decide only when its rows are computed.
+//
+// A step's budget of rows goes to the sequences that generate, one each, then to prompts: half of the rest to
+// the oldest one, so that nobody starves; the other half to those of which least is left, so that a short
+// prompt passes a long one. Whoever shares a longer beginning with a prompt of this step than is known yet
+// waits for it instead of computing the same.
 //
 // Where layers are recurrent a sequence also owns a slot (kv/state_cache.h), which its rows go on from and
 // are left in. At the end of a prompt's full pages, and in regular distances, rows stop and the prefix cache
@@ -13,29 +19,20 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <memory>
+#include <span>
 #include <vector>
 
-#include "kv/page_pool.h"
-#include "kv/radix_tree.h"
+#include "engine/sequence.h"
+#include "engine/waiting_queue.h"
 
 namespace millrace {
 
-// The token history of one request.
-struct Sequence {
-  uint64_t id = 0;
-  std::vector<int32_t> tokens;       // the prompt, then what was generated
-  std::vector<int32_t> token_types;  // of the tokens; empty: all 0
-  int64_t n_prompt = 0;
-  int64_t n_computed = 0;    // positions whose keys and values are in the pages
-  int64_t n_cached = 0;      // of the prompt, found in the prefix cache when it was admitted first
-  std::vector<Page> pages;   // pages[i] holds positions [i * page_size, (i + 1) * page_size)
-  int64_t n_remembered = 0;  // of its pages, from the first one: those that the prefix cache holds too
-  Slot slot = -1;       // holds the state after n_computed positions; -1: none yet, or nothing is recurrent
-  Slot next_slot = -1;  // receives the state of planned rows; may be slot itself
-  int32_t rope_table = 0;  // also keeps its prefixes apart from those of other tables
-  bool was_admitted = false;
+// What moves the contents of pages, which the scheduler knows by number. It is called while the scheduler
+// plans, by its thread, and what it is asked for must be done before the planned rows are computed, in order.
+class PageMover {
+ public:
+  virtual ~PageMover() = default;
+  virtual void copy(Page from, Page to) = 0;
 };
 
 // Rows of one sequence: its positions [begin, end). Logits are wanted of the last row when it is the newest
@@ -63,40 +60,74 @@ class Scheduler {
         false;  // all rows of a sequence go into one step; none has more than max_rows
   };
 
-  explicit Scheduler(const Limits& limits);
+  // `mover` must outlive the scheduler.
+  Scheduler(const Limits& limits, PageMover& mover);
 
-  // `sequence` (owned by the caller until finish() or cancel of it) waits; it must fit into all pages alone.
+  // `sequence` (owned by the caller, who keeps it until remove()) waits; it must fit into all pages alone.
   void add(Sequence& sequence);
-  // The rows of the next step: sequences that generate first, then prompts in the order of arrival, as far as
-  // the row budget and the pages go. Empty only when nothing waits or runs.
+  // `child` has the same tokens as `parent`, all of which are computed: it goes on beside it on the same
+  // pages, and on a copy of the page that is not full. Where there is no room it waits. Owned as by add().
+  void fork(const Sequence& parent, Sequence& child);
+  // The rows of the next step. Empty only when nothing waits or runs.
   std::vector<PlannedRows> plan();
   // The rows were computed: n_computed grows, full pages become known to the prefix cache.
   void commit(const std::vector<PlannedRows>& rows);
   // The sequence is done or cancelled, waiting or running: its pages are free or left to the prefix cache.
   void remove(Sequence& sequence);
 
-  int64_t n_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t n_waiting() const { return queue_.size(); }
   int64_t n_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t n_preemptions() const { return n_preemptions_; }
   // Pages that sequences hold, whether the prefix cache holds them too or not.
   int64_t n_pages_used() const { return limits_.n_pages - n_available(); }
+  // Tokens of the beginning of such a prompt that are known, in whole pages.
+  int64_t n_known(int32_t rope_table, std::span<const int32_t> tokens) const {
+    return tree_.n_known(rope_table, tokens);
+  }
   // Aborts where pages are lost or shared wrongly. For tests.
   void check_integrity() const;
 
  private:
-  int64_t n_left(const Sequence& sequence) const {
-    return static_cast<int64_t>(sequence.tokens.size()) - sequence.n_computed;
-  }
+  // What plan() fills.
+  struct Step {
+    std::vector<PlannedRows> rows;
+    int64_t budget;
+  };
+
   // The next one in line runs, if pages for all its tokens are left beside what the running ones still need
-  // for theirs. So nobody is admitted only to be preempted before it answers.
+  // for theirs: so nobody is admitted only to be preempted before it answers. Who has a lower priority makes
+  // room.
   bool admit_next();
+  bool has_room_for(const Sequence& sequence) const;
+  // Whether there may be, were all of lower priorities preempted.
+  bool can_make_room_for(const Sequence& sequence) const;
+  bool make_room_for(const Sequence& sequence);
+  void start(Sequence& sequence);
+  // One token is missing, or a few that could only come so. Whole sequences have no answers: to let short
+  // ones pass would starve those that fill a step.
+  bool is_answering(const Sequence& sequence) const {
+    if (limits_.keeps_sequences_whole) return false;
+    return sequence.n_left() == 1 ||
+           (sequence.n_computed >= sequence.n_prompt && sequence.n_left() <= limits_.page_size);
+  }
+  void plan_prompts(Step& step);
+  // Plans up to `n_rows` rows of the sequence, as far as pages go.
+  void give_rows(Step& step, Sequence& sequence, int64_t n_rows);
+  // Whether a prompt of this step makes more of its beginning known.
+  bool follows_another(const Step& step, const Sequence& sequence) const;
+  // Takes over what the prefix cache knows of a sequence of which nothing was computed since it was admitted.
+  void match(Sequence& sequence);
+  // The same before its first rows, where more may be known now, down to a part of a page.
+  void match_again(Sequence& sequence);
+  void copy_partial_page(Sequence& sequence);
+  std::span<const int32_t> known_tokens(const Sequence& sequence) const;
   // Pages that the sequence lacks for all its tokens and the next one.
   int64_t n_lacking(const Sequence& sequence) const;
   // Pages that are free or held by the prefix cache alone.
-  int64_t n_available() const;
-  // Takes pages for positions up to `end`, evicting cached ones and preempting younger sequences. Returns how
-  // far the pages reach, at most `end`; the youngest itself gets fewer than asked, or is preempted when it
-  // gets none.
+  int64_t n_available() const { return pool_.n_free() + pool_.n_idle(); }
+  // Takes pages for positions up to `end`, evicting cached ones and preempting others. Returns how far the
+  // pages reach, at most `end`; the one that is preempted first itself gets fewer than asked, or is preempted
+  // when it gets none.
   int64_t reserve(Sequence& sequence, int64_t end);
   bool take_page(Sequence& sequence);
   // Takes a slot for the state of the next rows, evicting snapshots; false when others hold all of them.
@@ -105,6 +136,7 @@ class Scheduler {
   int64_t next_stop(const Sequence& sequence) const;
   int64_t prompt_stop(const Sequence& sequence) const;
   void preempt(Sequence& sequence);
+  void stop(Sequence& sequence);
   // Gives back pages and slots: nothing of the sequence is computed any more.
   void release(Sequence& sequence);
   void remember(Sequence& sequence);
@@ -114,11 +146,15 @@ class Scheduler {
   bool has_snapshots() const { return is_recurrent() && limits_.has_prefix_cache; }
 
   Limits limits_;
+  PageMover& mover_;
   PagePool pool_;
   SlotPool slots_;
   RadixTree tree_;
-  std::deque<Sequence*> waiting_;   // in the order of arrival; preempted ones in front
-  std::vector<Sequence*> running_;  // oldest first
+  WaitingQueue queue_;
+  std::vector<Sequence*> running_;     // by priority, then by arrival: the last one is preempted first
+  const Sequence* blocked_ = nullptr;  // found no room, and nobody left since
+  uint64_t n_arrivals_ = 0;
+  uint64_t n_steps_ = 0;
   int64_t n_preemptions_ = 0;
 };
 

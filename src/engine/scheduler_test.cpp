@@ -5,6 +5,7 @@
 
 #include <map>
 #include <random>
+#include <set>
 
 #include "base/error.h"
 
@@ -13,6 +14,11 @@ namespace {
 
 constexpr Scheduler::Limits kLimits{
     .n_pages = 16, .page_size = 4, .max_rows = 12, .max_sequences = 5, .has_prefix_cache = true};
+
+struct NoMover final : PageMover {
+  void copy(Page, Page) override {}
+};
+NoMover no_mover;
 
 // The same for a recurrent model.
 constexpr Scheduler::Limits with_slots(Scheduler::Limits limits) {
@@ -30,7 +36,7 @@ Sequence prompt_of(uint64_t id, int64_t n, int32_t token) {
 }
 
 TEST(Scheduler, PrefillsInChunksAndThenDecodes) {
-  Scheduler scheduler(kLimits);
+  Scheduler scheduler(kLimits, no_mover);
   Sequence sequence = prompt_of(1, 30, 7);
   scheduler.add(sequence);
   std::vector<int64_t> ends;
@@ -49,7 +55,7 @@ TEST(Scheduler, PrefillsInChunksAndThenDecodes) {
 }
 
 TEST(Scheduler, AStepMixesAnswersAndPrompts) {
-  Scheduler scheduler(kLimits);
+  Scheduler scheduler(kLimits, no_mover);
   Sequence a = prompt_of(1, 5, 1), b = prompt_of(2, 40, 2);
   scheduler.add(a);
   scheduler.commit(scheduler.plan());
@@ -68,7 +74,8 @@ TEST(Scheduler, WholeSequencesAreNeverDivided) {
                        .max_rows = 12,
                        .max_sequences = 5,
                        .has_prefix_cache = false,
-                       .keeps_sequences_whole = true});
+                       .keeps_sequences_whole = true},
+                      no_mover);
   std::vector<Sequence> sequences;
   for (const int64_t n : {7, 6, 5, 12, 1}) sequences.push_back(prompt_of(sequences.size(), n, 1));
   for (Sequence& sequence : sequences) scheduler.add(sequence);
@@ -90,7 +97,7 @@ TEST(Scheduler, WholeSequencesAreNeverDivided) {
 }
 
 TEST(Scheduler, ASecondRequestFindsThePrefix) {
-  Scheduler scheduler(kLimits);
+  Scheduler scheduler(kLimits, no_mover);
   Sequence a = prompt_of(1, 11, 3);
   scheduler.add(a);
   scheduler.commit(scheduler.plan());
@@ -108,8 +115,65 @@ TEST(Scheduler, ASecondRequestFindsThePrefix) {
   EXPECT_EQ(other_table.n_cached, 0);
 }
 
+TEST(Scheduler, AShortPromptPassesALongOne) {
+  Scheduler scheduler(kLimits, no_mover);
+  Sequence oldest = prompt_of(1, 30, 1), longer = prompt_of(2, 20, 2), shorter = prompt_of(3, 5, 3);
+  for (Sequence* sequence : {&oldest, &longer, &shorter}) scheduler.add(*sequence);
+  std::map<uint64_t, int64_t> n_rows;
+  for (const PlannedRows& rows : scheduler.plan()) n_rows[rows.sequence->id] = rows.end - rows.begin;
+  EXPECT_EQ(n_rows, (std::map<uint64_t, int64_t>{{1, 6}, {2, 1}, {3, 5}}));
+}
+
+TEST(Scheduler, WhoBeginsAlikeWaitsForTheFirst) {
+  Scheduler scheduler(kLimits, no_mover);
+  Sequence a = prompt_of(1, 10, 1), b = prompt_of(2, 11, 1);
+  scheduler.add(a);
+  scheduler.add(b);
+  const auto rows = scheduler.plan();
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].sequence, &a);
+  scheduler.commit(rows);
+  while (b.n_left() > 0) scheduler.commit(scheduler.plan());
+  EXPECT_GE(b.n_cached, 4);
+  scheduler.check_integrity();
+}
+
+TEST(Scheduler, AHigherPriorityTakesThePlace) {
+  Scheduler scheduler(kLimits, no_mover);
+  std::vector<Sequence> sequences;
+  for (uint64_t id = 0; id < 6; ++id) sequences.push_back(prompt_of(id, 8, static_cast<int32_t>(id)));
+  sequences[5].priority = 1;
+  for (size_t i = 0; i < 5; ++i) scheduler.add(sequences[i]);
+  scheduler.commit(scheduler.plan());
+  scheduler.add(sequences[5]);
+  const auto rows = scheduler.plan();
+  EXPECT_EQ(scheduler.n_preemptions(), 1);
+  EXPECT_FALSE(sequences[4].is_running) << "the youngest of the lowest priority";
+  EXPECT_EQ(rows.at(0).sequence, &sequences[5]);
+  scheduler.check_integrity();
+}
+
+TEST(WaitingQueue, KeysTakeTurns) {
+  WaitingQueue queue;
+  std::vector<Sequence> sequences;
+  for (uint64_t id = 0; id < 40; ++id) {
+    sequences.push_back(prompt_of(id, id < 20 ? 1000 : 100, 1));
+    sequences.back().key = id < 20 ? "long" : "short";
+  }
+  for (Sequence& sequence : sequences) queue.push_back(sequence);
+  std::map<std::string, int64_t> n_rows;
+  while (n_rows["short"] < 2000) {  // while both wait
+    Sequence& sequence = *queue.front();
+    queue.pop_front();
+    queue.charge(sequence, sequence.n_prompt);
+    n_rows[sequence.key] += sequence.n_prompt;
+    EXPECT_NEAR(static_cast<double>(n_rows["long"]), static_cast<double>(n_rows["short"]), 1600.0);
+  }
+  EXPECT_NEAR(static_cast<double>(n_rows["long"]), 2000.0, 1100.0);
+}
+
 TEST(Scheduler, StopsWhereASnapshotIsWanted) {
-  Scheduler scheduler(with_slots(kLimits));
+  Scheduler scheduler(with_slots(kLimits), no_mover);
   Sequence a = prompt_of(1, 30, 7);  // distance 8, full pages of the prompt up to 28
   scheduler.add(a);
   std::vector<int64_t> ends;
@@ -139,7 +203,7 @@ TEST(Scheduler, WithoutThePrefixCacheAStateStaysInItsSlot) {
   Scheduler::Limits limits = with_slots(kLimits);
   limits.has_prefix_cache = false;
   limits.n_slots = limits.max_sequences;
-  Scheduler scheduler(limits);
+  Scheduler scheduler(limits, no_mover);
   Sequence a = prompt_of(1, 30, 7);
   scheduler.add(a);
   const auto first = scheduler.plan();
@@ -159,7 +223,8 @@ TEST(Scheduler, ComputesLittleTwice) {
                          .page_size = 16,
                          .max_rows = 256,
                          .max_sequences = 32,
-                         .has_prefix_cache = has_prefix_cache});
+                         .has_prefix_cache = has_prefix_cache},
+                        no_mover);
     std::mt19937 random(1);
     const auto token = [&] { return static_cast<int32_t>(random() % 30000); };
     std::map<uint64_t, Sequence> live;
@@ -193,8 +258,9 @@ TEST(Scheduler, ComputesLittleTwice) {
 // cancelled.
 class Workload {
  public:
-  Workload(uint32_t seed, const Scheduler::Limits& limits) : random_(seed), scheduler_(limits) {
+  Workload(uint32_t seed, const Scheduler::Limits& limits) : random_(seed), scheduler_(limits, contents_) {
     states_.resize(static_cast<size_t>(limits.n_slots));
+    contents_.pages.resize(static_cast<size_t>(limits.n_pages));
   }
 
   void run(int n_requests) {
@@ -216,6 +282,13 @@ class Workload {
     Sequence sequence;
     int64_t n_wanted;
   };
+  // Which tokens the positions of each page were computed of.
+  struct Contents final : PageMover {
+    void copy(Page from, Page to) override {
+      pages[static_cast<size_t>(to)] = pages[static_cast<size_t>(from)];
+    }
+    std::vector<std::map<int64_t, int32_t>> pages;
+  };
 
   void arrive() {
     const uint64_t id = ++last_id_;
@@ -223,6 +296,8 @@ class Workload {
     live.sequence =
         prompt_of(id, 1 + static_cast<int64_t>(random_() % 30), static_cast<int32_t>(random_() % 2));
     live.n_wanted = 1 + static_cast<int64_t>(random_() % 30);  // at most 60 of the 64 positions
+    live.sequence.priority = random_() % 10 == 0 ? 1 : 0;
+    live.sequence.key = random_() % 2 == 0 ? "a" : "b";
     scheduler_.add(live.sequence);
   }
 
@@ -230,12 +305,15 @@ class Workload {
     const auto rows = scheduler_.plan();
     ASSERT_TRUE(!rows.empty() || live_.empty()) << "nothing runs although somebody waits";
     int64_t n_rows = 0;
+    std::set<const Sequence*> planned_once;
     for (const PlannedRows& planned : rows) {
       n_rows += planned.end - planned.begin;
+      ASSERT_TRUE(planned_once.insert(planned.sequence).second) << "planned twice";
       ASSERT_EQ(planned.begin, planned.sequence->n_computed);
       ASSERT_LE(planned.end, static_cast<int64_t>(planned.sequence->pages.size()) * kLimits.page_size);
     }
     ASSERT_LE(n_rows, kLimits.max_rows);
+    compute_pages(rows);
     if (!states_.empty()) compute_states(rows);
     ASSERT_LE(scheduler_.n_running(), kLimits.max_sequences);
     scheduler_.commit(rows);
@@ -243,9 +321,41 @@ class Workload {
     for (const PlannedRows& planned : rows) {
       if (!planned.wants_logits()) continue;
       Live& live = live_.at(planned.sequence->id);
-      live.sequence.tokens.push_back(static_cast<int32_t>(random_() % 2));
+      if (random_() % 20 == 0) fork(live);
+      const auto n_wanted = static_cast<size_t>(live.sequence.n_prompt + live.n_wanted);
+      const size_t n_new = random_() % 8 == 0 ? 1 + random_() % 6 : 1;  // a grammar may force several
+      for (size_t i = 0; i < n_new && live.sequence.tokens.size() < n_wanted; ++i)
+        live.sequence.tokens.push_back(static_cast<int32_t>(random_() % 2));
       if (static_cast<int64_t>(live.sequence.tokens.size()) == live.sequence.n_prompt + live.n_wanted)
         end(live.sequence.id);
+    }
+  }
+
+  void fork(const Live& parent) {
+    const uint64_t id = ++last_id_;
+    Live& live = live_[id];
+    live.n_wanted = parent.n_wanted;
+    live.sequence.id = id;
+    live.sequence.tokens = parent.sequence.tokens;
+    live.sequence.n_prompt = parent.sequence.n_prompt;
+    live.sequence.priority = parent.sequence.priority;
+    live.sequence.key = parent.sequence.key;
+    scheduler_.fork(parent.sequence, live.sequence);
+    live.sequence.tokens.push_back(7);
+    if (static_cast<int64_t>(live.sequence.tokens.size()) == live.sequence.n_prompt + live.n_wanted) end(id);
+  }
+
+  // Rows find in their pages what was computed of the tokens before them.
+  void compute_pages(const std::vector<PlannedRows>& rows) {
+    for (const PlannedRows& planned : rows) {
+      const Sequence& sequence = *planned.sequence;
+      for (int64_t i = 0; i < planned.end; ++i) {
+        auto& page =
+            contents_.pages[static_cast<size_t>(sequence.pages[static_cast<size_t>(i / kLimits.page_size)])];
+        const int32_t token = sequence.tokens[static_cast<size_t>(i)];
+        if (i >= planned.begin) page[i % kLimits.page_size] = token;
+        ASSERT_EQ(page[i % kLimits.page_size], token) << "position " << i << " of " << sequence.id;
+      }
     }
   }
 
@@ -275,6 +385,7 @@ class Workload {
   }
 
   std::mt19937 random_;
+  Contents contents_;
   Scheduler scheduler_;
   std::vector<std::vector<int32_t>> states_;
   std::map<uint64_t, Live> live_;

@@ -65,4 +65,24 @@ KvCache::KvCache(Shape shape) : shape_(std::move(shape)), buffer_(static_cast<si
   check(at == buffer_.data() + buffer_.n_bytes(), "the cache is not as large as its plan");
 }
 
+std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page) const {
+  check(page >= 0 && page < shape_.n_pages, "a page of the cache");
+  std::vector<std::span<std::byte>> parts;
+  const auto add = [&](const Tensor& pages) {
+    const int64_t n_bytes = pages.n_bytes() / shape_.n_pages;
+    if (n_bytes > 0) parts.emplace_back(pages.data + page * n_bytes, static_cast<size_t>(n_bytes));
+  };
+  for (const KvPages& layer : layers_) {
+    add(layer.k);
+    add(layer.v);
+    for (const Tensor& side : layer.sides) add(side);
+  }
+  return parts;
+}
+
+void KvCache::copy_page(int32_t from, int32_t to) {
+  const auto sources = parts_of(from), targets = parts_of(to);
+  for (size_t i = 0; i < sources.size(); ++i) std::ranges::copy(sources[i], targets[i].begin());
+}
+
 }  // namespace millrace

@@ -68,6 +68,30 @@ TEST(KvCache, KeepsVectorsBesideThemOncePerStride) {
   EXPECT_EQ(KvCache::n_bytes(cache.shape()), 1024 + 256 + 256 + 64);
 }
 
+TEST(KvCache, CopiesAPageOfEveryTensorAndNoOther) {
+  KvCache cache({.layers = {{.n_kv_heads = 2, .k_head_dim = 3, .v_head_dim = 5},
+                            {.n_kv_heads = 0, .k_head_dim = 0, .v_head_dim = 0},
+                            {.n_kv_heads = 1, .k_head_dim = 4, .v_head_dim = 0, .sides = {{.width = 7}}}},
+                 .n_pages = 3,
+                 .page_size = 4,
+                 .dtype = Dtype::f32});
+  const std::vector<Tensor> tensors{cache.layer(0).k, cache.layer(0).v, cache.layer(2).k,
+                                    cache.layer(2).sides.at(0)};
+  for (const Tensor& tensor : tensors) {
+    const int64_t n = tensor.n_bytes() / 4 / 3;  // elements a page
+    for (int64_t i = 0; i < 3 * n; ++i) tensor.f32()[i] = static_cast<float>(i);
+  }
+  cache.copy_page(0, 2);
+  for (const Tensor& tensor : tensors) {
+    const int64_t n = tensor.n_bytes() / 4 / 3;
+    for (int64_t i = 0; i < n; ++i) {
+      EXPECT_EQ(tensor.f32()[i], static_cast<float>(i));
+      EXPECT_EQ(tensor.f32()[n + i], static_cast<float>(n + i));
+      EXPECT_EQ(tensor.f32()[2 * n + i], static_cast<float>(i));
+    }
+  }
+}
+
 TEST(KvCache, KeepsWholeBlocksOfQuantisedTypes) {
   KvCache::Shape shape{.layers = {{.n_kv_heads = 2, .k_head_dim = 64, .v_head_dim = 32}},
                        .n_pages = 2,

@@ -23,14 +23,22 @@ class PagePool {
   void hold(Page page);
   // One holder less; the page is free when it was the last.
   void release(Page page);
-  // Pages with exactly one holder.
-  int64_t n_held_once() const { return n_held_once_; }
   int32_t n_holders(Page page) const { return n_holders_[static_cast<size_t>(page)]; }
 
+  // The prefix cache, one of its holders, says that it keeps the page, or keeps it no longer.
+  void set_cached(Page page, bool is_cached);
+  // Pages that the prefix cache holds and nobody else: they can be had by evicting.
+  int64_t n_idle() const { return n_idle_; }
+
  private:
+  bool is_idle(Page page) const {
+    return is_cached_[static_cast<size_t>(page)] && n_holders_[static_cast<size_t>(page)] == 1;
+  }
+
   std::vector<int32_t> n_holders_;  // 0: free
+  std::vector<bool> is_cached_;
   std::vector<Page> free_;
-  int64_t n_held_once_ = 0;
+  int64_t n_idle_ = 0;
 };
 
 using Slot = Page;

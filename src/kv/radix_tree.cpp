@@ -1,5 +1,6 @@
 #include "kv/radix_tree.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -13,8 +14,6 @@ RadixTree::~RadixTree() {
   while (evict_one()) {
   }
 }
-
-RadixTree::Node& RadixTree::root(int32_t salt) { return roots_[salt]; }
 
 void RadixTree::touch(Node& node) {
   const bool is_leaf = node.children.empty() && node.page >= 0;
@@ -35,47 +34,104 @@ void RadixTree::drop_snapshot(Node& node) {
   slots_->release(std::exchange(node.snapshot, -1));
 }
 
-RadixTree::Node* RadixTree::child_of(Node& node, std::span<const int32_t> tokens) const {
+RadixTree::Node* RadixTree::child_of(const Node& node, std::span<const int32_t> tokens) const {
   if (tokens.size() < page_size_) return nullptr;
   const auto child =
       node.children.find({tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(page_size_)});
   return child == node.children.end() ? nullptr : child->second.get();
 }
 
-RadixTree::Prefix RadixTree::match_snapshot(int32_t salt, std::span<const int32_t> tokens) {
-  Prefix prefix;
-  Node* last = nullptr;
-  size_t n_pages = 0;
-  Node* node = &root(salt);
-  for (size_t depth = 1; (node = child_of(*node, tokens)) != nullptr; ++depth) {
+RadixTree::Prefix RadixTree::match(int32_t salt, std::span<const int32_t> tokens) {
+  Prefix prefix{.place = root(salt)};
+  while (Node* child = child_of(*prefix.place, tokens)) {
+    touch(*child);
+    pool_.hold(child->page);
+    prefix.pages.push_back(child->page);
+    prefix.place = child;
     tokens = tokens.subspan(page_size_);
-    prefix.pages.push_back(node->page);
-    if (node->snapshot < 0) continue;
-    last = node;
-    n_pages = depth;
   }
-  prefix.pages.resize(n_pages);
-  if (last == nullptr) return prefix;
-  touch_snapshot(*last);
-  prefix.snapshot = last->snapshot;
-  slots_->hold(prefix.snapshot);
-  for (const Page page : prefix.pages) pool_.hold(page);
-  for (; last->page >= 0; last = last->parent) touch(*last);
   return prefix;
 }
 
-void RadixTree::add_snapshot(int32_t salt, std::span<const int32_t> tokens, Slot slot) {
-  Node* node = &root(salt);
-  for (; !tokens.empty(); tokens = tokens.subspan(page_size_)) {
-    node = child_of(*node, tokens);
-    check(node != nullptr, "a snapshot is of a known beginning");
+// Children are sorted: the one with the longest common beginning stands beside the place that `tokens` would
+// have.
+RadixTree::Partial RadixTree::match_partly(Place place, std::span<const int32_t> tokens) const {
+  Partial best;
+  const auto consider = [&](const auto& child) {
+    const std::vector<int32_t>& edge = child->first;
+    const auto n = static_cast<ptrdiff_t>(std::min(edge.size(), tokens.size()));
+    const int64_t n_common =
+        std::mismatch(edge.begin(), edge.begin() + n, tokens.begin()).first - edge.begin();
+    if (n_common > best.n_tokens) best = {child->second->page, n_common};
+  };
+  const size_t n = std::min(page_size_, tokens.size());
+  const auto next = place->children.lower_bound({tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(n)});
+  if (next != place->children.end()) consider(next);
+  if (next != place->children.begin()) consider(std::prev(next));
+  return best;
+}
+
+RadixTree::Prefix RadixTree::match_snapshot(int32_t salt, std::span<const int32_t> tokens) {
+  Prefix prefix{.place = root(salt)};
+  size_t n_pages = 0;
+  for (Node* node = prefix.place; (node = child_of(*node, tokens)) != nullptr;) {
+    tokens = tokens.subspan(page_size_);
+    prefix.pages.push_back(node->page);
+    if (node->snapshot < 0) continue;
+    prefix.place = node;
+    n_pages = prefix.pages.size();
   }
-  check(node->page >= 0, "a snapshot is of some tokens");
-  if (node->snapshot < 0) {
-    node->snapshot = slot;
+  prefix.pages.resize(n_pages);
+  if (n_pages == 0) return prefix;
+  touch_snapshot(*prefix.place);
+  prefix.snapshot = prefix.place->snapshot;
+  slots_->hold(prefix.snapshot);
+  for (const Page page : prefix.pages) pool_.hold(page);
+  for (Node* node = prefix.place; node->page >= 0; node = node->parent) touch(*node);
+  return prefix;
+}
+
+int64_t RadixTree::n_known(int32_t salt, std::span<const int32_t> tokens) const {
+  const auto root = roots_.find(salt);
+  if (root == roots_.end()) return 0;
+  int64_t n = 0;
+  for (const Node* node = &root->second; (node = child_of(*node, tokens)) != nullptr;) {
+    tokens = tokens.subspan(page_size_);
+    n += static_cast<int64_t>(page_size_);
+  }
+  return n;
+}
+
+RadixTree::Place RadixTree::extend(Place place, std::span<const int32_t> tokens, std::span<Page> pages) {
+  check(tokens.size() >= pages.size() * page_size_, "a page in the tree is full");
+  for (Page& page : pages) {
+    auto [child, is_new] =
+        place->children.try_emplace({tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(page_size_)});
+    tokens = tokens.subspan(page_size_);
+    if (is_new) {
+      leaves_.erase({place->last_used, place});
+      child->second = std::make_unique<Node>(Node{.parent = place, .edge = &child->first, .page = page});
+      pool_.hold(page);
+      pool_.set_cached(page, true);
+      ++n_pages_;
+    }
+    place = child->second.get();
+    if (place->page != page) {
+      pool_.hold(place->page);
+      pool_.release(std::exchange(page, place->page));
+    }
+    touch(*place);
+  }
+  return place;
+}
+
+void RadixTree::add_snapshot(Place place, Slot slot) {
+  check(place->page >= 0, "a snapshot is of some tokens");
+  if (place->snapshot < 0) {
+    place->snapshot = slot;
     slots_->hold(slot);
   }
-  touch_snapshot(*node);
+  touch_snapshot(*place);
 }
 
 bool RadixTree::evict_snapshot() {
@@ -87,49 +143,20 @@ bool RadixTree::evict_snapshot() {
   return false;
 }
 
-std::vector<Page> RadixTree::match(int32_t salt, std::span<const int32_t> tokens) {
-  std::vector<Page> pages;
-  Node* node = &root(salt);
-  for (; (node = child_of(*node, tokens)) != nullptr; tokens = tokens.subspan(page_size_)) {
-    touch(*node);
-    pool_.hold(node->page);
-    pages.push_back(node->page);
-  }
-  return pages;
-}
-
-void RadixTree::insert(int32_t salt, std::span<const int32_t> tokens, std::span<Page> pages) {
-  check(tokens.size() >= pages.size() * page_size_, "a page in the tree is full");
-  Node* node = &root(salt);
-  for (Page& page : pages) {
-    auto [child, is_new] =
-        node->children.try_emplace({tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(page_size_)});
-    tokens = tokens.subspan(page_size_);
-    if (is_new) {
-      leaves_.erase({node->last_used, node});
-      child->second = std::make_unique<Node>(Node{.parent = node, .edge = &child->first, .page = page});
-      pool_.hold(page);
-      ++n_pages_;
-    }
-    node = child->second.get();
-    if (node->page != page) {
-      pool_.hold(node->page);
-      pool_.release(std::exchange(page, node->page));
-    }
-    touch(*node);
-  }
-}
-
 bool RadixTree::evict_one() {
   for (const auto& [last_used, leaf] : leaves_) {
     if (pool_.n_holders(leaf->page) > 1) continue;
     Node* node = leaf;
     Node* parent = node->parent;
-    leaves_.erase({last_used, node});
+    const uint64_t last_used_of_leaf = last_used;  // erase() takes the pair
+    leaves_.erase({last_used_of_leaf, node});
     drop_snapshot(*node);
+    pool_.set_cached(node->page, false);
     pool_.release(node->page);
     --n_pages_;
     parent->children.erase(*node->edge);
+    // extend() touches what it adds, not what it goes on from: that was used when its children were.
+    parent->last_used = std::max(parent->last_used, last_used_of_leaf);
     if (parent->children.empty() && parent->page >= 0) leaves_.insert({parent->last_used, parent});
     return true;
   }

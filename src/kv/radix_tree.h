@@ -12,6 +12,9 @@
 //
 // Recurrent layers need more than pages: a node may hold a slot too, a snapshot of the state after its
 // tokens. A slot that nobody else holds is given back where slots are short, whatever becomes of the node.
+//
+// A place is a node as its users know it. It stays valid as long as somebody besides the tree holds its page;
+// the place of a root always is.
 #pragma once
 
 #include <cstdint>
@@ -26,34 +29,50 @@
 namespace millrace {
 
 class RadixTree {
+  struct Node;
+
  public:
+  using Place = Node*;
+
   // `pool` and `slots` must outlive the tree. `slots` is nullptr where no layer is recurrent.
   RadixTree(PagePool& pool, int64_t page_size, SlotPool* slots = nullptr);
   ~RadixTree();
+  RadixTree(const RadixTree&) = delete;
+  RadixTree& operator=(const RadixTree&) = delete;
 
-  // The pages of the longest known beginning of `tokens`, whole pages only. Each is held once more for the
-  // caller.
-  std::vector<Page> match(int32_t salt, std::span<const int32_t> tokens);
+  // Where every sequence of that salt begins.
+  Place root(int32_t salt) { return &roots_[salt]; }
 
   struct Prefix {
-    std::vector<Page> pages;
-    Slot snapshot = -1;  // -1: there is none, and no pages
+    Place place;              // after the last page
+    std::vector<Page> pages;  // each held once more for the caller
+    Slot snapshot = -1;       // held once more for the caller; -1: there is none
   };
-  // The longest known beginning of `tokens` whose last node has a snapshot; pages and snapshot are held once
-  // more for the caller.
+  // The longest known beginning of `tokens`.
+  Prefix match(int32_t salt, std::span<const int32_t> tokens);
+  // A page after `place` that begins with `tokens` as far as possible; not held.
+  struct Partial {
+    Page page = -1;
+    int64_t n_tokens = 0;
+  };
+  Partial match_partly(Place place, std::span<const int32_t> tokens) const;
+  // The longest known beginning whose last node has a snapshot: without one there are no pages.
   Prefix match_snapshot(int32_t salt, std::span<const int32_t> tokens);
+  // How many tokens match() would find, in whole pages. Changes nothing, nor when anything was last used.
+  int64_t n_known(int32_t salt, std::span<const int32_t> tokens) const;
 
-  // Remembers that `slot`, which the caller holds, is the state after `tokens`: whole pages, all known. Where
-  // there is a snapshot already it stays, for it holds the same bits.
-  void add_snapshot(int32_t salt, std::span<const int32_t> tokens, Slot slot);
+  // Remembers that pages[i], which the caller holds, is the i-th page of `tokens` (pages.size() * page_size
+  // at least) after `place`. Where those tokens are known already, pages[i] is exchanged for the known page,
+  // which holds the same bits: so the caller holds all pages above any that it holds, and nothing is kept
+  // twice. Returns the place after the last of them.
+  Place extend(Place place, std::span<const int32_t> tokens, std::span<Page> pages);
+
+  // Remembers that `slot`, which the caller holds, is the state at `place`, which is no root. Where there is
+  // a snapshot already it stays, for it holds the same bits.
+  void add_snapshot(Place place, Slot slot);
 
   // Gives back the least recently used snapshot that nobody else holds; false when there is none.
   bool evict_snapshot();
-
-  // Remembers that pages[i], which the caller holds, is the i-th page of `tokens` (pages.size() * page_size
-  // at least). Where those tokens are known already, pages[i] is exchanged for the known page, which holds
-  // the same bits: so the caller holds all pages above any that it holds, and nothing is kept twice.
-  void insert(int32_t salt, std::span<const int32_t> tokens, std::span<Page> pages);
 
   // Gives back the least recently used leaf that nobody else holds; false when there is none.
   bool evict_one();
@@ -74,9 +93,8 @@ class RadixTree {
     std::map<std::vector<int32_t>, std::unique_ptr<Node>> children{};
   };
 
-  Node& root(int32_t salt);
   // The child of `node` whose edge `tokens` begin with, or nullptr.
-  Node* child_of(Node& node, std::span<const int32_t> tokens) const;
+  Node* child_of(const Node& node, std::span<const int32_t> tokens) const;
   void touch(Node& node);
   void touch_snapshot(Node& node);
   void drop_snapshot(Node& node);

@@ -29,18 +29,18 @@ TEST(RadixTree, SaltsAreApart) {
   RadixTree tree(pool, kPageSize);
   std::vector<Page> pages{*pool.take()};
   const Tokens tokens{1, 2, 3, 4, 5};
-  tree.insert(0, tokens, pages);
-  EXPECT_EQ(tree.match(0, tokens), pages);
-  EXPECT_TRUE(tree.match(1, tokens).empty());
-  EXPECT_TRUE(tree.match(0, Tokens{1, 2, 3}).empty());
+  tree.extend(tree.root(0), tokens, pages);
+  EXPECT_EQ(tree.match(0, tokens).pages, pages);
+  EXPECT_TRUE(tree.match(1, tokens).pages.empty());
+  EXPECT_TRUE(tree.match(0, Tokens{1, 2, 3}).pages.empty());
 }
 
 TEST(RadixTree, ExchangesAPageForTheKnownOne) {
   PagePool pool(4);
   RadixTree tree(pool, 1);
   std::vector<Page> first{*pool.take()}, second{*pool.take(), *pool.take()};
-  tree.insert(0, Tokens{5}, first);
-  tree.insert(0, Tokens{5, 6}, second);
+  tree.extend(tree.root(0), Tokens{5}, first);
+  tree.extend(tree.root(0), Tokens{5, 6}, second);
   EXPECT_EQ(second[0], first[0]);
   EXPECT_EQ(pool.n_holders(first[0]), 3);
   EXPECT_EQ(pool.n_free(), 2);
@@ -51,10 +51,10 @@ TEST(RadixTree, EvictsTheLeastRecentlyUsedLeafThatNobodyHolds) {
   RadixTree tree(pool, 1);
   const Page a = *pool.take(), b = *pool.take(), c = *pool.take();
   std::vector<Page> ab{a, b}, only_c{c};
-  tree.insert(0, Tokens{1, 2}, ab);
-  tree.insert(0, Tokens{3}, only_c);
+  tree.extend(tree.root(0), Tokens{1, 2}, ab);
+  tree.extend(tree.root(0), Tokens{3}, only_c);
   for (const Page page : {a, b}) pool.release(page);  // c stays in use
-  for (const Page page : tree.match(0, Tokens{1, 2})) pool.release(page);
+  for (const Page page : tree.match(0, Tokens{1, 2}).pages) pool.release(page);
   ASSERT_TRUE(tree.evict_one());  // b: c is older but held, a is no leaf
   EXPECT_EQ(pool.n_holders(b), 0);
   ASSERT_TRUE(tree.evict_one());
@@ -65,17 +65,40 @@ TEST(RadixTree, EvictsTheLeastRecentlyUsedLeafThatNobodyHolds) {
   EXPECT_EQ(pool.n_free(), 8);
 }
 
+TEST(RadixTree, FindsThePageThatSharesMost) {
+  PagePool pool(8);
+  RadixTree tree(pool, 4);
+  std::vector<Page> first{*pool.take()}, second{*pool.take()}, third{*pool.take(), *pool.take()};
+  tree.extend(tree.root(0), Tokens{1, 2, 3, 4}, first);
+  tree.extend(tree.root(0), Tokens{1, 2, 9, 9}, second);
+  tree.extend(tree.root(0), Tokens{5, 5, 5, 5, 6, 7, 8, 9}, third);
+  const auto partial = [&](const Tokens& tokens) {
+    const RadixTree::Prefix prefix = tree.match(0, tokens);
+    for (const Page page : prefix.pages) pool.release(page);
+    const auto rest = std::span(tokens).subspan(prefix.pages.size() * 4);
+    const RadixTree::Partial found = tree.match_partly(prefix.place, rest);
+    return std::pair(found.page, found.n_tokens);
+  };
+  EXPECT_EQ(partial({1, 2, 3, 7, 7}), std::pair(first[0], int64_t{3}));
+  EXPECT_EQ(partial({1, 2, 9}), std::pair(second[0], int64_t{3}));
+  EXPECT_EQ(partial({5, 5, 5, 5, 6, 7}), std::pair(third[1], int64_t{2}));
+  EXPECT_EQ(partial({5, 5, 5, 5}), std::pair(Page{-1}, int64_t{0}));
+  EXPECT_EQ(partial({2, 2}), std::pair(Page{-1}, int64_t{0}));
+}
+
 class Snapshots : public testing::Test {
  protected:
   // Remembers `tokens`, one a page, and a snapshot after the first `n` for each n of `depths`.
   void remember(const Tokens& tokens, std::initializer_list<size_t> depths) {
     std::vector<Page> pages;
     for (size_t i = 0; i < tokens.size(); ++i) pages.push_back(*pool_.take());
-    tree_.insert(0, tokens, pages);
+    tree_.extend(tree_.root(0), tokens, pages);
     for (const Page page : pages) pool_.release(page);
     for (const size_t n : depths) {
       const Slot slot = *slots_.take();
-      tree_.add_snapshot(0, std::span(tokens).first(n), slot);
+      const RadixTree::Prefix prefix = tree_.match(0, std::span(tokens).first(n));
+      tree_.add_snapshot(prefix.place, slot);
+      for (const Page page : prefix.pages) pool_.release(page);
       slots_.release(slot);
     }
     tree_.check_integrity();
@@ -151,7 +174,7 @@ class RandomUse {
     Sequence sequence;
     const size_t n = kPageSize * (1 + random_() % 5);
     for (size_t i = 0; i < n; ++i) sequence.tokens.push_back(static_cast<int32_t>(random_() % 2));
-    sequence.pages = tree_.match(0, sequence.tokens);
+    sequence.pages = tree_.match(0, sequence.tokens).pages;
     for (size_t i = 0; i < sequence.pages.size(); ++i) {
       const Tokens beginning(sequence.tokens.begin(),
                              sequence.tokens.begin() + static_cast<ptrdiff_t>((i + 1) * kPageSize));
@@ -172,7 +195,7 @@ class RandomUse {
 
   void end(size_t i) {
     Sequence& sequence = running_[i];
-    tree_.insert(0, sequence.tokens, sequence.pages);
+    tree_.extend(tree_.root(0), sequence.tokens, sequence.pages);
     for (const Page page : sequence.pages) pool_.release(page);
     running_.erase(running_.begin() + static_cast<ptrdiff_t>(i));
   }
@@ -182,15 +205,15 @@ class RandomUse {
     for (const Sequence& sequence : running_) {
       for (const Page page : sequence.pages) ++n_held[static_cast<size_t>(page)];
     }
-    int64_t n_in_tree = 0, n_held_once = 0;
+    int64_t n_in_tree = 0, n_idle = 0;
     for (Page page = 0; page < pool_.n_pages(); ++page) {
       const int32_t by_tree = pool_.n_holders(page) - n_held[static_cast<size_t>(page)];
       ASSERT_TRUE(by_tree == 0 || by_tree == 1) << "page " << page;
       n_in_tree += by_tree;
-      n_held_once += pool_.n_holders(page) == 1 ? 1 : 0;
+      n_idle += by_tree == 1 && n_held[static_cast<size_t>(page)] == 0 ? 1 : 0;
     }
     ASSERT_EQ(n_in_tree, tree_.n_pages());
-    ASSERT_EQ(n_held_once, pool_.n_held_once());
+    ASSERT_EQ(n_idle, pool_.n_idle());
   }
 
   std::mt19937 random_{7};

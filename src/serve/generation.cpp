@@ -19,8 +19,9 @@ std::optional<ApiError> Generation::submit() {
   for (const Ask::Choice& choice : ask_.choices) {
     Engine::Submitted submitted = model_.engine.submit(choice.request);
     if (!submitted.ticket) {
-      const bool is_full = submitted.refusal.starts_with("the queue is full");
-      return ApiError(is_full ? 429 : 400, submitted.refusal, {}, is_full ? "queue_full" : "");
+      const bool is_full = submitted.reason == RefusalReason::queue_full;
+      const bool passes = is_full || submitted.reason == RefusalReason::rate;
+      return ApiError(passes ? 429 : 400, submitted.refusal, {}, is_full ? "queue_full" : "");
     }
     Run& run = runs_.emplace_back();
     run.ticket = std::move(*submitted.ticket);

@@ -1,0 +1,110 @@
+#include "engine/engine_options.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "engine/memory.h"
+
+namespace millrace {
+namespace {
+
+int64_t n_pages_for(int64_t n_positions, int64_t page_size) {
+  return (n_positions + page_size - 1) / page_size;
+}
+
+int64_t n_running_of(const Engine::Options& options) {
+  return std::min(options.max_sequences, options.max_rows);
+}
+
+int64_t n_slots_for(const Model& model, const Engine::Options& options) {
+  if (model.shape().state_layers.empty()) return 0;
+  return n_running_of(options) + (options.has_prefix_cache ? options.n_snapshots : 0);
+}
+
+// Positions for sequences that fill a step, each with a page that it does not fill.
+int64_t n_positions_of_step(const Engine::Options& options) {
+  return std::max(options.n_ctx + options.page_size,
+                  options.max_rows + 2 * options.max_sequences * options.page_size);
+}
+
+// What a model that gives embeddings, or that cannot divide sequences, makes of the options.
+void fill_in_embeddings(const Model& model, Engine::Options& options) {
+  const ModelShape& shape = model.shape();
+  if (options.pooling && !shape.gives_embeddings())
+    fail(ErrorKind::usage, "a pooling is given for a model without embeddings");
+  if (shape.gives_embeddings() && !options.pooling) options.pooling = shape.pooling;
+  if (options.pooling == Pooling::rank && shape.n_scores == 0)
+    fail(ErrorKind::usage, "the pooling is rank, and the model has no classification head to rank by");
+  if (!shape.is_causal && options.n_ctx > shape.n_ctx_train)
+    fail(ErrorKind::usage, "the context is {}, the model has {} positions", options.n_ctx, shape.n_ctx_train);
+  if (keeps_sequences_whole(model, options)) options.has_prefix_cache = false;
+  if (shape.gives_embeddings() && options.n_kv_positions == 0)
+    options.n_kv_positions = n_positions_of_step(options);
+}
+
+}  // namespace
+
+SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options) {
+  return {.kv = {.layers = model.shape().kv_layers,
+                 .n_pages = n_pages_for(options.n_kv_positions, options.page_size),
+                 .page_size = options.page_size,
+                 .dtype = options.kv_dtype},
+          .states = {.layers = model.shape().state_layers, .n_slots = n_slots_for(model, options)}};
+}
+
+BatchLimits batch_limits(const Model& model, const Engine::Options& options) {
+  const int64_t n_seqs = n_running_of(options);
+  const bool wants_every_row = model.shape().gives_embeddings() && options.pooling == Pooling::none;
+  return {.max_rows = options.max_rows,
+          .max_sequences = n_seqs,
+          .max_logit_rows = wants_every_row ? options.max_rows : n_seqs,
+          .max_pages = n_pages_for(options.n_ctx, options.page_size),
+          .pooling = options.pooling.value_or(Pooling::none)};
+}
+
+bool keeps_sequences_whole(const Model& model, const Engine::Options& options) {
+  return model.shape().needs_whole_sequences(options.pooling.value_or(Pooling::none));
+}
+
+Engine::Options filled_in(const Model& model, Engine::Options options) {
+  static constexpr int64_t kMax = std::numeric_limits<int32_t>::max();  // positions, rows and pages are int32
+  const auto need = [](const char* name, int64_t value, int64_t min) {
+    if (value < min || value > kMax)
+      fail(ErrorKind::usage, "{} is {}, expected {} to {}", name, value, min, kMax);
+  };
+  if (options.n_ctx == 0) options.n_ctx = model.shape().n_ctx_train;
+  fill_in_embeddings(model, options);
+  if (options.n_kv_positions == 0) options.n_kv_positions = options.n_ctx;
+  need("the context", options.n_ctx, 1);
+  need("the number of kept positions", options.n_kv_positions, options.n_ctx);
+  need("the page size", options.page_size, 1);
+  need("the rows of a step", options.max_rows, 1);
+  need("the number of running sequences", options.max_sequences, 1);
+  need("the length of the queue", options.max_waiting, 1);
+  need("the number of requests in a minute", options.max_requests_per_minute, 0);
+  need("the number of snapshots", options.n_snapshots, 1);
+  need("the distance of snapshots", options.snapshot_distance, 1);
+  options.snapshot_distance = n_pages_for(options.snapshot_distance, options.page_size) * options.page_size;
+  return options;
+}
+
+MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
+  const SequenceMemory::Shape shape = memory_shape(model, options);
+  return {.kv_bytes = shape.kv_bytes(),
+          .state_bytes = shape.state_bytes(),
+          .arena_bytes = Runner::arena_bytes(model, shape, batch_limits(model, options))};
+}
+
+MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
+  const MemoryPlan plan = plan_for(model, options);
+  need_memory({.weights_bytes = options.weights_bytes,
+               .kv_bytes = plan.kv_bytes,
+               .state_bytes = plan.state_bytes,
+               .arena_bytes = plan.arena_bytes,
+               .n_positions = options.n_kv_positions,
+               .page_size = options.page_size,
+               .n_slots = n_slots_for(model, options)});
+  return plan;
+}
+
+}  // namespace millrace

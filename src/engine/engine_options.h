@@ -1,0 +1,20 @@
+// From a model and the options of an engine to what bounds its steps and the memory it takes.
+#pragma once
+
+#include "engine/engine.h"
+#include "engine/runner.h"
+
+namespace millrace {
+
+// The options with their defaults filled in. Throws Error(usage) for values that make no sense.
+Engine::Options filled_in(const Model& model, Engine::Options options);
+
+// All of the following take options that are filled in.
+SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options);
+BatchLimits batch_limits(const Model& model, const Engine::Options& options);
+bool keeps_sequences_whole(const Model& model, const Engine::Options& options);
+MemoryPlan plan_for(const Model& model, const Engine::Options& options);
+// Throws Error(does_not_fit) with the numbers when the plan exceeds the memory that is there.
+MemoryPlan fitting_plan(const Model& model, const Engine::Options& options);
+
+}  // namespace millrace
