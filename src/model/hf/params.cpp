@@ -104,7 +104,10 @@ void copy_rope(HfConfig& params, Json& config) {
     rope["rope_type"] = "yarn";
     copy(reader, kYarnKeys, rope);
     rope["apply_yarn_scaling"] = reader.flag_or("apply_scale", true);
-    if (params.has("kv_lora_rank")) rope["mscale"] = rope["mscale_all_dim"] = 1.0;
+    if (params.has("kv_lora_rank")) {
+      rope["mscale"] = 1.0;
+      rope["mscale_all_dim"] = 1.0;
+    }
     reader.refuse_rest();
   }
   copy_query_scale(params, rope);
