@@ -202,7 +202,7 @@ class Builder {
   Node behind_name() {
     std::vector<Node> parts;
     if (syntax_.index_begin == ":") parts.insert(parts.end(), {rules_.bytes(":"), digits()});
-    if (syntax_.name == "harmony") parts.push_back(rules_.optional(sign(" <|constrain|>json")));
+    if (!syntax_.name_note.empty()) parts.push_back(rules_.optional(sign(syntax_.name_note)));
     if (syntax_.name_end.empty()) parts.push_back(rules_.bytes("\n"));
     parts.push_back(sign(syntax_.name_end));
     return rules_.sequence(std::move(parts));
@@ -236,7 +236,8 @@ class Builder {
   Node value(const Tool& tool, const std::string& name, const Json& member) {
     const Json* type = member.find("type");
     const Node line = rules_.optional(rules_.bytes("\n"));
-    const Node before = syntax_.name == "glm" ? rules_.sequence({line, sign("<arg_value>")}) : line;
+    const Node before =
+        syntax_.value_begin.empty() ? line : rules_.sequence({line, sign(syntax_.value_begin)});
     if (type == nullptr || *type != Json("string")) {
       Json rooted = member;  // what it refers to stands in the whole schema
       for (const char* key : {"$defs", "definitions"})

@@ -61,7 +61,7 @@ bool OutputParser::step(bool is_last) {
     }
     case State::content:
     case State::reasoning:
-      return step_text(is_last, state_);
+      return step_text(is_last);
     case State::open:
       return step_open();
     case State::list:
@@ -74,8 +74,10 @@ bool OutputParser::step(bool is_last) {
       return step_arguments();
     case State::members:
       return step_members();
+    case State::key:
+      return step_key();
     case State::value:
-      return step_value();
+      return step_value(is_last);
     case State::close:
       return step_close(is_last);
   }
@@ -103,8 +105,8 @@ OutputParser::Found OutputParser::find(const std::vector<std::string_view>& toke
   return best;
 }
 
-bool OutputParser::step_text(bool is_last, State state) {
-  const bool is_reasoning = state == State::reasoning;
+bool OutputParser::step_text(bool is_last) {
+  const bool is_reasoning = state_ == State::reasoning;
   const Found found = find(is_reasoning ? syntax_.reasoning_ends : watched_, is_last);
   emit(is_reasoning ? Kind::reasoning : Kind::content, std::string_view(pending_).substr(0, found.at));
   pending_.erase(0, found.at);
@@ -128,11 +130,7 @@ bool OutputParser::step_text(bool is_last, State state) {
 // A call, or a list of them, begins here.
 bool OutputParser::step_open() {
   if (!skip_blanks()) return false;
-  scan_ = {};
-  key_.clear();
-  name_.clear();
-  early_arguments_.clear();
-  n_members_ = 0;
+  forget_call();
   switch (syntax_.shape) {
     case ToolSyntax::Shape::list:
       is_in_list_ = take("[");
@@ -151,10 +149,7 @@ bool OutputParser::step_list() {
   if (!skip_blanks()) return false;
   if (take(",")) return true;
   if (pending_[0] == '{') {
-    scan_ = {};
-    key_.clear();
-    name_.clear();
-    early_arguments_.clear();
+    forget_call();
     state_ = State::object;
     return true;
   }
@@ -304,46 +299,97 @@ bool OutputParser::step_members() {
     state_ = State::close;
     return true;
   }
+  state_ = State::key;
+  return true;
+}
+
+bool OutputParser::step_key() {
+  const auto key = take_up_to(syntax_.key_end);
+  if (!key) return false;
+  key_ = std::string(trimmed(*key));
+  scan_ = {};
+  is_json_member_.reset();
   state_ = State::value;
   return true;
 }
 
-// A key and its value, which must be there whole: its type is known only then.
-bool OutputParser::step_value() {
-  const size_t key_end = pending_.find(syntax_.key_end);
-  const size_t value_end = key_end == std::string::npos ? key_end : pending_.find(syntax_.value_end, key_end);
-  if (value_end == std::string::npos) return false;
-  key_ = std::string(trimmed(std::string_view(pending_).substr(0, key_end)));
-  std::string_view value = std::string_view(pending_).substr(key_end + syntax_.key_end.size(),
-                                                             value_end - key_end - syntax_.key_end.size());
-  if (const size_t tag = value.find('>'); trimmed(value).starts_with("<arg_value>"))
-    value.remove_prefix(tag + 1);
+// A value must be there whole: its type is known only then.
+bool OutputParser::step_value(bool is_last) {
+  if (!is_json_member_) is_json_member_ = begins_as_json();
+  if (!is_json_member_) return false;
+  auto text = *is_json_member_ ? take_json_up_to(syntax_.value_end) : take_up_to(syntax_.value_end);
+  if (!text && is_last) {  // a quote that nothing closes hides no tag
+    has_open_quote_ = true;
+    n_searched_ = 0;
+    text = take_up_to(syntax_.value_end);
+  }
+  if (!text) return false;
+  std::string_view value = *text;
+  if (trimmed(value).starts_with(syntax_.value_begin) && !syntax_.value_begin.empty())
+    value.remove_prefix(value.find(syntax_.value_begin) + syntax_.value_begin.size());
   if (value.starts_with('\n')) value.remove_prefix(1);
   if (value.ends_with('\n')) value.remove_suffix(1);
   emit(Kind::arguments,
        (n_members_++ == 0 ? "" : ", ") + Json(key_).dump() + ": " + member_json(std::string(value)));
-  pending_.erase(0, value_end + syntax_.value_end.size());
   state_ = State::members;
   return true;
 }
 
+// What was searched in vain is not searched again: a long value comes in many pieces.
+std::optional<std::string> OutputParser::take_up_to(std::string_view token) {
+  const size_t at = pending_.find(token, n_searched_);
+  if (at == std::string::npos) {
+    n_searched_ = pending_.size() - std::min(pending_.size(), token.size() - 1);
+    return std::nullopt;
+  }
+  n_searched_ = 0;
+  std::string before = pending_.substr(0, at);
+  pending_.erase(0, at + token.size());
+  return before;
+}
+
+// The same, but a token within a string of the JSON text says nothing.
+std::optional<std::string> OutputParser::take_json_up_to(std::string_view token) {
+  for (; n_searched_ + token.size() <= pending_.size(); ++n_searched_) {
+    if (!scan_.is_in_string && std::string_view(pending_).substr(n_searched_).starts_with(token))
+      return take_up_to(token);
+    scan_.takes(pending_[n_searched_]);
+  }
+  return std::nullopt;
+}
+
+// Whether the tool's schema wants text of the member.
+bool OutputParser::is_text_member() const {
+  if (options_.tools == nullptr || !options_.tools->is_array()) return false;
+  for (const Json& tool : options_.tools->as_array()) {
+    const Json* function = tool.find("function");
+    const Json* name = function == nullptr ? nullptr : function->find("name");
+    if (name == nullptr || *name != Json(name_)) continue;
+    const Json* parameters = function->find("parameters");
+    const Json* properties = parameters == nullptr ? nullptr : parameters->find("properties");
+    const Json* member = properties == nullptr ? nullptr : properties->find(key_);
+    const Json* type = member == nullptr ? nullptr : member->find("type");
+    return type != nullptr && *type == Json("string");
+  }
+  return false;
+}
+
+// Whether the value is JSON text in whose strings anything may stand; nothing where that is not seen yet.
+std::optional<bool> OutputParser::begins_as_json() const {
+  std::string_view value = trimmed(pending_);
+  if (value.starts_with(syntax_.value_begin)) {
+    value = trimmed(value.substr(syntax_.value_begin.size()));
+  } else if (syntax_.value_begin.starts_with(value)) {
+    return std::nullopt;
+  }
+  if (value.empty()) return std::nullopt;
+  return !has_open_quote_ && !is_text_member() &&
+         std::string_view("[{\"").find(value[0]) != std::string_view::npos;
+}
+
 // Text where the tool's schema wants text, else the JSON that it is.
 std::string OutputParser::member_json(const std::string& value) const {
-  const auto type_of = [&]() -> const Json* {
-    if (options_.tools == nullptr || !options_.tools->is_array()) return nullptr;
-    for (const Json& tool : options_.tools->as_array()) {
-      const Json* function = tool.find("function");
-      const Json* name = function == nullptr ? nullptr : function->find("name");
-      if (name == nullptr || *name != Json(name_)) continue;
-      const Json* parameters = function->find("parameters");
-      const Json* properties = parameters == nullptr ? nullptr : parameters->find("properties");
-      const Json* member = properties == nullptr ? nullptr : properties->find(key_);
-      return member == nullptr ? nullptr : member->find("type");
-    }
-    return nullptr;
-  };
-  const Json* type = type_of();
-  if (type != nullptr && *type == Json("string")) return Json(value).dump();
+  if (is_text_member()) return Json(value).dump();
   try {
     return Json::parse(trimmed(value), "a value").dump();
   } catch (const Error&) {
@@ -386,6 +432,14 @@ void OutputParser::emit(Kind kind, std::string_view text) {
   } else {
     events_.push_back({kind, std::string(text)});
   }
+}
+
+void OutputParser::forget_call() {
+  scan_ = {};
+  key_.clear();
+  name_.clear();
+  early_arguments_.clear();
+  n_members_ = 0;
 }
 
 void OutputParser::begin_call(std::string_view name) {

@@ -1,6 +1,7 @@
 // What a model writes, taken apart as it comes: the answer, the reasoning, the tool calls.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,20 @@ class OutputParser {
   std::vector<OutputEvent> flush();
 
  private:
-  enum class State { begin, content, reasoning, open, list, object, name, arguments, members, value, close };
+  enum class State {
+    begin,
+    content,
+    reasoning,
+    open,
+    list,
+    object,
+    name,
+    arguments,
+    members,
+    key,
+    value,
+    close
+  };
   // Of the text of a JSON value, byte by byte.
   struct JsonScan {
     int depth = 0;
@@ -53,17 +67,19 @@ class OutputParser {
   };
 
   bool step(bool is_last);
-  bool step_text(bool is_last, State state);
+  bool step_text(bool is_last);
   bool step_open();
   bool step_list();
   bool step_object();
   bool step_name();
   bool step_arguments();
   bool step_members();
-  bool step_value();
+  bool step_key();
+  bool step_value(bool is_last);
   bool step_close(bool is_last);
 
   void emit(OutputEvent::Kind kind, std::string_view text);
+  void forget_call();
   void begin_call(std::string_view name);
   void end_call();
   bool skip_blanks();
@@ -74,6 +90,11 @@ class OutputParser {
     std::string_view token;  // empty: none is whole
   };
   Found find(const std::vector<std::string_view>& tokens, bool is_last) const;
+  // The text before the token, which is taken, too; nothing where it is not there yet.
+  std::optional<std::string> take_up_to(std::string_view token);
+  std::optional<std::string> take_json_up_to(std::string_view token);
+  bool is_text_member() const;
+  std::optional<bool> begins_as_json() const;
   std::string member_json(const std::string& value) const;
 
   const ToolSyntax& syntax_;
@@ -89,6 +110,9 @@ class OutputParser {
   JsonScan scan_;
   std::string key_, name_, early_arguments_;
   size_t n_members_ = 0;
+  std::optional<bool> is_json_member_;
+  bool has_open_quote_ = false;  // in a value before: from then on each ends at the first tag
+  size_t n_searched_ = 0;  // of what is pending, where the token that take_up_to() waits for does not begin
 };
 
 }  // namespace millrace

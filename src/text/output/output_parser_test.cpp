@@ -101,6 +101,15 @@ const std::vector<Case>& cases() {
        "<tool_call>\n<function=f>\n<parameter=a>\nline 1\nline "
        "2\n</parameter>\n<parameter=n>\n3\n</parameter>\n</function>\n</tool_call>",
        {begin, arguments("{\"a\": \"line 1\\nline 2\", \"n\": 3}"), end}},
+      {"qwen_coder",  // a tag within a JSON string is text, and a quote in a text opens no string
+       "<tool_call>\n<function=f>\n<parameter=l>\n[\"</parameter>\", "
+       "\"\\\"\"]\n</parameter>\n<parameter=a>\n[\"\n"
+       "</parameter>\n</function>\n</tool_call>",
+       {begin, arguments(R"({"l": ["</parameter>","\""], "a": "[\""})"), end}},
+      {"qwen_coder",  // one that nothing closes hides no tag
+       "<tool_call>\n<function=f>\n<parameter=l>\n[\"\n</parameter>\n<parameter=n>\n[1\n</parameter>\n</"
+       "function>",
+       {begin, arguments(R"({"l": "[\"", "n": "[1"})"), end}},
       {"glm",
        "<think></think>\n<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>text</arg_value>\n<arg_key>n</"
        "arg_key>\n<arg_value>[1]</arg_value>\n</tool_call>",

@@ -29,9 +29,10 @@ struct ToolSyntax {
   std::string_view name_key = "name";
   std::vector<std::string_view> arguments_keys = {"arguments", "parameters"};
   std::string_view name_end{};     // of `named` and `members`: behind the name...
-  std::string_view index_begin{};  // ... and before it a sign and a number (":0"), part of the id
+  std::string_view name_note{};    // ... and before that a text that may stand there and says nothing...
+  std::string_view index_begin{};  // ... or a sign and a number (":0"), part of the id
   bool is_whole_answer = false;    // of `object`: the answer begins with "{" and is nothing else
-  std::string_view member_begin{}, key_end{}, value_end{};  // of `members`
+  std::string_view member_begin{}, key_end{}, value_begin{}, value_end{};  // of `members`
 
   std::vector<std::string_view> reasoning_begins{}, reasoning_ends{};
   std::vector<std::string_view> dropped{};  // texts around all of this that say nothing

@@ -11,6 +11,7 @@ const ToolSyntax glm{.name = "glm",
                      .name_end = "",
                      .member_begin = "<arg_key>",
                      .key_end = "</arg_key>",
+                     .value_begin = "<arg_value>",
                      .value_end = "</arg_value>",
                      .reasoning_begins = {"<think>"},
                      .reasoning_ends = {"</think>"}};

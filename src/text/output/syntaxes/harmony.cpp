@@ -10,6 +10,7 @@ const ToolSyntax harmony{
     .begins = {"<|channel|>commentary to=functions.", "<|start|>assistant to=functions.", " to=functions."},
     .end = "<|call|>",
     .name_end = "<|message|>",
+    .name_note = " <|constrain|>json",
     .index_begin = "<|channel|>",
     .reasoning_begins = {"<|channel|>analysis<|message|>"},
     .reasoning_ends = {"<|end|>"},
