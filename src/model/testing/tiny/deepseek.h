@@ -68,14 +68,9 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_deepseek(std::string_view architec
       add_tiny_mlp(*model, block);
       continue;
     }
-    model->add_random(block + "ffn_gate_inp.weight", {kTinyExperts, kTinyHidden});
     model->add_random(block + "exp_probs_b.bias", {kTinyExperts});
-    model->add_random(block + "ffn_gate_exps.weight", {kTinyExperts, kExpertFf, kTinyHidden});
-    model->add_random(block + "ffn_up_exps.weight", {kTinyExperts, kExpertFf, kTinyHidden});
-    model->add_random(block + "ffn_down_exps.weight", {kTinyExperts, kTinyHidden, kExpertFf});
-    model->add_random(block + "ffn_gate_shexp.weight", {kExpertFf, kTinyHidden});
-    model->add_random(block + "ffn_up_shexp.weight", {kExpertFf, kTinyHidden});
-    model->add_random(block + "ffn_down_shexp.weight", {kTinyHidden, kExpertFf});
+    add_tiny_experts(*model, block, kExpertFf);
+    add_tiny_shared_expert(*model, block, kExpertFf);
   }
   return model;
 }

@@ -69,15 +69,10 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_deepseek4() {
     }
     if (i == 2) add_tiny_compressor(*model, block + "attn", 8, kHeadDim, kHeadDim);
     model->add_random(block + "ffn_norm.weight", {kTinyHidden});
-    model->add_random(block + "ffn_gate_inp.weight", {kTinyExperts, kTinyHidden});
     if (i == 0) model->add_integers(block + "ffn_gate_tid2eid.weight", {kTinyVocab, 2}, kTinyExperts);
     if (i > 0) model->add_random(block + "exp_probs_b.bias", {kTinyExperts});
-    model->add_random(block + "ffn_gate_exps.weight", {kTinyExperts, kExpertFf, kTinyHidden});
-    model->add_random(block + "ffn_up_exps.weight", {kTinyExperts, kExpertFf, kTinyHidden});
-    model->add_random(block + "ffn_down_exps.weight", {kTinyExperts, kTinyHidden, kExpertFf});
-    model->add_random(block + "ffn_gate_shexp.weight", {kExpertFf, kTinyHidden});
-    model->add_random(block + "ffn_up_shexp.weight", {kExpertFf, kTinyHidden});
-    model->add_random(block + "ffn_down_shexp.weight", {kTinyHidden, kExpertFf});
+    add_tiny_experts(*model, block, kExpertFf);
+    add_tiny_shared_expert(*model, block, kExpertFf);
   }
   return model;
 }

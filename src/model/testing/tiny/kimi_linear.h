@@ -31,14 +31,9 @@ inline std::unique_ptr<MemoryCheckpoint> tiny_kimi_linear() {
     if (i == 0) {
       add_tiny_mlp(*model, block);
     } else {
-      model->add_random(block + "ffn_gate_inp.weight", {kTinyExperts, kTinyHidden});
       model->add_random(block + "exp_probs_b.bias", {kTinyExperts});
-      model->add_random(block + "ffn_gate_exps.weight", {kTinyExperts, 16, kTinyHidden});
-      model->add_random(block + "ffn_up_exps.weight", {kTinyExperts, 16, kTinyHidden});
-      model->add_random(block + "ffn_down_exps.weight", {kTinyExperts, kTinyHidden, 16});
-      model->add_random(block + "ffn_gate_shexp.weight", {16, kTinyHidden});
-      model->add_random(block + "ffn_up_shexp.weight", {16, kTinyHidden});
-      model->add_random(block + "ffn_down_shexp.weight", {kTinyHidden, 16});
+      add_tiny_experts(*model, block, 16);
+      add_tiny_shared_expert(*model, block, 16);
     }
     if (i == kTinyLayers - 1) {
       model->add_random(block + "attn_q.weight", {kTinyHeads * (kNope + kRope), kTinyHidden});

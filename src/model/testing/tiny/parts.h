@@ -59,17 +59,18 @@ inline void set_tiny_experts(MemoryCheckpoint& model, const std::string& archite
   model.set(architecture + ".expert_feed_forward_length", kTinyFf);
 }
 
-inline void add_tiny_experts(MemoryCheckpoint& model, const std::string& block) {
+inline void add_tiny_experts(MemoryCheckpoint& model, const std::string& block, int64_t width = kTinyFf) {
   model.add_random(block + "ffn_gate_inp.weight", {kTinyExperts, kTinyHidden});
-  model.add_random(block + "ffn_gate_exps.weight", {kTinyExperts, kTinyFf, kTinyHidden});
-  model.add_random(block + "ffn_up_exps.weight", {kTinyExperts, kTinyFf, kTinyHidden});
-  model.add_random(block + "ffn_down_exps.weight", {kTinyExperts, kTinyHidden, kTinyFf});
+  model.add_random(block + "ffn_gate_exps.weight", {kTinyExperts, width, kTinyHidden});
+  model.add_random(block + "ffn_up_exps.weight", {kTinyExperts, width, kTinyHidden});
+  model.add_random(block + "ffn_down_exps.weight", {kTinyExperts, kTinyHidden, width});
 }
 
-inline void add_tiny_shared_expert(MemoryCheckpoint& model, const std::string& block) {
-  model.add_random(block + "ffn_gate_shexp.weight", {kTinyFf, kTinyHidden});
-  model.add_random(block + "ffn_up_shexp.weight", {kTinyFf, kTinyHidden});
-  model.add_random(block + "ffn_down_shexp.weight", {kTinyHidden, kTinyFf});
+inline void add_tiny_shared_expert(MemoryCheckpoint& model, const std::string& block,
+                                   int64_t width = kTinyFf) {
+  model.add_random(block + "ffn_gate_shexp.weight", {width, kTinyHidden});
+  model.add_random(block + "ffn_up_shexp.weight", {width, kTinyHidden});
+  model.add_random(block + "ffn_down_shexp.weight", {kTinyHidden, width});
 }
 
 inline void add_tiny_biases(MemoryCheckpoint& model, const std::string& block) {
