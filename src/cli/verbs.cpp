@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/version.h"
 #include "cli/verb.h"
 
 namespace millrace {
@@ -54,8 +55,6 @@ std::span<const Verb> all_verbs() {
 
 namespace {
 
-constexpr const char* kVersion = "millrace 0.1.0";
-
 void print_help() {
   fmt::print("Runs open-weight language models.\n\nUsage: millrace VERB [ARGUMENTS]\n\nVerbs:\n");
   for (const Verb& verb : all_verbs()) fmt::print("  {:<12} {}\n", verb.name, verb.summary);
@@ -85,7 +84,7 @@ int run(int argc, char** argv) {
   if (name.empty() || wants_help) {
     print_help();
   } else if (name == "--version") {
-    fmt::print("{}\n", kVersion);
+    fmt::print("millrace {}\n", version());
   } else {
     run_verb(find_verb(name), argc - 2, argv + 2);
   }

@@ -1,5 +1,5 @@
 // Text Generation Inference: /generate, /generate_stream, / and /info.
-#include "serve/dialects/embeddings.h"
+#include "base/version.h"
 #include "serve/dialects/table.h"
 #include "serve/sampling_fields.h"
 
@@ -175,7 +175,7 @@ Parsed info(const Incoming& incoming) {
   out["max_input_tokens"] = incoming.model.n_ctx() - 1;
   out["max_total_tokens"] = incoming.model.n_ctx();
   out["router"] = "millrace";
-  out["version"] = "0.1.0";
+  out["version"] = version();
   return json_response(out);
 }
 
