@@ -1,6 +1,6 @@
 #include "cli/sampling_options.h"
 
-#include <random>
+#include "engine/random.h"
 
 namespace millrace {
 namespace {
@@ -31,11 +31,6 @@ constexpr Recommended kRecommended[] = {
 };
 
 std::string full_key(std::string_view key) { return "general.sampling." + std::string(key); }
-
-uint64_t random_seed() {
-  std::random_device device;
-  return static_cast<uint64_t>(device()) << 32 | device();
-}
 
 }  // namespace
 
@@ -71,7 +66,7 @@ Sampling SamplingOptions::sampling(const Metadata& metadata) const {
   out.mirostat = mirostat_.value_or(integer("mirostat"));
   out.penalty_last_n =
       static_cast<int32_t>(metadata.get_or<int64_t>(full_key("penalty_last_n"), out.penalty_last_n));
-  out.seed = seed_ ? *seed_ : random_seed();
+  out.seed = seed_ ? *seed_ : drawn_seed();
   return out;
 }
 

@@ -3,8 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <random>
 
 namespace millrace {
+
+// A seed for who gives none, drawn by the operating system.
+inline uint64_t drawn_seed() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
 
 // Uniform in [0, 1) with 53 bits. Mixed by SplitMix64's finaliser (Steele, Lea & Flood 2014), once for each
 // input.

@@ -69,7 +69,7 @@ std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page) const {
   check(page >= 0 && page < shape_.n_pages, "a page of the cache");
   std::vector<std::span<std::byte>> parts;
   const auto add = [&](const Tensor& pages) {
-    if (pages.data == nullptr) return;  // values that are a part of the keys
+    if (!pages) return;  // values that are a part of the keys
     const int64_t n_bytes = pages.n_bytes() / shape_.n_pages;
     if (n_bytes > 0) parts.emplace_back(pages.data + page * n_bytes, static_cast<size_t>(n_bytes));
   };
