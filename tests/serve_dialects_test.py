@@ -227,6 +227,9 @@ class EmbeddingTest(unittest.TestCase):
             for body, words in (({"input": []}, "input"), ({"input": "x" * 3000}, "2048"), ({"input": "x", "dimensions": 3}, "dimensions")):
                 self.assertIn(words, json.dumps(server.json("/v1/embeddings", body, 400)))
             self.assertIn("embeddings", server.json("/v1/chat/completions", {"messages": USER}, 400)["error"]["message"])
+            for path, more in (("/v1/messages", {"max_tokens": 1}), ("/api/chat", {}), ("/api/generate", {"prompt": "x"})):
+                asked = {"model": "embedding", **({} if "prompt" in more else {"messages": USER}), **more}
+                self.assertIn("gives embeddings", json.dumps(server.json(path, asked, 400)))
         finally:
             self.assertEqual(server.end(), 0)
 

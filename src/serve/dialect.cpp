@@ -61,6 +61,11 @@ void need_model(const Incoming& incoming, const std::optional<std::string>& name
       "model", "model_not_found");
 }
 
+void need_generation(const ServedModel& model) {
+  if (model.shape.gives_embeddings())
+    throw ApiError(400, "the model gives embeddings and no tokens", "model");
+}
+
 void need_room(const ServedModel& model, const std::vector<int32_t>& prompt, const std::string& param) {
   if (prompt.empty())
     throw ApiError(400, fmt::format("{} is empty, expected at least one token", param), param);

@@ -119,6 +119,8 @@ Json json_body(const HttpRequest& request);
 // Throws ApiError(404) for a name that is none of the model's, or that the key may not ask. Without a name
 // the model is meant.
 void need_model(const Incoming& incoming, const std::optional<std::string>& name);
+// Throws ApiError where the model gives embeddings.
+void need_generation(const ServedModel& model);
 HttpResponse json_response(const Json& body);
 // Throws ApiError where the prompt leaves no room for an answer, or holds ids that are no tokens.
 void need_room(const ServedModel& model, const std::vector<int32_t>& prompt, const std::string& param);

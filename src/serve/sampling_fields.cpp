@@ -4,8 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
-#include <random>
 
+#include "engine/random.h"
 #include "text/unicode.h"
 
 namespace millrace {
@@ -16,20 +16,6 @@ constexpr size_t kMaxStopBytes = 4096;
 constexpr size_t kMaxBiases = 4096;
 constexpr double kMinLogprob = -9999.0;  // as vLLM clamps
 constexpr double kMost = 1e9;
-
-uint64_t drawn_seed() {
-  static thread_local std::random_device device;
-  return static_cast<uint64_t>(device()) << 32 | device();
-}
-
-// splitmix64's finalizer: neighbouring seeds must not give neighbouring draws.
-uint64_t seed_of_choice(uint64_t seed, uint64_t index) {
-  if (index == 0) return seed;
-  uint64_t x = seed + index * 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
 
 // {"1234": -100} as OpenAI sends it.
 std::vector<std::pair<int32_t, float>> read_biases(Fields& fields, const ServedModel& model) {
@@ -141,16 +127,23 @@ void refuse_unserved(Fields& fields) {
   fields.refuse("lora", "adapters are not served");
 }
 
+Ask read_ask(const Incoming& incoming, Fields& fields) {
+  need_generation(incoming.model);
+  need_model(incoming, fields.text("model"));
+  Ask ask;
+  ask.is_streamed = fields.boolean("stream").value_or(false);
+  return ask;
+}
+
 std::vector<Ask::Choice> choices_of(const Ask::Choice& choice, std::vector<std::vector<int32_t>> prompts,
                                     int64_t n) {
   std::vector<Ask::Choice> out;
   for (size_t p = 0; p < prompts.size(); ++p) {
-    for (int64_t i = 0; i < n; ++i) {
+    for (int i = 0; i < static_cast<int>(n); ++i) {
       out.push_back(choice);
       out.back().prompt = p;
       out.back().request.prompt = prompts[p];
-      out.back().request.sampling.seed =
-          seed_of_choice(choice.request.sampling.seed, static_cast<uint64_t>(i));
+      out.back().request.sampling.seed = seed_of_choice(choice.request.sampling.seed, i);
     }
   }
   return out;
@@ -165,6 +158,14 @@ Json token_bytes_json(const ServedModel& model, int32_t id) {
   Json::Array out;
   for (const char c : model.tokenizer->token_bytes(id, true))
     out.emplace_back(static_cast<int>(static_cast<unsigned char>(c)));
+  return out;
+}
+
+Json token_logprob(const ServedModel& model, int32_t id, float logprob) {
+  Json out;
+  out["token"] = shown_token(model, id);
+  out["logprob"] = shown_logprob(logprob);
+  out["bytes"] = token_bytes_json(model, id);
   return out;
 }
 

@@ -6,6 +6,9 @@
 
 namespace millrace {
 
+// How a request for an answer begins: `model`, which must be one that generates, and `stream`.
+Ask read_ask(const Incoming& incoming, Fields& fields);
+
 // temperature, top_p and whatever else bends the distribution, under the names of OpenAI, vLLM and
 // llama-server, over the server's defaults. Without a seed one is drawn.
 Sampling read_sampling(Fields& fields, const ServedModel& model);
@@ -33,5 +36,7 @@ std::string shown_token(const ServedModel& model, int32_t id);
 Json token_bytes_json(const ServedModel& model, int32_t id);
 // JSON has no -infinity.
 double shown_logprob(float logprob);
+// {"token", "logprob", "bytes"}
+Json token_logprob(const ServedModel& model, int32_t id, float logprob);
 
 }  // namespace millrace

@@ -252,9 +252,7 @@ std::vector<int32_t> read_prompt(Fields& fields, const ServedModel& model) {
 Parsed parse_message(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   Fields fields(body);
-  need_model(incoming, fields.text("model"));
-  Ask ask;
-  ask.is_streamed = fields.boolean("stream").value_or(false);
+  Ask ask = read_ask(incoming, fields);
   Ask::Choice choice;
   choice.request.sampling = read_sampling(fields, incoming.model);
   choice.request.end_tokens = incoming.model.end_tokens;

@@ -121,11 +121,6 @@ void need_embeddings(const ServedModel& model) {
     throw ApiError(400, "the model gives tokens and no embeddings", "model");
 }
 
-void need_generation(const ServedModel& model) {
-  if (model.shape.gives_embeddings())
-    throw ApiError(400, "the model gives embeddings and no tokens", "model");
-}
-
 std::vector<std::vector<int32_t>> read_texts_to_embed(Fields& fields, const ServedModel& model,
                                                       std::string_view name) {
   need_embeddings(model);

@@ -13,7 +13,6 @@ std::vector<std::vector<int32_t>> read_texts_to_embed(Fields& fields, const Serv
 Ask ask_to_embed(std::vector<std::vector<int32_t>> texts);
 // Throws where the model gives none.
 void need_embeddings(const ServedModel& model);
-void need_generation(const ServedModel& model);
 Json::Array float_list(std::span<const float> values);
 
 // Embeddings are never streamed.

@@ -1,8 +1,8 @@
 // The routes of llama-server, and those of vLLM that share their names.
 #include <algorithm>
 
+#include "base/version.h"
 #include "serve/dialects/chat_messages.h"
-#include "serve/dialects/embeddings.h"
 #include "serve/dialects/openai.h"
 #include "serve/dialects/table.h"
 #include "serve/grammar_fields.h"
@@ -136,11 +136,8 @@ std::vector<int32_t> read_prompt(const Json& given, const ServedModel& model) {
 Parsed parse_completion(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   const ServedModel& model = incoming.model;
-  need_generation(model);
   Fields fields(body);
-  need_model(incoming, fields.text("model"));
-  Ask ask;
-  ask.is_streamed = fields.boolean("stream").value_or(false);
+  Ask ask = read_ask(incoming, fields);
   Ask::Choice choice;
   choice.request.sampling = read_sampling(fields, model);
   read_ending(fields, model, choice);
@@ -275,7 +272,7 @@ Parsed props(const Incoming& incoming) {
   out["chat_template"] = model.template_source;
   out["modalities"]["vision"] = false;
   out["modalities"]["audio"] = false;
-  out["build_info"] = "millrace 0.1.0";
+  out["build_info"] = fmt::format("millrace {}", version());
   return json_response(out);
 }
 
@@ -303,9 +300,9 @@ Parsed tokenizer_info(const Incoming& incoming) {
   return json_response(out);
 }
 
-Parsed version(const Incoming&) {
+Parsed show_version(const Incoming&) {
   Json out;
-  out["version"] = "0.1.0";
+  out["version"] = version();
   return json_response(out);
 }
 
@@ -327,7 +324,7 @@ constexpr ApiRoute kRoutes[] = {
     {"GET", "/props", props, here},
     {"GET", "/slots", slots, here},
     {"GET", "/tokenizer_info", tokenizer_info, here},
-    {"GET", "/version", version, here},
+    {"GET", "/version", show_version, here},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <chrono>
 
+#include "base/version.h"
 #include "serve/dialects/chat_messages.h"
 #include "serve/dialects/embeddings.h"
 #include "serve/dialects/table.h"
@@ -96,21 +97,14 @@ class OllamaEncoder final : public Encoder {
     return out;
   }
 
-  Json token(int32_t id, float logprob) const {
-    Json out;
-    out["token"] = shown_token(model_, id);
-    out["logprob"] = shown_logprob(logprob);
-    out["bytes"] = token_bytes_json(model_, id);
-    return out;
-  }
-
   Json logprobs(const Piece& piece) const {
     Json::Array out;
     for (const GeneratedToken& generated : piece.tokens) {
-      Json entry = token(generated.id, generated.logprobs->chosen);
+      Json entry = token_logprob(model_, generated.id, generated.logprobs->chosen);
       if (!generated.logprobs->best.empty()) {
         Json::Array top;
-        for (const auto& [id, logprob] : generated.logprobs->best) top.push_back(token(id, logprob));
+        for (const auto& [id, logprob] : generated.logprobs->best)
+          top.push_back(token_logprob(model_, id, logprob));
         entry["top_logprobs"] = std::move(top);
       }
       out.push_back(std::move(entry));
@@ -141,10 +135,12 @@ void read_options(Fields& fields, const ServedModel& model, Ask::Choice& choice)
   options.finish();
 }
 
-void read_common(Fields& fields, const ServedModel& model, Ask& ask, Ask::Choice& choice) {
+void read_common(const Incoming& incoming, Fields& fields, Ask& ask, Ask::Choice& choice) {
+  need_generation(incoming.model);
+  need_named(incoming, fields);
   ask.is_streamed = fields.boolean("stream").value_or(true);
   ask.stream_type = "application/x-ndjson";
-  read_options(fields, model, choice);
+  read_options(fields, incoming.model, choice);
   const bool wants_logprobs = fields.boolean("logprobs").value_or(false);
   const int64_t top = fields.integer("top_logprobs", 0, 20).value_or(0);
   if (wants_logprobs) choice.request.n_logprobs = static_cast<int>(top);
@@ -189,10 +185,9 @@ Parsed parse_generate(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   const ServedModel& model = incoming.model;
   Fields fields(body);
-  need_named(incoming, fields);
   Ask ask;
   Ask::Choice choice;
-  read_common(fields, model, ask, choice);
+  read_common(incoming, fields, ask, choice);
   const std::string text = fields.text("prompt").value_or("");
   const std::optional<std::string> system = fields.text("system");
   const bool is_raw = fields.boolean("raw").value_or(false);
@@ -250,10 +245,9 @@ Parsed parse_chat(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   const ServedModel& model = incoming.model;
   Fields fields(body);
-  need_named(incoming, fields);
   Ask ask;
   Ask::Choice choice;
-  read_common(fields, model, ask, choice);
+  read_common(incoming, fields, ask, choice);
   const Json variables = read_think(fields, model);
   fields.refuse_unless("tools", Json::Array(), "tools are not called yet");
   const Json* given = fields.array("messages", kMaxMessages);
@@ -371,9 +365,9 @@ Parsed show(const Incoming& incoming) {
 }
 
 // Ollama's own number would promise what is not here; clients ask for one of this form.
-Parsed version(const Incoming&) {
+Parsed show_version(const Incoming&) {
   Json out;
-  out["version"] = "0.1.0";
+  out["version"] = version();
   return json_response(out);
 }
 
@@ -396,7 +390,7 @@ constexpr ApiRoute kRoutes[] = {
     {"POST", "/api/show", show},
     {"GET", "/api/tags", tags, ApiRoute::Runs::here},
     {"GET", "/api/ps", running, ApiRoute::Runs::here},
-    {"GET", "/api/version", version, ApiRoute::Runs::here},
+    {"GET", "/api/version", show_version, ApiRoute::Runs::here},
     {"POST", "/api/pull", refuse_management},
     {"POST", "/api/push", refuse_management},
     {"POST", "/api/create", refuse_management},

@@ -52,4 +52,54 @@ StreamOptions read_stream_options(Fields& fields, bool is_streamed) {
   return out;
 }
 
+OpenAiEncoder::OpenAiEncoder(const ServedModel& model, std::string id, StreamOptions options,
+                             std::string_view chunk_object, std::string_view whole_object)
+    : model_(model),
+      id_(std::move(id)),
+      created_(unix_seconds()),
+      options_(options),
+      chunk_object_(chunk_object),
+      whole_object_(whole_object) {}
+
+Json OpenAiEncoder::frame(std::string_view object) const {
+  Json out;
+  out["id"] = id_;
+  out["object"] = object;
+  out["created"] = created_;
+  out["model"] = model_.names.front();
+  return out;
+}
+
+void OpenAiEncoder::send(Json choice, const Totals& totals, std::string& out) const {
+  Json chunk = frame(chunk_object_);
+  chunk["choices"] = Json::Array{std::move(choice)};
+  if (options_.is_usage_continuous) {
+    chunk["usage"] = openai_usage(totals);
+  } else if (options_.includes_usage) {
+    chunk["usage"] = Json();
+  }
+  append_event(out, chunk);
+}
+
+void OpenAiEncoder::end(const Totals& totals, std::string& out) {
+  if (options_.includes_usage) {
+    Json chunk = frame(chunk_object_);
+    chunk["choices"] = Json::Array();
+    chunk["usage"] = openai_usage(totals);
+    append_event(out, chunk);
+  }
+  out += "data: [DONE]\n\n";
+}
+
+void OpenAiEncoder::fault(const ApiError& error, std::string& out) { append_event(out, openai_error(error)); }
+
+std::string OpenAiEncoder::whole(std::span<const Piece> choices, const Totals& totals) {
+  Json out = frame(whole_object_);
+  Json::Array list;
+  for (const Piece& piece : choices) list.push_back(whole_choice(piece));
+  out["choices"] = std::move(list);
+  out["usage"] = openai_usage(totals);
+  return out.dump();
+}
+
 }  // namespace millrace

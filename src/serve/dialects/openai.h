@@ -20,6 +20,34 @@ struct StreamOptions {
 // `stream_options`, legal only with `stream`.
 StreamOptions read_stream_options(Fields& fields, bool is_streamed);
 
+// What the replies of chat and of completions have in common.
+class OpenAiEncoder : public Encoder {
+ public:
+  void end(const Totals& totals, std::string& out) final;
+  void fault(const ApiError& error, std::string& out) final;
+  std::string whole(std::span<const Piece> choices, const Totals& totals) final;
+
+ protected:
+  // Made when the request is read. `chunk_object` and `whole_object` must outlive it.
+  OpenAiEncoder(const ServedModel& model, std::string id, StreamOptions options,
+                std::string_view chunk_object, std::string_view whole_object);
+
+  // One chunk with that choice.
+  void send(Json choice, const Totals& totals, std::string& out) const;
+  // A choice of a reply that is not streamed.
+  virtual Json whole_choice(const Piece& piece) = 0;
+
+  const ServedModel& model_;
+
+ private:
+  Json frame(std::string_view object) const;
+
+  const std::string id_;
+  const int64_t created_;
+  const StreamOptions options_;
+  const std::string_view chunk_object_, whole_object_;
+};
+
 // Conversation, template and tokens of a chat request: messages, chat_template_kwargs, reasoning_effort, ...
 std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model);
 

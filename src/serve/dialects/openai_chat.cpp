@@ -1,5 +1,4 @@
 // OpenAI's POST /v1/chat/completions.
-#include "serve/dialects/embeddings.h"
 #include "serve/dialects/openai.h"
 #include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
@@ -10,10 +9,10 @@ namespace {
 constexpr int64_t kMaxChoices = 128;
 constexpr int64_t kMaxTopLogprobs = 20;
 
-class ChatEncoder final : public Encoder {
+class ChatEncoder final : public OpenAiEncoder {
  public:
-  ChatEncoder(const ServedModel& model, std::string id, int64_t created, StreamOptions options)
-      : model_(model), id_(std::move(id)), created_(created), options_(options) {}
+  ChatEncoder(const ServedModel& model, std::string id, StreamOptions options)
+      : OpenAiEncoder(model, std::move(id), options, "chat.completion.chunk", "chat.completion") {}
 
   void piece(const Piece& piece, const Totals& totals, std::string& out) override {
     if (has_begun_.size() <= piece.choice) has_begun_.resize(piece.choice + 1);
@@ -26,85 +25,43 @@ class ChatEncoder final : public Encoder {
     if (!piece.text.empty()) delta["content"] = piece.text;
     // The end is a chunk of its own where there is something to say before it.
     const bool has_content = !delta.as_object().empty() || !piece.tokens.empty();
-    if (has_content) chunk(piece, std::move(delta), Json(), totals, out);
+    if (has_content) send(chunk_choice(piece, std::move(delta), Json()), totals, out);
     if (piece.ending) {
       Piece last;
       last.choice = piece.choice;
-      chunk(last, Json::Object(), openai_finish(*piece.ending), totals, out);
+      send(chunk_choice(last, Json::Object(), openai_finish(*piece.ending)), totals, out);
     }
-  }
-
-  void end(const Totals& totals, std::string& out) override {
-    if (options_.includes_usage) {
-      Json chunk = frame("chat.completion.chunk");
-      chunk["choices"] = Json::Array();
-      chunk["usage"] = openai_usage(totals);
-      append_event(out, chunk);
-    }
-    out += "data: [DONE]\n\n";
-  }
-
-  void fault(const ApiError& error, std::string& out) override { append_event(out, openai_error(error)); }
-
-  std::string whole(std::span<const Piece> choices, const Totals& totals) override {
-    Json out = frame("chat.completion");
-    Json::Array list;
-    for (const Piece& piece : choices) {
-      Json choice;
-      choice["index"] = piece.choice;
-      choice["message"]["role"] = "assistant";
-      choice["message"]["content"] = piece.text;
-      choice["message"]["refusal"] = Json();
-      choice["logprobs"] = logprobs(piece);
-      choice["finish_reason"] = openai_finish(*piece.ending);
-      list.push_back(std::move(choice));
-    }
-    out["choices"] = std::move(list);
-    out["usage"] = openai_usage(totals);
-    return out.dump();
   }
 
  private:
-  Json frame(std::string_view object) const {
-    Json out;
-    out["id"] = id_;
-    out["object"] = object;
-    out["created"] = created_;
-    out["model"] = model_.names.front();
-    return out;
+  Json whole_choice(const Piece& piece) override {
+    Json choice;
+    choice["index"] = piece.choice;
+    choice["message"]["role"] = "assistant";
+    choice["message"]["content"] = piece.text;
+    choice["message"]["refusal"] = Json();
+    choice["logprobs"] = logprobs(piece);
+    choice["finish_reason"] = openai_finish(*piece.ending);
+    return choice;
   }
 
-  void chunk(const Piece& piece, Json delta, Json finish, const Totals& totals, std::string& out) const {
+  Json chunk_choice(const Piece& piece, Json delta, Json finish) const {
     Json choice;
     choice["index"] = piece.choice;
     choice["delta"] = std::move(delta);
     choice["logprobs"] = logprobs(piece);
     choice["finish_reason"] = std::move(finish);
-    Json made = frame("chat.completion.chunk");
-    made["choices"] = Json::Array{std::move(choice)};
-    if (options_.is_usage_continuous) {
-      made["usage"] = openai_usage(totals);
-    } else if (options_.includes_usage) {
-      made["usage"] = Json();
-    }
-    append_event(out, made);
-  }
-
-  Json token(int32_t id, float logprob) const {
-    Json out;
-    out["token"] = shown_token(model_, id);
-    out["logprob"] = shown_logprob(logprob);
-    out["bytes"] = token_bytes_json(model_, id);
-    return out;
+    return choice;
   }
 
   Json logprobs(const Piece& piece) const {
     Json::Array content;
     for (const GeneratedToken& generated : piece.tokens) {
       if (!generated.logprobs) return {};
-      Json entry = token(generated.id, generated.logprobs->chosen);
+      Json entry = token_logprob(model_, generated.id, generated.logprobs->chosen);
       Json::Array top;
-      for (const auto& [id, logprob] : generated.logprobs->best) top.push_back(token(id, logprob));
+      for (const auto& [id, logprob] : generated.logprobs->best)
+        top.push_back(token_logprob(model_, id, logprob));
       entry["top_logprobs"] = std::move(top);
       content.push_back(std::move(entry));
     }
@@ -115,10 +72,6 @@ class ChatEncoder final : public Encoder {
     return out;
   }
 
-  const ServedModel& model_;
-  const std::string id_;
-  const int64_t created_;
-  const StreamOptions options_;
   std::vector<bool> has_begun_;  // by choice
 };
 
@@ -151,11 +104,8 @@ void refuse_others(Fields& fields) {
 Parsed parse_chat_completion(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   const ServedModel& model = incoming.model;
-  need_generation(model);
   Fields fields(body);
-  need_model(incoming, fields.text("model"));
-  Ask ask;
-  ask.is_streamed = fields.boolean("stream").value_or(false);
+  Ask ask = read_ask(incoming, fields);
   const StreamOptions options = read_stream_options(fields, ask.is_streamed);
   Ask::Choice choice;
   choice.request.sampling = read_sampling(fields, model);
@@ -171,7 +121,7 @@ Parsed parse_chat_completion(const Incoming& incoming) {
   std::vector<int32_t> prompt = read_chat_prompt(fields, model);
   fields.finish();
   ask.choices = choices_of(choice, {std::move(prompt)}, n);
-  ask.encoder = std::make_unique<ChatEncoder>(model, "chatcmpl-" + incoming.http.id, unix_seconds(), options);
+  ask.encoder = std::make_unique<ChatEncoder>(model, "chatcmpl-" + incoming.http.id, options);
   return ask;
 }
 

@@ -1,7 +1,6 @@
 // OpenAI's POST /v1/completions, the older API: text in, its continuation out.
 #include <algorithm>
 
-#include "serve/dialects/embeddings.h"
 #include "serve/dialects/openai.h"
 #include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
@@ -19,59 +18,20 @@ int64_t n_characters(std::string_view text) {
   return std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
 }
 
-class CompletionEncoder final : public Encoder {
+class CompletionEncoder final : public OpenAiEncoder {
  public:
-  CompletionEncoder(const ServedModel& model, std::string id, int64_t created, StreamOptions options,
+  CompletionEncoder(const ServedModel& model, std::string id, StreamOptions options,
                     std::vector<int64_t> offsets)
-      : model_(model),
-        id_(std::move(id)),
-        created_(created),
-        options_(options),
-        offsets_(std::move(offsets)) {}
+      : OpenAiEncoder(model, std::move(id), options, kObject, kObject), offsets_(std::move(offsets)) {}
 
   void piece(const Piece& piece, const Totals& totals, std::string& out) override {
-    Json made = frame();
-    made["choices"] = Json::Array{choice(piece)};
-    if (options_.is_usage_continuous) {
-      made["usage"] = openai_usage(totals);
-    } else if (options_.includes_usage) {
-      made["usage"] = Json();
-    }
-    append_event(out, made);
-  }
-
-  void end(const Totals& totals, std::string& out) override {
-    if (options_.includes_usage) {
-      Json made = frame();
-      made["choices"] = Json::Array();
-      made["usage"] = openai_usage(totals);
-      append_event(out, made);
-    }
-    out += "data: [DONE]\n\n";
-  }
-
-  void fault(const ApiError& error, std::string& out) override { append_event(out, openai_error(error)); }
-
-  std::string whole(std::span<const Piece> choices, const Totals& totals) override {
-    Json out = frame();
-    Json::Array list;
-    for (const Piece& piece : choices) list.push_back(choice(piece));
-    out["choices"] = std::move(list);
-    out["usage"] = openai_usage(totals);
-    return out.dump();
+    send(whole_choice(piece), totals, out);
   }
 
  private:
-  Json frame() const {
-    Json out;
-    out["id"] = id_;
-    out["object"] = "text_completion";
-    out["created"] = created_;
-    out["model"] = model_.names.front();
-    return out;
-  }
+  static constexpr std::string_view kObject = "text_completion";
 
-  Json choice(const Piece& piece) {
+  Json whole_choice(const Piece& piece) override {
     Json out;
     out["text"] = piece.text;
     out["index"] = piece.choice;
@@ -108,10 +68,6 @@ class CompletionEncoder final : public Encoder {
     return out;
   }
 
-  const ServedModel& model_;
-  const std::string id_;
-  const int64_t created_;
-  const StreamOptions options_;
   std::vector<int64_t> offsets_;  // characters of each choice so far
 };
 
@@ -170,11 +126,8 @@ void refuse_others(Fields& fields) {
 Parsed parse_completion(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   const ServedModel& model = incoming.model;
-  need_generation(model);
   Fields fields(body);
-  need_model(incoming, fields.text("model"));
-  Ask ask;
-  ask.is_streamed = fields.boolean("stream").value_or(false);
+  Ask ask = read_ask(incoming, fields);
   const StreamOptions options = read_stream_options(fields, ask.is_streamed);
   Ask::Choice choice;
   choice.request.sampling = read_sampling(fields, model);
@@ -205,8 +158,8 @@ Parsed parse_completion(const Incoming& incoming) {
     ask.choices[i].prefix = prompts[ask.choices[i].prompt].text;
     offsets[i] = n_characters(ask.choices[i].prefix);
   }
-  ask.encoder = std::make_unique<CompletionEncoder>(model, "cmpl-" + incoming.http.id, unix_seconds(),
-                                                    options, std::move(offsets));
+  ask.encoder =
+      std::make_unique<CompletionEncoder>(model, "cmpl-" + incoming.http.id, options, std::move(offsets));
   return ask;
 }
 

@@ -1,6 +1,5 @@
 // OpenAI's POST /v1/responses. Nothing is stored: a conversation is sent anew each time.
 #include "serve/dialects/chat_messages.h"
-#include "serve/dialects/embeddings.h"
 #include "serve/dialects/openai.h"
 #include "serve/sampling_fields.h"
 
@@ -267,11 +266,8 @@ Json member_or_null(const Json& body, std::string_view name) {
 Parsed parse_response(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   const ServedModel& model = incoming.model;
-  need_generation(model);
   Fields fields(body);
-  need_model(incoming, fields.text("model"));
-  Ask ask;
-  ask.is_streamed = fields.boolean("stream").value_or(false);
+  Ask ask = read_ask(incoming, fields);
   Ask::Choice choice;
   choice.request.sampling = read_sampling(fields, model);
   read_ending(fields, model, choice);
