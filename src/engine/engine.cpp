@@ -92,6 +92,12 @@ class FinishClock {
   bool has_finished_ = false;
 };
 
+// A request that is not wanted any more, or one answer to it.
+struct Cancelled {
+  uint64_t id;
+  std::optional<int> index = std::nullopt;
+};
+
 // Copies between pages of memory, at once.
 class CacheMover final : public PageMover {
  public:
@@ -136,7 +142,7 @@ class Engine::Loop {
   }
 
   Submitted submit(Request request);
-  void cancel(uint64_t id);
+  void cancel(Cancelled what);
   const MemoryPlan& memory() const { return plan_; }
   Stats stats() const {
     const std::lock_guard lock(mutex_);
@@ -152,6 +158,7 @@ class Engine::Loop {
   // stops.
   bool receive();
   void take_in(std::unique_ptr<Job> job);
+  void take_away(const Cancelled& what);
   void expire();
   void step();
   void note_stats();
@@ -188,7 +195,7 @@ class Engine::Loop {
   Stats stats_;
   std::condition_variable wake_;
   std::vector<std::unique_ptr<Job>> incoming_;
-  std::vector<uint64_t> cancelled_;
+  std::vector<Cancelled> cancelled_;
   int64_t n_unfinished_ = 0;  // answers
   RateLimit rate_limit_;
   FinishClock finish_clock_;
@@ -231,10 +238,10 @@ Engine::Submitted Engine::Loop::submit(Request request) {
   return out;
 }
 
-void Engine::Loop::cancel(uint64_t id) {
+void Engine::Loop::cancel(Cancelled what) {
   {
     const std::lock_guard lock(mutex_);
-    cancelled_.push_back(id);
+    cancelled_.push_back(what);
   }
   wake_.notify_one();
 }
@@ -256,7 +263,7 @@ void Engine::Loop::run() {
 
 bool Engine::Loop::receive() {
   std::vector<std::unique_ptr<Job>> incoming;
-  std::vector<uint64_t> cancelled;
+  std::vector<Cancelled> cancelled;
   bool is_stopping = false;
   {
     std::unique_lock lock(mutex_);
@@ -268,10 +275,7 @@ bool Engine::Loop::receive() {
     is_stopping = is_stopping_;
   }
   for (auto& job : incoming) take_in(std::move(job));
-  for (const uint64_t id : cancelled) {
-    const auto job = jobs_.find(id);
-    if (job != jobs_.end()) finish(*job->second, FinishReason::cancelled);
-  }
+  for (const Cancelled& each : cancelled) take_away(each);
   return !is_stopping;
 }
 
@@ -282,6 +286,16 @@ void Engine::Loop::take_in(std::unique_ptr<Job> job) {
   if (job->request.deadline) deadlines_.emplace(*job->request.deadline, job->id);
   const uint64_t id = job->id;
   jobs_.emplace(id, std::move(job));
+}
+
+void Engine::Loop::take_away(const Cancelled& what) {
+  const auto found = jobs_.find(what.id);
+  if (found == jobs_.end()) return;
+  Job& job = *found->second;
+  if (!what.index) return finish(job, FinishReason::cancelled);
+  Choice& choice = job.choices.at(static_cast<size_t>(*what.index));
+  if ((job.is_forked || job.choices.size() == 1) && !choice.is_done)
+    finish(choice, FinishReason::cancelled, {});
 }
 
 void Engine::Loop::schedule(Choice& choice) {
@@ -492,7 +506,8 @@ Engine::Engine(const Model& model, Backend& backend, const Options& options)
     : loop_(std::make_unique<Loop>(model, backend, options)) {}
 Engine::~Engine() = default;
 Engine::Submitted Engine::submit(Request request) { return loop_->submit(std::move(request)); }
-void Engine::cancel(uint64_t id) { loop_->cancel(id); }
+void Engine::cancel(uint64_t id) { loop_->cancel({id}); }
+void Engine::cancel(uint64_t id, int index) { loop_->cancel({id, index}); }
 const MemoryPlan& Engine::memory() const { return loop_->memory(); }
 Engine::Stats Engine::stats() const { return loop_->stats(); }
 const Engine::Options& Engine::options() const { return loop_->options(); }

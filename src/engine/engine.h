@@ -64,8 +64,10 @@ class Engine {
   };
 
   Submitted submit(Request request);
-  // The request's last event is then FinishReason::cancelled. Unknown or finished ids are ignored.
+  // The last event of each answer is then FinishReason::cancelled. Unknown or finished ids are ignored.
   void cancel(uint64_t id);
+  // Of one answer alone, which has begun: one that has not is left as it is.
+  void cancel(uint64_t id, int index);
 
   const MemoryPlan& memory() const;
   // As it was after the last step. Any thread.

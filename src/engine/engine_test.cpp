@@ -285,6 +285,26 @@ TEST(Engine, CancelledRequestsEndAndFreeTheirPages) {
       2u);
 }
 
+TEST(Engine, OneAnswerIsCancelledAndTheOthersGoOn) {
+  const HashModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(20000, 64, false);
+  options.n_ctx = 5000;
+  Engine engine(model, backend, options);
+  const Request request{.prompt = {1, 2, 3}, .max_tokens = 4000, .ignore_end = true, .n = 3};
+  const auto whole = answers_of(*engine.submit(request).ticket, 3);
+  const Engine::Ticket ticket = *engine.submit(request).ticket;
+  ticket.events->pop();  // they have begun
+  engine.cancel(ticket.id, 1);
+  const auto answers = answers_of(ticket, 3);
+  EXPECT_EQ(answers[1].reason, FinishReason::cancelled);
+  EXPECT_LT(answers[1].tokens.size(), 4000u);
+  for (const size_t index : {0, 2}) {
+    EXPECT_EQ(answers[index].reason, FinishReason::length);
+    EXPECT_EQ(answers[index].tokens.back(), whole[index].tokens.back());
+  }
+}
+
 // Token 13 makes the logits NaN.
 class UnsoundModel final : public Model {
  public:
