@@ -3,44 +3,69 @@
 #include <algorithm>
 
 namespace millrace {
+namespace {
+
+ApiError refused(const Engine::Submitted& submitted) {
+  const bool is_full = submitted.reason == RefusalReason::queue_full;
+  const bool passes = is_full || submitted.reason == RefusalReason::rate;
+  ApiError error(passes ? 429 : 400, submitted.refusal, {}, is_full ? "queue_full" : "");
+  error.retry_after_s = submitted.retry_after_s;
+  return error;
+}
+
+}  // namespace
 
 Generation::Generation(const ServedModel& model, Ask ask, Clock::time_point arrived, Metrics& metrics)
     : model_(model), ask_(std::move(ask)), arrived_(arrived), metrics_(metrics) {}
 
 Generation::~Generation() {
-  for (const Run& run : runs_) {
-    if (run.is_open) model_.engine.cancel(run.ticket.id);
-  }
+  if (n_open_ == 0) return;
+  for (const Batch& batch : batches_) model_.engine.cancel(batch.ticket.id);
 }
 
 double Generation::seconds() const { return std::chrono::duration<double>(Clock::now() - arrived_).count(); }
 
 std::optional<ApiError> Generation::submit() {
   for (const Ask::Choice& choice : ask_.choices) {
-    Engine::Submitted submitted = model_.engine.submit(choice.request);
-    if (!submitted.ticket) {
-      const bool is_full = submitted.reason == RefusalReason::queue_full;
-      const bool passes = is_full || submitted.reason == RefusalReason::rate;
-      return ApiError(passes ? 429 : 400, submitted.refusal, {}, is_full ? "queue_full" : "");
-    }
     Run& run = runs_.emplace_back();
-    run.ticket = std::move(*submitted.ticket);
     run.text = TextStream(choice.stops);
     run.usage.n_prompt = std::ssize(choice.request.prompt);
     run.piece.choice = n_open_++;
     run.piece.text = choice.prefix;
   }
+  for (size_t first = 0; first < ask_.choices.size();) {
+    Request request = ask_.choices[first].request;
+    const int n = n_at_once(first);
+    request.n = n;
+    Engine::Submitted submitted = model_.engine.submit(std::move(request));
+    if (!submitted.ticket) return refused(submitted);
+    batches_.push_back({std::move(*submitted.ticket), first});
+    first += static_cast<size_t>(n);
+  }
   is_submitted_ = true;
   return std::nullopt;
 }
 
+// The choices of one prompt from this one on, as many as run at once: their seeds are those that the engine
+// gives the answers to one request.
+int Generation::n_at_once(size_t first) const {
+  const int64_t most = model_.engine.options().max_sequences;
+  int n = 1;
+  for (size_t i = first + 1; i < ask_.choices.size() && n < most; ++i, ++n) {
+    if (ask_.choices[i].prompt != ask_.choices[first].prompt) break;
+  }
+  return n;
+}
+
 void Generation::advance(std::string& out) {
   if (is_done()) return;
-  for (Run& run : runs_) {
-    while (run.is_open && !fault_) {
-      const auto event = run.ticket.events->try_pop();
+  for (const Batch& batch : batches_) {
+    while (!is_done()) {
+      const auto event = batch.ticket.events->try_pop();
       if (!event) break;
-      take(run, *event);
+      Run& run = runs_[batch.first + static_cast<size_t>(event->index)];
+      if (!run.is_open) continue;
+      take(batch, run, *event);
       if (ask_.is_streamed) send(run, out);
     }
   }
@@ -59,11 +84,11 @@ void Generation::advance(std::string& out) {
   out += ask_.encoder->whole(pieces, totals_);
 }
 
-void Generation::take(Run& run, const Event& event) {
+void Generation::take(const Batch& batch, Run& run, const Event& event) {
   run.usage.n_prompt = event.usage.n_prompt;
   run.usage.n_cached = event.usage.n_cached;
   if (run.piece.choice == 0) totals_.queue_s = event.usage.queue_s;
-  if (event.token) take_token(run, event);
+  if (event.token) take_token(batch, run, event);
   if (!run.is_open || !event.finish_reason) return;
   run.is_open = false;
   --n_open_;
@@ -91,7 +116,7 @@ void Generation::time_token(Run& run) {
   metrics_.count_first_token(totals_.first_token_s);
 }
 
-void Generation::take_token(Run& run, const Event& event) {
+void Generation::take_token(const Batch& batch, Run& run, const Event& event) {
   const Ask::Choice& choice = ask_.choices[run.piece.choice];
   time_token(run);
   ++run.usage.n_generated;
@@ -99,7 +124,7 @@ void Generation::take_token(Run& run, const Event& event) {
   if (model_.tokenizer == nullptr) return;
   run.piece.text += run.text.push(model_.tokenizer->token_bytes(*event.token, choice.shows_special));
   if (!run.text.is_stopped()) return;
-  model_.engine.cancel(run.ticket.id);
+  model_.engine.cancel(batch.ticket.id, event.index);
   run.is_open = false;
   --n_open_;
   end(run, FinishReason::stop);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
+#include <vector>
 
 #include "serve/dialect.h"
 #include "serve/metrics.h"
@@ -39,9 +39,13 @@ class Generation {
   std::string_view ended() const { return ended_; }
 
  private:
+  // The choices of one prompt, which the engine computes as one request.
+  struct Batch {
+    Engine::Ticket ticket;
+    size_t first;  // of the choices
+  };
   // One choice while it runs.
   struct Run {
-    Engine::Ticket ticket;
     TextStream text;
     Usage usage;
     Piece piece;  // what came and is not yet sent
@@ -49,8 +53,9 @@ class Generation {
     bool is_open = true;
   };
 
-  void take(Run& run, const Event& event);
-  void take_token(Run& run, const Event& event);
+  int n_at_once(size_t first) const;
+  void take(const Batch& batch, Run& run, const Event& event);
+  void take_token(const Batch& batch, Run& run, const Event& event);
   void time_token(Run& run);
   void end(Run& run, FinishReason reason);
   void send(Run& run, std::string& out);
@@ -62,7 +67,8 @@ class Generation {
   const Clock::time_point arrived_;
   Metrics& metrics_;
   bool is_submitted_ = false;
-  std::deque<Run> runs_;  // one a choice
+  std::vector<Batch> batches_;
+  std::vector<Run> runs_;  // one a choice
   size_t n_open_ = 0;
   Totals totals_;
   std::optional<ApiError> fault_;
