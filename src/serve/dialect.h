@@ -96,7 +96,15 @@ struct ApiRoute {
   enum class Runs { here, on_worker } runs = Runs::on_worker;  // here: on the I/O thread, for what is quick
   // none: answered without an API key; metrics: too, where the server was told so.
   enum class Key { needed, none, metrics } key = Key::needed;
+  // Of a route with a body: a JSON list of bodies that between them have every object that may stand inside
+  // of one. The description of the API is made by reading them (serve/openapi.h).
+  std::string_view examples;
 };
+
+constexpr ApiRoute post_route(std::string_view path, Parsed (*parse)(const Incoming&),
+                              std::string_view examples) {
+  return {.method = "POST", .path = path, .parse = parse, .examples = examples};
+}
 
 struct Dialect {
   std::string_view name;

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "base/nearest.h"
+#include "serve/field_log.h"
 
 namespace millrace {
 namespace {
@@ -15,9 +17,63 @@ std::string shown(const Json& value) {
   return printable(value.dump(), 60);
 }
 
+// 0.0 asks for what 0 does.
+bool is_same(const Json& one, const Json& other) {
+  if (one.is_number() && other.is_number()) return one.as_double() == other.as_double();
+  return one == other;
+}
+
+Json of_type(std::string_view type) {
+  Json out;
+  out["type"] = type;
+  return out;
+}
+
+// Bounds that are those of the type go without saying.
+Json integer_schema(int64_t min, int64_t max) {
+  Json out = of_type("integer");
+  if (min != std::numeric_limits<int64_t>::min()) out["minimum"] = min;
+  if (max != std::numeric_limits<int64_t>::max() && max != INT32_MAX) out["maximum"] = max;
+  return out;
+}
+
+Json number_schema(double min, double max) {
+  Json out = of_type("number");
+  out["minimum"] = min;
+  out["maximum"] = max;
+  return out;
+}
+
+Json list_schema(size_t max_count, Json items = {}) {
+  Json out = of_type("array");
+  out["maxItems"] = max_count;
+  if (!items.is_null()) out["items"] = std::move(items);
+  return out;
+}
+
+Json choice_schema(std::initializer_list<std::string_view> values) {
+  Json out = of_type("string");
+  out["enum"] = Json::Array(values.begin(), values.end());
+  return out;
+}
+
+Json texts_schema(size_t max_count) {
+  Json out;
+  out["anyOf"] = Json::Array{of_type("string"), list_schema(max_count, of_type("string"))};
+  return out;
+}
+
+Json only(const Json& value) {
+  Json out;
+  out["const"] = value;
+  return out;
+}
+
 }  // namespace
 
-Fields::Fields(const Json& object, std::string path) : object_(object), path_(std::move(path)) {
+Fields::Fields(const Json& object, std::string path)
+    : object_(object), path_(std::move(path)), log_(FieldLog::current()) {
+  if (log_ != nullptr) log_->begin_object(path_);
   if (!object.is_object())
     refuse_field(path_, "{} should be an object, found {}", path_.empty() ? "the body" : path_,
                  shown(object));
@@ -33,6 +89,14 @@ const Json* Fields::take(std::string_view name) {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+void Fields::note(std::string_view name, const Json& schema) const {
+  log_->add(full_name(name), FieldLog::Use::honoured, schema);
+}
+
+void Fields::note_need(std::string_view name) const {
+  if (log_ != nullptr) log_->need(full_name(name));
+}
+
 void Fields::refuse_type(std::string_view name, std::string_view expected, const Json& found) const {
   const std::string full = full_name(name);
   refuse_field(full, "{} should be {}, found {}", full, expected, shown(found));
@@ -44,6 +108,7 @@ void Fields::refuse_missing(std::string_view name) const {
 }
 
 std::optional<bool> Fields::boolean(std::string_view name) {
+  if (log_ != nullptr) note(name, of_type("boolean"));
   const Json* value = take(name);
   if (value == nullptr) return std::nullopt;
   if (!value->is_bool()) refuse_type(name, "true or false", *value);
@@ -51,6 +116,7 @@ std::optional<bool> Fields::boolean(std::string_view name) {
 }
 
 std::optional<int64_t> Fields::integer(std::string_view name, int64_t min, int64_t max) {
+  if (log_ != nullptr) note(name, integer_schema(min, max));
   const Json* value = take(name);
   if (value == nullptr) return std::nullopt;
   if (!value->is_int() || value->as_int() < min || value->as_int() > max)
@@ -59,6 +125,7 @@ std::optional<int64_t> Fields::integer(std::string_view name, int64_t min, int64
 }
 
 std::optional<double> Fields::number(std::string_view name, double min, double max) {
+  if (log_ != nullptr) note(name, number_schema(min, max));
   const Json* value = take(name);
   if (value == nullptr) return std::nullopt;
   if (!value->is_number() || !(value->as_double() >= min && value->as_double() <= max))
@@ -67,6 +134,7 @@ std::optional<double> Fields::number(std::string_view name, double min, double m
 }
 
 std::optional<std::string> Fields::text(std::string_view name) {
+  if (log_ != nullptr) note(name, of_type("string"));
   const Json* value = take(name);
   if (value == nullptr) return std::nullopt;
   if (!value->is_string()) refuse_type(name, "a string", *value);
@@ -75,13 +143,16 @@ std::optional<std::string> Fields::text(std::string_view name) {
 
 std::optional<std::string> Fields::choice(std::string_view name,
                                           std::initializer_list<std::string_view> values) {
-  std::optional<std::string> value = text(name);
-  if (value && std::ranges::find(values, *value) == values.end())
-    refuse_type(name, fmt::format("one of: {}", fmt::join(values, ", ")), Json(*value));
-  return value;
+  if (log_ != nullptr) note(name, choice_schema(values));
+  const Json* value = take(name);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_string() || std::ranges::find(values, value->as_string()) == values.end())
+    refuse_type(name, fmt::format("one of: {}", fmt::join(values, ", ")), *value);
+  return value->as_string();
 }
 
 std::vector<std::string> Fields::texts(std::string_view name, size_t max_count) {
+  if (log_ != nullptr) note(name, texts_schema(max_count));
   const Json* value = take(name);
   if (value == nullptr) return {};
   if (value->is_string()) return {value->as_string()};
@@ -95,9 +166,10 @@ std::vector<std::string> Fields::texts(std::string_view name, size_t max_count) 
   return out;
 }
 
-std::vector<int32_t> Fields::ids(std::string_view name, size_t max_count) {
-  const Json* list = array(name, max_count);
-  if (list == nullptr) return {};
+std::optional<std::vector<int32_t>> Fields::ids(std::string_view name, size_t max_count) {
+  if (log_ != nullptr) note(name, list_schema(max_count, integer_schema(0, INT32_MAX)));
+  const Json* list = take_array(name, max_count);
+  if (list == nullptr) return std::nullopt;
   std::vector<int32_t> out;
   for (const Json& each : list->as_array()) {
     if (!each.is_int() || each.as_int() < 0 || each.as_int() > INT32_MAX)
@@ -108,6 +180,11 @@ std::vector<int32_t> Fields::ids(std::string_view name, size_t max_count) {
 }
 
 const Json* Fields::array(std::string_view name, size_t max_count) {
+  if (log_ != nullptr) note(name, list_schema(max_count));
+  return take_array(name, max_count);
+}
+
+const Json* Fields::take_array(std::string_view name, size_t max_count) {
   const Json* value = take(name);
   if (value == nullptr) return nullptr;
   if (!value->is_array()) refuse_type(name, "a list", *value);
@@ -119,30 +196,41 @@ const Json* Fields::array(std::string_view name, size_t max_count) {
 }
 
 const Json* Fields::object(std::string_view name) {
+  if (log_ != nullptr) note(name, of_type("object"));
   const Json* value = take(name);
   if (value != nullptr && !value->is_object()) refuse_type(name, "an object", *value);
   return value;
 }
 
-const Json* Fields::any(std::string_view name) { return take(name); }
+const Json* Fields::any(std::string_view name) {
+  if (log_ != nullptr) note(name, Json::Object());
+  return take(name);
+}
 
 void Fields::allow(std::initializer_list<std::string_view> names) {
   known_.insert(known_.end(), names.begin(), names.end());
+  if (log_ == nullptr) return;
+  for (const std::string_view name : names) log_->add(full_name(name), FieldLog::Use::ignored);
 }
 
 void Fields::refuse(std::string_view name, std::string_view why) {
-  if (take(name) == nullptr) return;
+  if (log_ != nullptr) log_->add(full_name(name), FieldLog::Use::refused, only({}), why);
+  if (take(name) != nullptr) refuse_unserved(name, why);
+}
+
+void Fields::refuse_unserved(std::string_view name, std::string_view why) const {
   throw ApiError(400, fmt::format("{} is not served: {}", full_name(name), why), full_name(name),
                  "unsupported_parameter");
 }
 
 void Fields::refuse_unless(std::string_view name, const Json& harmless, std::string_view why) {
-  const Json* value = object_.find(name);
-  if (value != nullptr && *value == harmless) return allow({name});
-  refuse(name, why);
+  if (log_ != nullptr) log_->add(full_name(name), FieldLog::Use::refused, only(harmless), why);
+  const Json* value = take(name);
+  if (value != nullptr && !is_same(*value, harmless)) refuse_unserved(name, why);
 }
 
 void Fields::finish() const {
+  if (log_ != nullptr) log_->end_object(path_);
   for (const auto& [name, value] : object_.as_object()) {
     if (std::ranges::find(known_, name) != known_.end()) continue;
     const std::string full = full_name(printable(name, 60));

@@ -1,5 +1,6 @@
 // The members of a JSON object that a client sent, read with type and range. What was not read when all is
-// done is refused by its name: nothing is ignored.
+// done is refused by its name: nothing is ignored. What is asked here is also what an API's description says
+// (serve/field_log.h): so every member is asked for whether it is there or not.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,8 @@
 #include "serve/api_error.h"
 
 namespace millrace {
+
+class FieldLog;
 
 // A member that is null counts as absent. Everything here throws ApiError(400) with the member's full name.
 class Fields {
@@ -28,15 +31,21 @@ class Fields {
   std::optional<std::string> choice(std::string_view name, std::initializer_list<std::string_view> values);
   // One string, or a list of at most `max_count`.
   std::vector<std::string> texts(std::string_view name, size_t max_count);
-  std::vector<int32_t> ids(std::string_view name, size_t max_count);
+  std::optional<std::vector<int32_t>> ids(std::string_view name, size_t max_count);
   const Json* array(std::string_view name, size_t max_count);
   const Json* object(std::string_view name);
   // Of any type.
   const Json* any(std::string_view name);
   template <class T>
   T need(std::optional<T> value, std::string_view name) {
+    note_need(name);
     if (!value) refuse_missing(name);
     return std::move(*value);
+  }
+  const Json& need(const Json* value, std::string_view name) {
+    note_need(name);
+    if (value == nullptr) refuse_missing(name);
+    return *value;
   }
   [[noreturn]] void refuse_missing(std::string_view name) const;
 
@@ -52,11 +61,16 @@ class Fields {
 
  private:
   const Json* take(std::string_view name);
+  const Json* take_array(std::string_view name, size_t max_count);
+  void note(std::string_view name, const Json& schema) const;
+  void note_need(std::string_view name) const;
+  [[noreturn]] void refuse_unserved(std::string_view name, std::string_view why) const;
   [[noreturn]] void refuse_type(std::string_view name, std::string_view expected, const Json& found) const;
 
   const Json& object_;
   std::string path_;
   std::vector<std::string_view> known_;
+  FieldLog* const log_;  // nullptr: nobody wants to know
 };
 
 }  // namespace millrace

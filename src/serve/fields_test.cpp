@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "serve/field_log.h"
+
 namespace millrace {
 namespace {
 
@@ -62,6 +64,44 @@ TEST(Fields, NamesWhatIsInside) {
   EXPECT_EQ(
       refused(R"({"a": {"b": 1}})", [](Fields& f) { Fields(*f.object("a"), f.full_name("a")).boolean("b"); }),
       "a.b");
+}
+
+TEST(Fields, WhatIsAskedDescribesTheBody) {
+  const Json body = parsed(R"({"list": [{"name": "x"}, {"name": "y", "age": 3}]})");
+  FieldLog log;
+  {
+    const FieldLog::Recording recording(log);
+    Fields fields(body);
+    const Json& list = fields.need(fields.array("list", 9), "list");
+    for (size_t i = 0; i < list.as_array().size(); ++i) {
+      Fields one(list.as_array()[i], fmt::format("list[{}]", i));
+      one.need(one.text("name"), "name");
+      if (i == 1) one.need(one.integer("age", 0, 200), "age");
+      one.finish();
+    }
+    fields.number("share", 0, 1);
+    fields.choice("kind", {"a", "b"});
+    fields.refuse_unless("store", false, "nothing is stored");
+    fields.allow({"user"});
+    fields.finish();
+  }
+  EXPECT_EQ(FieldLog::current(), nullptr);
+  EXPECT_EQ(log.schema(), parsed(R"({"type": "object", "properties": {
+      "list": {"type": "array", "maxItems": 9, "items": {"properties": {
+        "name": {"type": "string"}, "age": {"type": "integer", "minimum": 0, "maximum": 200}},
+        "required": ["name"], "additionalProperties": false}},
+      "share": {"type": "number", "minimum": 0.0, "maximum": 1.0},
+      "kind": {"type": "string", "enum": ["a", "b"]},
+      "store": {"const": false, "x-millrace": "refused", "description": "Refused: nothing is stored"},
+      "user": {"x-millrace": "ignored", "description": "Read; changes no answer"}},
+    "required": ["list"], "additionalProperties": false})"))
+      << log.schema().dump(2);
+}
+
+TEST(Fields, ZeroIsZero) {
+  const auto read = [](Fields& f) { f.refuse_unless("r", 0, "why"); };
+  EXPECT_EQ(refused(R"({"r": 0.0})", read), "");
+  EXPECT_EQ(refused(R"({"r": 0.5})", read), "r");
 }
 
 }  // namespace

@@ -108,7 +108,7 @@ void read_ending(Fields& fields, const ServedModel& model, Ask::Choice& choice) 
   choice.stops = fields.texts("stop", kMaxStops);
   need_stops(model, choice.stops, "stop");
   const bool ignores_end = fields.boolean("ignore_eos").value_or(false);
-  choice.request.end_tokens = fields.ids("stop_token_ids", kMaxStops);
+  choice.request.end_tokens = fields.ids("stop_token_ids", kMaxStops).value_or(std::vector<int32_t>());
   if (!ignores_end) {
     auto& ends = choice.request.end_tokens;
     ends.insert(ends.end(), model.end_tokens.begin(), model.end_tokens.end());

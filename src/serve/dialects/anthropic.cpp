@@ -206,7 +206,7 @@ Json::Array read_messages(Fields& fields) {
   if (const Json* system = fields.any("system"))
     out.push_back(message("system", read_text(*system, "system")));
   const Json* given = fields.array("messages", kMaxMessages);
-  if (given == nullptr) fields.refuse_missing("messages");
+  fields.need(given, "messages");
   if (given->as_array().empty()) refuse_field("messages", "messages is empty, expected at least one");
   for (size_t i = 0; i < given->as_array().size(); ++i) {
     Fields one(given->as_array()[i], fmt::format("messages[{}]", i));
@@ -283,9 +283,17 @@ std::string error_body(const ApiError& error, const std::string& request_id) {
   return out.dump();
 }
 
+constexpr std::string_view kMessages = R"([
+  {"max_tokens": 100, "system": [{"type": "text", "text": "Be terse."}], "thinking": {"type": "disabled"}, "messages": [
+    {"role": "user", "content": [{"type": "text", "text": "How high is the Zugspitze?"}]},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "height", "input": {"of": "Zugspitze"}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "2962 m"}]}]}])";
+constexpr std::string_view kCounted =
+    R"([{"system": "Be terse.", "messages": [{"role": "user", "content": "Hello"}]}])";
+
 constexpr ApiRoute kRoutes[] = {
-    {"POST", "/v1/messages", parse_message},
-    {"POST", "/v1/messages/count_tokens", count_tokens},
+    post_route("/v1/messages", parse_message, kMessages),
+    post_route("/v1/messages/count_tokens", count_tokens, kCounted),
 };
 
 }  // namespace

@@ -145,7 +145,7 @@ std::vector<int32_t> encode_messages(const ServedModel& model, Json::Array messa
 
 std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model) {
   const Json* given = fields.array("messages", kMaxMessages);
-  if (given == nullptr) fields.refuse_missing("messages");
+  fields.need(given, "messages");
   if (given->as_array().empty()) refuse_field("messages", "messages is empty, expected at least one");
   Json::Array messages;
   for (size_t i = 0; i < given->as_array().size(); ++i)

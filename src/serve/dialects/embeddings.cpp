@@ -124,8 +124,7 @@ void need_embeddings(const ServedModel& model) {
 std::vector<std::vector<int32_t>> read_texts_to_embed(Fields& fields, const ServedModel& model,
                                                       std::string_view name) {
   need_embeddings(model);
-  const Json* given = fields.any(name);
-  if (given == nullptr) fields.refuse_missing(name);
+  const Json* given = &fields.need(fields.any(name), name);
   const std::string param(name);
   const auto encode = [&](const std::string& text) {
     if (text.size() > kMaxTextBytes) refuse_field(param, "{} holds a text of {} bytes", param, text.size());
@@ -193,15 +192,15 @@ Parsed parse_rerank(const Incoming& incoming) {
   const ServedModel& model = incoming.model;
   Fields fields(body);
   need_model(incoming, fields.text("model"));
-  need_embeddings(model);
-  if (model.engine.options().pooling != Pooling::rank)
-    throw ApiError(400, "the model gives embeddings and no scores", "model");
   const std::string query = fields.need(fields.text("query"), "query");
   std::vector<std::string> documents = fields.texts("documents", kMaxTexts);
   if (documents.empty()) refuse_field("documents", "documents is empty, expected at least one text");
   const int64_t n_top = fields.integer("top_n", 1, INT32_MAX).value_or(std::ssize(documents));
   fields.allow({"return_documents", "user"});
   fields.finish();
+  need_embeddings(model);
+  if (model.engine.options().pooling != Pooling::rank)
+    throw ApiError(400, "the model gives embeddings and no scores", "model");
   Ask ask;
   for (size_t i = 0; i < documents.size(); ++i) {
     auto pair = model.need_tokenizer().encode_pair(query, documents[i]);

@@ -147,8 +147,7 @@ Parsed parse_completion(const Incoming& incoming) {
   if (const int64_t n = fields.integer("n_probs", 0, 100).value_or(0); n > 0)
     choice.request.n_logprobs = static_cast<int>(n);
   const bool returns_tokens = fields.boolean("return_tokens").value_or(false);
-  const Json* prompt = fields.any("prompt");
-  if (prompt == nullptr) fields.refuse_missing("prompt");
+  const Json& prompt = fields.need(fields.any("prompt"), "prompt");
   fields.refuse_unless("dynatemp_range", 0, "the temperature is one number");
   fields.refuse_unless("n_indent", 0, "answers have no least indentation");
   fields.refuse_unless("t_max_predict_ms", 0, "answers are limited in tokens");
@@ -162,7 +161,7 @@ Parsed parse_completion(const Incoming& incoming) {
   choice.request.grammar = read_grammar(fields, model.grammars);
   refuse_unserved(fields);
   fields.finish();
-  std::vector<int32_t> ids = read_prompt(*prompt, model);
+  std::vector<int32_t> ids = read_prompt(prompt, model);
   need_room(model, ids, "prompt");
   std::string shown = model.tokenizer == nullptr ? "" : repair_utf8(model.tokenizer->decode(ids, true));
   ask.choices = choices_of(choice, {std::move(ids)}, 1);
@@ -181,10 +180,10 @@ Parsed tokenize(const Incoming& incoming) {
   need_model(incoming, fields.text("model"));
   Json out;
   if (const auto inputs = fields.text("inputs")) {
-    fields.allow({"add_special_tokens", "parameters"});
+    const bool adds = fields.boolean("add_special_tokens").value_or(true);
     fields.finish();
     Json::Array list;
-    for (const int32_t id : tokenizer.encode(*inputs, {.add_special = true})) {
+    for (const int32_t id : tokenizer.encode(*inputs, {.add_special = adds})) {
       Json one;
       one["id"] = int{id};
       one["text"] = shown_token(model, id);
@@ -235,8 +234,7 @@ Parsed detokenize(const Incoming& incoming) {
   const Json body = json_body(incoming.http);
   Fields fields(body);
   need_model(incoming, fields.text("model"));
-  if (fields.any("tokens") == nullptr) fields.refuse_missing("tokens");
-  const std::vector<int32_t> ids = fields.ids("tokens", size_t{1} << 24);
+  const std::vector<int32_t> ids = fields.need(fields.ids("tokens", size_t{1} << 24), "tokens");
   fields.finish();
   const std::string text = repair_utf8(incoming.model.need_tokenizer().decode(ids, true));
   Json out;
@@ -313,14 +311,25 @@ std::string error_body(const ApiError& error, const std::string&) {
   return out.dump();
 }
 
+constexpr std::string_view kCompletions = R"([
+  {"prompt": "Once upon a time", "n_predict": 50, "structured_outputs": {"regex": "[a-z ]+"}},
+  {"prompt": ["Once", 32], "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "integer"}}}}])";
+constexpr std::string_view kTokenizes = R"([
+  {"content": "Hello", "with_pieces": true},
+  {"prompt": "Hello", "return_token_strs": true},
+  {"messages": [{"role": "user", "content": "Hello"}]},
+  {"inputs": "Hello"}])";
+constexpr std::string_view kDetokenizes = R"([{"tokens": [1, 2, 3]}])";
+constexpr std::string_view kTemplates = R"([{"messages": [{"role": "user", "content": "Hello"}]}])";
+
 using enum ApiRoute::Runs;
 
 constexpr ApiRoute kRoutes[] = {
-    {"POST", "/completion", parse_completion},
-    {"POST", "/completions", parse_completion},
-    {"POST", "/tokenize", tokenize},
-    {"POST", "/detokenize", detokenize},
-    {"POST", "/apply-template", apply_template},
+    post_route("/completion", parse_completion, kCompletions),
+    post_route("/completions", parse_completion, kCompletions),
+    post_route("/tokenize", tokenize, kTokenizes),
+    post_route("/detokenize", detokenize, kDetokenizes),
+    post_route("/apply-template", apply_template, kTemplates),
     {"GET", "/props", props, here},
     {"GET", "/slots", slots, here},
     {"GET", "/tokenizer_info", tokenizer_info, here},

@@ -382,19 +382,29 @@ std::string error_body(const ApiError& error, const std::string&) {
   return out.dump();
 }
 
+constexpr std::string_view kGenerates =
+    R"([{"model": "", "prompt": "Hello", "options": {"temperature": 0.7}}])";
+constexpr std::string_view kChats = R"([{"model": "", "options": {"num_predict": 100}, "messages": [
+  {"role": "user", "content": "How high is the Zugspitze?"},
+  {"role": "assistant", "tool_calls": [{"function": {"name": "height", "arguments": {"of": "Zugspitze"}}}]},
+  {"role": "tool", "tool_name": "height", "content": "2962 m"}]}])";
+constexpr std::string_view kEmbeds = R"([{"model": "", "input": ["a text", "another"]}])";
+constexpr std::string_view kOldEmbeds = R"([{"model": "", "prompt": "a text"}])";
+constexpr std::string_view kShows = R"([{"model": ""}])";
+
 constexpr ApiRoute kRoutes[] = {
-    {"POST", "/api/generate", parse_generate},
-    {"POST", "/api/chat", parse_chat},
-    {"POST", "/api/embed", parse_embed},
-    {"POST", "/api/embeddings", parse_old_embed},
-    {"POST", "/api/show", show},
+    post_route("/api/generate", parse_generate, kGenerates),
+    post_route("/api/chat", parse_chat, kChats),
+    post_route("/api/embed", parse_embed, kEmbeds),
+    post_route("/api/embeddings", parse_old_embed, kOldEmbeds),
+    post_route("/api/show", show, kShows),
     {"GET", "/api/tags", tags, ApiRoute::Runs::here},
     {"GET", "/api/ps", running, ApiRoute::Runs::here},
     {"GET", "/api/version", show_version, ApiRoute::Runs::here},
-    {"POST", "/api/pull", refuse_management},
-    {"POST", "/api/push", refuse_management},
-    {"POST", "/api/create", refuse_management},
-    {"POST", "/api/copy", refuse_management},
+    post_route("/api/pull", refuse_management, kShows),
+    post_route("/api/push", refuse_management, kShows),
+    post_route("/api/create", refuse_management, kShows),
+    post_route("/api/copy", refuse_management, kShows),
     {"DELETE", "/api/delete", refuse_management},
 };
 

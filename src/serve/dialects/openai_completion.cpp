@@ -97,7 +97,7 @@ Prompt prompt_of_ids(const ServedModel& model, const Json& list) {
 std::vector<Prompt> read_prompts(Fields& fields, const ServedModel& model) {
   const bool adds_special = fields.boolean("add_special_tokens").value_or(true);
   const Json* given = fields.any("prompt");
-  if (given == nullptr) fields.refuse_missing("prompt");
+  fields.need(given, "prompt");
   if (given->is_string()) return {prompt_of_text(model, given->as_string(), adds_special)};
   if (!given->is_array())
     refuse_field("prompt", "prompt should be a string or a list, found {}", given->type_name());

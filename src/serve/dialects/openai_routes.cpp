@@ -2,6 +2,7 @@
 #include "serve/dialects/openai.h"
 #include "serve/dialects/table.h"
 #include "serve/metrics.h"
+#include "serve/openapi.h"
 
 namespace millrace {
 namespace {
@@ -50,6 +51,31 @@ Parsed metrics(const Incoming& incoming) {
                       .body = incoming.metrics->text(incoming.model)};
 }
 
+Parsed openapi(const Incoming& incoming) { return json_response(openapi_document(incoming)); }
+
+constexpr std::string_view kChats = R"([
+  {"messages": [
+    {"role": "system", "content": "Be terse."},
+    {"role": "user", "content": [{"type": "text", "text": "How high is the Zugspitze?"}]},
+    {"role": "assistant", "content": "I look.", "tool_calls":
+      [{"id": "1", "type": "function", "function": {"name": "height", "arguments": "{\"of\": \"Zugspitze\"}"}}]},
+    {"role": "tool", "tool_call_id": "1", "content": "2962 m"}],
+   "stream": true, "stream_options": {"include_usage": true},
+   "structured_outputs": {"regex": "[0-9]+ m"}},
+  {"messages": [{"role": "user", "content": "Hello"}],
+   "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}}},
+  {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100, "temperature": 0.7, "seed": 1}])";
+constexpr std::string_view kCompletions = R"([
+  {"prompt": "Once upon a time", "max_tokens": 50, "stream": true, "stream_options": {"include_usage": true},
+   "structured_outputs": {"regex": "[a-z ]+"}},
+  {"prompt": ["Once", "Twice"], "response_format": {"type": "json_schema",
+   "json_schema": {"name": "n", "schema": {"type": "integer"}}}}])";
+constexpr std::string_view kResponses = R"([
+  {"input": "Hello", "instructions": "Be terse.", "text": {}, "stream": true, "stream_options": {}},
+  {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hello"}]}]}])";
+constexpr std::string_view kEmbeddings = R"([{"input": ["a text", "another"], "encoding_format": "float"}])";
+constexpr std::string_view kReranks = R"([{"query": "Who?", "documents": ["he", "she"], "top_n": 1}])";
+
 constexpr ApiRoute kOpenAi[] = {
     {"GET", "/health", health, here, ApiRoute::Key::none},
     {"GET", "/v1/health", health, here, ApiRoute::Key::none},
@@ -57,14 +83,15 @@ constexpr ApiRoute kOpenAi[] = {
     {"GET", "/livez", alive, here, ApiRoute::Key::none},
     {"GET", "/v1/models", list_models, here},
     {"GET", "/v1/models/*", show_model, here},
-    {"POST", "/v1/chat/completions", parse_chat_completion},
-    {"POST", "/v1/completions", parse_completion},
-    {"POST", "/v1/responses", parse_response},
-    {"POST", "/v1/embeddings", parse_embeddings},
-    {"POST", "/v1/rerank", parse_rerank},
-    {"POST", "/rerank", parse_rerank},
-    {"POST", "/v2/rerank", parse_rerank},
+    post_route("/v1/chat/completions", parse_chat_completion, kChats),
+    post_route("/v1/completions", parse_completion, kCompletions),
+    post_route("/v1/responses", parse_response, kResponses),
+    post_route("/v1/embeddings", parse_embeddings, kEmbeddings),
+    post_route("/v1/rerank", parse_rerank, kReranks),
+    post_route("/rerank", parse_rerank, kReranks),
+    post_route("/v2/rerank", parse_rerank, kReranks),
     {"GET", "/metrics", metrics, here, ApiRoute::Key::metrics},
+    {"GET", "/openapi.json", openapi},
 };
 
 std::string openai_error_body(const ApiError& error, const std::string&) {

@@ -188,10 +188,13 @@ std::string error_body(const ApiError& error, const std::string&) {
   return out.dump();
 }
 
+constexpr std::string_view kGenerates =
+    R"([{"inputs": "Once upon a time", "parameters": {"max_new_tokens": 50, "temperature": 0.7}}])";
+
 constexpr ApiRoute kRoutes[] = {
-    {"POST", "/generate", parse_generate},
-    {"POST", "/generate_stream", parse_stream},
-    {"POST", "/", parse_root},
+    post_route("/generate", parse_generate, kGenerates),
+    post_route("/generate_stream", parse_stream, kGenerates),
+    post_route("/", parse_root, kGenerates),
     {"GET", "/info", info, ApiRoute::Runs::here},
 };
 
