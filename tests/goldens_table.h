@@ -25,10 +25,10 @@ struct GoldensRefusal {
 
 inline void print(const std::vector<GoldensRow>& rows) {
   const auto word = [](bool is_equal) { return is_equal ? "equal" : "DIFFER"; };
-  fmt::print("\n{:<20} {:<16} {:>9} {:>9}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>9} {:>9}\n", "family", "config",
+  fmt::print("\n{:<20} {:<25} {:>9} {:>9}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>9} {:>9}\n", "family", "config",
              "reference", "cpu", "greedy", "GGUF", "chunks", "batch", "threads", "weights", "step");
   for (const GoldensRow& row : rows) {
-    fmt::print("{:<20} {:<16} {:>9.1e} {:>9.1e}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>5} KiB {:>5} KiB\n", row.family,
+    fmt::print("{:<20} {:<25} {:>9.1e} {:>9.1e}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>5} KiB {:>5} KiB\n", row.family,
                row.config, row.on_reference, row.on_cpu, word(row.is_greedy_equal), word(row.is_gguf_equal),
                word(row.is_chunked_equal), word(row.is_batch_equal), word(row.is_threaded_equal),
                row.weight_bytes >> 10, row.step_bytes >> 10);

@@ -16,6 +16,7 @@
 #include "checkpoint/gguf.h"
 #include "checkpoint/safetensors.h"
 #include "goldens_table.h"
+#include "model/families.h"
 #include "model/hf_import.h"
 #include "model/testing/driver.h"
 
@@ -256,19 +257,28 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     return largest;
   }
 
-  GoldensRow check_config(const std::string& config) {
+  GoldensRow check_config(const std::string& config, LatentForm form) {
     const auto reference = make_reference_backend();
     const auto one = make_cpu_backend(1), two = make_cpu_backend(2);
     checkpoint_ = open_hf_directory(folder_, config);
-    model_ = load_model(*checkpoint_);
+    model_ = load_model(*checkpoint_, form);
     const std::unique_ptr<Checkpoint> file = read_again(*checkpoint_, folder_, config);
-    const std::unique_ptr<Model> of_file = load_model(*file);
+    const std::unique_ptr<Model> of_file = load_model(*file, form);
     GoldensRow row{.family = GetParam(), .config = config};
+    if (form == LatentForm::expanded) row.config += ", expanded";
     row.weight_bytes = checkpoint_->n_bytes();
     row.on_reference = check_backend(*reference, *reference, *of_file, row);
     row.on_cpu = check_backend(*two, *one, *of_file, row);
     if (rounds_activations()) expect_near_by_kl(*two);
     return row;
+  }
+
+  void check_row(const GoldensRow& row) {
+    EXPECT_LE(row.on_reference, kTolerance) << row.config;
+    EXPECT_TRUE(row.on_cpu <= kTolerance || rounds_activations()) << row.config << ": " << row.on_cpu;
+    EXPECT_TRUE(row.is_gguf_equal && row.is_chunked_equal && row.is_batch_equal && row.is_threaded_equal)
+        << row.config << ": not the same bits everywhere, see the table";
+    rows_.push_back(row);
   }
 
   static void TearDownTestSuite() { print(rows_); }
@@ -284,12 +294,8 @@ class Goldens : public ::testing::TestWithParam<const char*> {
 TEST_P(Goldens, LogitsAndGreedyTokens) {
   for (const char* config : {"config.json", "config_hub.json"}) {
     if (!fs::exists(folder_ / config)) continue;
-    const GoldensRow row = check_config(config);
-    EXPECT_LE(row.on_reference, kTolerance) << config;
-    EXPECT_TRUE(row.on_cpu <= kTolerance || rounds_activations()) << config << ": " << row.on_cpu;
-    EXPECT_TRUE(row.is_gguf_equal && row.is_chunked_equal && row.is_batch_equal && row.is_threaded_equal)
-        << config << ": not the same bits everywhere, see the table";
-    rows_.push_back(row);
+    check_row(check_config(config, LatentForm::absorbed));
+    if (family_of(checkpoint_->metadata()).has_latents) check_row(check_config(config, LatentForm::expanded));
   }
 }
 

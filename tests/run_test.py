@@ -210,6 +210,17 @@ class RunTest(unittest.TestCase):
             self.refused(2, "--kv-type q9 is not known; known: f32, f16, bf16, q8_0, q4_0", *request, "--kv-type", "q9")
             self.refused(2, "blocks of 32 elements", *request, "--kv-type", "q8_0")
 
+    def test_forms_of_latents(self):
+        self.refused(2, "--latents both is not known; known: absorbed, expanded", "run", MODEL, "x", "--latents", "both")
+        self.refused(2, "architecture llama has no latent attention", "run", MODEL, "x", "--latents", "expanded")
+        self.refused(2, "--latents absorbed", "imatrix", MODEL, "--tokens", "1", "-o", path_of("m", ""), "--latents", "expanded")
+        latent = os.path.join(os.environ.get("MILLRACE_DATA_DIR", "/nowhere"), "goldens", "deepseek_v2_lite")
+        if not os.path.isdir(latent):
+            self.skipTest(f"there is no folder {latent}")
+        ids = [self.json_of("run", latent, "--tokens", "1,2,3", "--max-tokens", "8", "--temperature", "0", "--latents", form)["token_ids"]
+               for form in ("absorbed", "expanded")]
+        self.assertEqual(*ids)
+
     def test_perplexity(self):
         text = path_of("text", "It was a dark and stormy night. " * 8)
         report = self.json_of("perplexity", MODEL, text, "--ctx", "32")

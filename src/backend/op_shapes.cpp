@@ -91,11 +91,12 @@ void check_op(const HeadLinear& op, const Rules& rules) {
   const int64_t n_rows = op.x.dim(0);
   const int64_t n_heads = op.weight.dim(0);
   const int64_t n_out = op.weight.dim(1);
-  const int64_t n_carried = op.x.dim(2) - op.weight.dim(2);
-  rules.require(n_carried >= 0, "a head is at least as wide as its product");
-  rules.expect(op.x, "x", Kind::activation, {n_rows, n_heads, op.x.dim(2)});
+  const int64_t n_carried = op.out.dim(2) - n_out;
+  rules.require(n_carried >= 0, "a head of out is at least as wide as its product");
+  rules.require(op.x.dim(2) >= op.weight.dim(2) + n_carried, "x has what is multiplied and carried");
+  rules.expect(op.x, "x", Kind::activation, {n_rows, op.x.dim(1) == 1 ? 1 : n_heads, op.x.dim(2)});
   rules.expect(op.weight, "weight", Kind::weight, {n_heads, n_out, op.weight.dim(2)});
-  rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, n_out + n_carried});
+  rules.expect(op.out, "out", Kind::activation, {n_rows, n_heads, op.out.dim(2)});
   rules.require(op.out.data != op.x.data || n_rows == 0, "a product of heads needs an out of its own");
 }
 

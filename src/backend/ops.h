@@ -50,12 +50,13 @@ struct Linear {
   float softcap = 0.0f;                      // when > 0: y = softcap * tanh(y / softcap), after the scale
 };
 
-// A product of its own for each head (or group of heads): out[r, h] = weight[h] * x[r, h, :n_in]. What x has
-// beyond n_in is carried over behind it. Latent attention takes its queries to the space of the latents so,
-// and its results back (DeepSeek-V2, 2.1.2).
+// A product of its own for each head (or group of heads): out[r, h] = weight[h] * x[r, h, :n_in]. Of what x
+// has beyond n_in, as much as out has room for is carried over behind it. Latent attention takes its queries
+// to the space of the latents so, and its results back; or the latents to keys and values (DeepSeek-V2,
+// 2.1.2).
 struct HeadLinear {
   static constexpr std::string_view kName = "head_linear";
-  Tensor x;       // (n_rows, n_heads, n_in + n_carried)
+  Tensor x;       // (n_rows, n_heads, at least n_in + n_carried), or (n_rows, 1, ...): one for all heads
   Tensor weight;  // (n_heads, n_out, n_in), any format
   Tensor out;     // (n_rows, n_heads, n_out + n_carried)
 };

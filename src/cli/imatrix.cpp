@@ -37,6 +37,8 @@ class Imatrix final : public Command {
     if (n_ctx_ < 1) fail(ErrorKind::usage, "--ctx is {}, expected at least 1", n_ctx_);
     if (max_windows_ < 0) fail(ErrorKind::usage, "--chunks is {}, expected 0 or more", max_windows_);
     if (file_.empty() == tokens_.empty()) fail(ErrorKind::usage, "imatrix: give TEXT or --tokens");
+    if (compute_.latent_form() != LatentForm::absorbed)
+      fail(ErrorKind::usage, "imatrix measures weights as files have them: --latents absorbed");
     const LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
     std::vector<int32_t> tokens = tokens_of(loaded);
     if (tokens.empty()) fail(ErrorKind::usage, "the text has no tokens");

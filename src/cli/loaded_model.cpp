@@ -89,6 +89,11 @@ void ComputeOptions::declare(Args& args) {
   args.option("--backend", "Where to compute: cpu, or reference (slow, exact)", backend);
   args.option("-t,--threads", "Threads to compute with; 0: one a physical core", threads);
   args.option("--kv-type", "Type of keys and values: f32, f16, bf16, q8_0 or q4_0", kv_dtype);
+  args.option(
+      "--latents",
+      "What latent attention keeps: absorbed (latents), or expanded (keys and values of all heads: long "
+      "prompts are faster, answers slower, memory many times as much)",
+      latents);
 }
 
 int ComputeOptions::n_threads() const { return threads == 0 ? n_physical_cores() : threads; }
@@ -106,6 +111,12 @@ Dtype ComputeOptions::kv_type() const {
   const auto dtype = dtype_of_name(kv_dtype);
   if (dtype && std::ranges::find(page_types(), *dtype) != page_types().end()) return *dtype;
   fail(ErrorKind::usage, "--kv-type {} is not known; known: f32, f16, bf16, q8_0, q4_0", printable(kv_dtype));
+}
+
+LatentForm ComputeOptions::latent_form() const {
+  if (latents == "absorbed") return LatentForm::absorbed;
+  if (latents == "expanded") return LatentForm::expanded;
+  fail(ErrorKind::usage, "--latents {} is not known; known: absorbed, expanded", printable(latents));
 }
 
 const Tokenizer& LoadedModel::need_tokenizer() const {
@@ -134,7 +145,7 @@ LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokeni
   loaded.backend = compute.make_backend();
   loaded.checkpoint = open_checkpoint(path);
   const Metadata& metadata = loaded.checkpoint->metadata();
-  loaded.model = load_model(*loaded.checkpoint);
+  loaded.model = load_model(*loaded.checkpoint, compute.latent_form());
   need(*loaded.model, wanted);
   if (with_tokenizer == WithTokenizer::no) return loaded;
   if (fs::is_directory(path)) {

@@ -34,11 +34,14 @@ struct ComputeOptions {
   std::string backend = "cpu";
   int threads = 0;  // 0: one a physical core
   std::string kv_dtype = "f16";
+  std::string latents = "absorbed";
 
   void declare(Args& args);
   std::unique_ptr<Backend> make_backend() const;
   // Throws Error(usage) for a type that pages cannot have.
   Dtype kv_type() const;
+  // Throws Error(usage) for a form that is not known.
+  LatentForm latent_form() const;
   int n_threads() const;
 };
 

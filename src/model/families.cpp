@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/nearest.h"
+#include "model/layers/latent_attention.h"  // kExpandsLatents
 
 namespace millrace {
 
@@ -38,17 +39,45 @@ std::span<const Family> all_families() {
   return kFamilies;
 }
 
-std::unique_ptr<Model> load_model(const Checkpoint& checkpoint) {
-  const auto architecture = checkpoint.metadata().need<std::string_view>("general.architecture");
+const Family& family_of(const Metadata& metadata) {
+  const auto architecture = metadata.need<std::string_view>("general.architecture");
   std::vector<std::string_view> known;
   for (const Family& family : all_families()) {
-    if (std::ranges::find(family.architectures, architecture) != family.architectures.end()) {
-      return family.load(checkpoint);
-    }
+    if (std::ranges::find(family.architectures, architecture) != family.architectures.end()) return family;
     known.insert(known.end(), family.architectures.begin(), family.architectures.end());
   }
   fail(ErrorKind::bad_model, "the architecture {} is not known; the nearest known one is {}",
        printable(architecture), nearest_name(architecture, known));
+}
+
+namespace {
+
+// The checkpoint with one key more.
+class WithKey final : public Checkpoint {
+ public:
+  WithKey(const Checkpoint& checkpoint, std::string_view key, MetaValue value)
+      : checkpoint_(checkpoint), metadata_(checkpoint.metadata()) {
+    metadata_.add(std::string(key), std::move(value));
+  }
+  const Metadata& metadata() const override { return metadata_; }
+  std::span<const NamedTensor> tensors() const override { return checkpoint_.tensors(); }
+  const Tensor* find(std::string_view name) const override { return checkpoint_.find(name); }
+
+ private:
+  const Checkpoint& checkpoint_;
+  Metadata metadata_;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, LatentForm form) {
+  const Family& family = family_of(checkpoint.metadata());
+  if (form == LatentForm::absorbed) return family.load(checkpoint);
+  if (!family.has_latents) {
+    fail(ErrorKind::usage, "the architecture {} has no latent attention that could be expanded",
+         checkpoint.metadata().need<std::string_view>("general.architecture"));
+  }
+  return family.load(WithKey(checkpoint, kExpandsLatents, true));
 }
 
 }  // namespace millrace

@@ -17,6 +17,7 @@ struct Family {
   std::span<const std::string_view> architectures;  // values of general.architecture
   std::unique_ptr<Model> (*load)(const Checkpoint& checkpoint);
   std::span<const HfModelClass> hf_classes;  // what Hugging Face calls its variants
+  bool has_latents = false;                  // latent attention, whose form can be chosen
 };
 
 // What a table of variants, each with its `architecture`, gives for Family::architectures.
@@ -28,5 +29,7 @@ constexpr std::array<std::string_view, kN> architectures_of(const Variant (&vari
 }
 
 std::span<const Family> all_families();
+// Of general.architecture. Throws Error(bad_model) for one that is not known, naming the nearest.
+const Family& family_of(const Metadata& metadata);
 
 }  // namespace millrace

@@ -122,6 +122,23 @@ TEST(Families, UnknownArchitectureNamesTheNearest) {
   EXPECT_NE(error_of(checkpoint).find("qwen3"), std::string::npos) << error_of(checkpoint);
 }
 
+// The two forms of latent attention are one function.
+TEST(Families, FormsOfLatentsAgree) {
+  const auto backend = make_reference_backend();
+  const std::vector<int32_t> tokens = random_tokens(40, 2);
+  for (const std::string_view name : {"deepseek2", "glm-dsa"}) {
+    const auto checkpoint = testing::tiny_deepseek(name);
+    const auto absorbed = load_model(*checkpoint);
+    const auto expanded = load_model(*checkpoint, LatentForm::expanded);
+    EXPECT_EQ(expanded->shape().kv_layers[0].n_kv_heads, testing::kTinyHeads);
+    const std::vector<float> expected = run_alone(*absorbed, *backend, tokens, 0);
+    const std::vector<float> found = run_alone(*expanded, *backend, tokens, 0);
+    EXPECT_NE(found, expected) << name << ": the option does nothing";
+    for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-4) << name << " " << i;
+  }
+  EXPECT_THROW(load_model(*testing::tiny_llama(), LatentForm::expanded), Error);
+}
+
 TEST(Families, MissingTensorIsNamed) {
   const auto checkpoint = testing::tiny_llama();
   checkpoint->remove("blk.1.attn_k.weight");

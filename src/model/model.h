@@ -64,9 +64,14 @@ class Model {
   virtual Tensor forward(const Pass& pass) const = 0;
 };
 
+// Of latent attention (layers/latent_attention.h): pages keep latents, or the keys and values of all heads,
+// which take many times the memory and less arithmetic for long prompts. They differ by rounding.
+enum class LatentForm { absorbed, expanded };
+
 // Binds the weights of `checkpoint`, which must outlive the model. Throws Error(bad_model) when the
 // architecture is unknown (naming the nearest known one), when a tensor is missing or has another shape, or
 // when the metadata asks for something that is not implemented: a model is refused, never run wrongly.
-std::unique_ptr<Model> load_model(const Checkpoint& checkpoint);
+// Error(usage) when there is no latent attention to expand.
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, LatentForm form = LatentForm::absorbed);
 
 }  // namespace millrace

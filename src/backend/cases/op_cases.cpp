@@ -832,13 +832,16 @@ struct HeadCase {
   int64_t n_out;
   Dtype dtype = Dtype::f32;
   int64_t n_carried = 0;
+  bool is_shared = false;  // all heads read one x, of which a part is not used
 };
 
 void add_head_linear(Table& table, const HeadCase& c) {
-  const std::string name = fmt::format("head_linear {}x{} {}->{} {} carries {}", c.n_rows, c.n_heads, c.n_in,
-                                       c.n_out, text(c.dtype), c.n_carried);
+  const std::string name =
+      fmt::format("head_linear {}x{} {}->{} {} carries {}{}", c.n_rows, c.n_heads, c.n_in, c.n_out,
+                  text(c.dtype), c.n_carried, c.is_shared ? " of one" : "");
   table.add(name, [c](CaseMaker& maker) -> Op {
-    return HeadLinear{.x = maker.floats({c.n_rows, c.n_heads, c.n_in + c.n_carried}),
+    const int64_t n_left = c.n_in + c.n_carried + (c.is_shared ? 3 : 0);
+    return HeadLinear{.x = maker.floats({c.n_rows, c.is_shared ? 1 : c.n_heads, n_left}),
                       .weight = maker.weight(c.dtype, {c.n_heads, c.n_out, c.n_in}),
                       .out = maker.output(Dtype::f32, {c.n_rows, c.n_heads, c.n_out + c.n_carried})};
   });
@@ -879,6 +882,7 @@ void add_latent_cases(Table& table) {
   for (const Dtype dtype : weight_types()) {
     add_head_linear(table, {.n_rows = 1, .n_heads = 4, .n_in = 256, .n_out = 70, .dtype = dtype});
     add_head_linear(table, {5, 2, 512, 40, dtype, 64});
+    add_head_linear(table, {9, 3, 256, 40, dtype, 8, true});
   }
   for (const Dtype dtype : page_types()) {
     for (const std::vector<SeqRows>* seqs : {&kOneRow, &kMixed, &kLong}) {
@@ -1152,10 +1156,12 @@ std::vector<OpCase> op_bench_cases() {
     add_attention(table, c);
     add_rope(table, c, {.n_rotary = 128});
   }
-  // DeepSeek-V2-Lite: its latent, and what the expanded form would compute of the same prompt.
+  // DeepSeek-V2-Lite: its latents, and the keys and values that they expand to.
   for (const KvCase& c : {kv, prompt}) {
     add_latent(table, {.seqs = c.seqs, .n_heads = 16, .n_kv_heads = 1, .head_dim = 576, .v_head_dim = 512},
                64);
+    add_attention(table,
+                  {.seqs = c.seqs, .n_heads = 16, .n_kv_heads = 16, .head_dim = 192, .v_head_dim = 128});
     add_head_linear(table, {.n_rows = c.seqs[0].n_rows,
                             .n_heads = 16,
                             .n_in = 128,

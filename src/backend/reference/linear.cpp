@@ -48,19 +48,20 @@ void compute(const Linear& op) {
 void compute(const HeadLinear& op) {
   const int64_t n_in = op.weight.dim(2);
   const int64_t n_out = op.weight.dim(1);
-  const int64_t n_heads = op.x.dim(1);
+  const int64_t n_heads = op.weight.dim(0);
+  const int64_t n_same = n_heads / op.x.dim(1);  // heads that share an x
   std::vector<float> weight(static_cast<size_t>(n_in));
   for (int64_t h = 0; h < n_heads; ++h) {
     for (int64_t o = 0; o < n_out; ++o) {
       decode_row(op.weight, h * n_out + o, weight);
-      for (int64_t vector = h; vector < op.x.dim(0) * n_heads; vector += n_heads) {
-        const double y = dot(op.x.f32() + vector * op.x.dim(2), weight.data(), n_in);
+      for (int64_t vector = h; vector < op.out.n_rows(); vector += n_heads) {
+        const double y = dot(op.x.f32() + vector / n_same * op.x.dim(2), weight.data(), n_in);
         op.out.f32()[vector * op.out.dim(2) + o] = static_cast<float>(y);
       }
     }
   }
-  for (int64_t vector = 0; vector < op.x.dim(0) * n_heads; ++vector) {
-    std::copy_n(op.x.f32() + vector * op.x.dim(2) + n_in, op.x.dim(2) - n_in,
+  for (int64_t vector = 0; vector < op.out.n_rows(); ++vector) {
+    std::copy_n(op.x.f32() + vector / n_same * op.x.dim(2) + n_in, op.out.dim(2) - n_out,
                 op.out.f32() + vector * op.out.dim(2) + n_out);
   }
 }

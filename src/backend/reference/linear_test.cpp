@@ -50,6 +50,14 @@ TEST(Reference, MultipliesEachHeadByItsOwnWeightAndCarriesTheRest) {
   EXPECT_EQ(out, (Floats{21, 5, 4300, 6}));
 }
 
+TEST(Reference, MultipliesOneHeadByTheWeightsOfAll) {
+  Floats x{1, 2, 5, 7, 3, 4, 6, 8}, weight{1, 10, 100, 1000}, out(8);
+  compute(
+      HeadLinear{.x = view(x, {2, 1, 4}), .weight = view(weight, {2, 1, 2}), .out = view(out, {2, 2, 2})});
+  EXPECT_EQ(out,
+            (Floats{21, 5, 2100, 5, 43, 6, 4300, 6}));  // of each x its first two pass, the third is carried
+}
+
 TEST(Reference, GatesBySiluAndByGelu) {
   Floats x{2}, gate{1}, up{3}, gate_bias{-1}, up_bias{1}, out(1);
   LinearGated op{.x = view(x, {1, 1}),

@@ -41,7 +41,8 @@ void ImportanceBackend::measure(const HeadLinear& op) {
   Entry* entry = begin(op.weight, op.x);
   if (entry == nullptr) return;
   const int64_t n_heads = op.weight.dim(0);
-  for (int64_t i = 0; i < op.x.n_rows(); ++i) add_row(*entry, i % n_heads, {.x = op.x, .row = i});
+  const int64_t n_same = n_heads / op.x.dim(1);  // heads that share an x
+  for (int64_t i = 0; i < op.out.n_rows(); ++i) add_row(*entry, i % n_heads, {.x = op.x, .row = i / n_same});
 }
 
 void ImportanceBackend::measure(const MoeGated& op) {

@@ -66,7 +66,7 @@ Deepseek::Deepseek(const Checkpoint& checkpoint, const Variant& variant) {
   for (const Layer& layer : layers_) shape_.kv_layers.push_back(layer.attention.kv_layer());
   weights().bind(checkpoint);
   for (size_t i = 0; i < layers_.size(); ++i)
-    made_.push_back(split_kv_b(layers_[i].attention, static_cast<int64_t>(i)));
+    made_.push_back(make_latent_weights(layers_[i].attention, static_cast<int64_t>(i)));
   hparams.refuse_rest();
 }
 
@@ -288,7 +288,8 @@ constexpr auto kArchitectures = architectures_of(kVariants);
 }  // namespace
 
 Family deepseek_family() {
-  return {.architectures = kArchitectures, .load = load_deepseek, .hf_classes = kHfClasses};
+  return {
+      .architectures = kArchitectures, .load = load_deepseek, .hf_classes = kHfClasses, .has_latents = true};
 }
 
 }  // namespace millrace

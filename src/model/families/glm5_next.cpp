@@ -74,7 +74,8 @@ Glm5Next::Glm5Next(const Checkpoint& checkpoint) {
   read_limits(hparams);
   weights().bind(checkpoint);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    if (!layers_[i].is_recurrent) made_.push_back(split_kv_b(layers_[i].latent, static_cast<int64_t>(i)));
+    if (!layers_[i].is_recurrent)
+      made_.push_back(make_latent_weights(layers_[i].latent, static_cast<int64_t>(i)));
   }
   hparams.refuse_rest();
 }
@@ -235,7 +236,8 @@ constexpr std::string_view kArchitectures[] = {"glm5-next", "glm5next"};  // two
 }  // namespace
 
 Family glm5_next_family() {
-  return {.architectures = kArchitectures, .load = load_glm5_next, .hf_classes = kHfClasses};
+  return {
+      .architectures = kArchitectures, .load = load_glm5_next, .hf_classes = kHfClasses, .has_latents = true};
 }
 
 }  // namespace millrace

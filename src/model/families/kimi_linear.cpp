@@ -57,7 +57,8 @@ KimiLinear::KimiLinear(const Checkpoint& checkpoint) {
   }
   weights().bind(checkpoint);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    if (!layers_[i].is_recurrent) made_.push_back(split_kv_b(layers_[i].latent, static_cast<int64_t>(i)));
+    if (!layers_[i].is_recurrent)
+      made_.push_back(make_latent_weights(layers_[i].latent, static_cast<int64_t>(i)));
   }
   hparams.refuse_rest();
 }
@@ -160,7 +161,10 @@ constexpr std::string_view kArchitectures[] = {"kimi-linear"};
 }  // namespace
 
 Family kimi_linear_family() {
-  return {.architectures = kArchitectures, .load = load_kimi_linear, .hf_classes = kHfClasses};
+  return {.architectures = kArchitectures,
+          .load = load_kimi_linear,
+          .hf_classes = kHfClasses,
+          .has_latents = true};
 }
 
 }  // namespace millrace

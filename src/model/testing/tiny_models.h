@@ -26,6 +26,12 @@ struct TinyModel {
   std::unique_ptr<MemoryCheckpoint> checkpoint;
 };
 
+// Latent attention in its other form.
+inline std::unique_ptr<MemoryCheckpoint> expanded(std::unique_ptr<MemoryCheckpoint> model) {
+  model->set("millrace.expands_latents", true);
+  return model;
+}
+
 inline std::vector<TinyModel> tiny_models() {
   std::vector<TinyModel> models;
   models.push_back({"llama", tiny_llama()});
@@ -49,6 +55,8 @@ inline std::vector<TinyModel> tiny_models() {
   models.push_back({"gemma4 with fused experts", tiny_gemma4(true)});
   models.push_back({"deepseek2", tiny_deepseek2()});
   models.push_back({"glm-dsa", tiny_deepseek("glm-dsa")});
+  models.push_back({"deepseek2 with expanded latents", expanded(tiny_deepseek2())});
+  models.push_back({"glm-dsa with expanded latents", expanded(tiny_deepseek("glm-dsa"))});
   models.push_back({"qwen3next", tiny_qwen35("qwen3next")});
   models.push_back({"qwen35", tiny_qwen35("qwen35")});
   models.push_back({"kimi-linear", tiny_kimi_linear()});
