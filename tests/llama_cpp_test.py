@@ -64,8 +64,6 @@ REFUSED = {
     "qwen2_moe": "it has experts in every layer",
     "xlm_roberta": "it wants a tokenizer, and the folder has none",
 }
-# Where its mixtures have rules for one architecture that ours do not follow.
-OTHER_MIXTURES = {"glm5_next": "it keeps hyper-connections, delta attention and indexers as they are"}
 WORD_PIECES = {"added_tokens": [], "normalizer": {"type": "BertNormalizer"}, "pre_tokenizer": {"type": "BertPreTokenizer"},
                "model": {"type": "WordPiece", "unk_token": "[UNK]",
                          "vocab": {piece: i for i, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + [f"x{i}" for i in range(92)])}}}
@@ -269,11 +267,8 @@ class Quantized(unittest.TestCase):
         for folder in sorted(GOLDENS.iterdir()):
             if not (folder / "golden.json").exists() or millrace("convert", folder, self.file).returncode != 0:
                 continue
-            if folder.name in OTHER_MIXTURES:
-                print(f"{folder.name}: {OTHER_MIXTURES[folder.name]}")
-                continue
             with self.subTest(folder.name):
-                is_thorough = folder.name in ("llama", "deepseek_v3", "gpt_oss_mxfp4", "qwen3_next")
+                is_thorough = folder.name in ("llama", "deepseek_v3", "gpt_oss_mxfp4", "qwen3_next", "glm5_next")
                 for mixture in llama_cpp.FILE_TYPES if is_thorough else ["Q4_K_M"]:
                     if mixture != "Q2_K_S" and not self.compare(folder.name, mixture):
                         break

@@ -109,7 +109,9 @@ class Chooser {
   }
 
   FormatChoice choose(const NamedTensor& named) {
-    if (!is_quantised(named)) return {gguf_dtype_of(named.tensor.dtype), std::nullopt};
+    const WeightRule* rule = rule_of(named.name);
+    const bool is_kept = rule != nullptr && !rule->dtype;
+    if (is_kept || !is_quantised(named)) return {gguf_dtype_of(named.tensor.dtype), std::nullopt};
     const Dtype wanted = wanted_for(named);
     const int64_t n_cols = named.tensor.n_cols();
     if (n_cols % format_of(wanted).block_elems == 0) return {wanted, std::nullopt};
@@ -126,6 +128,13 @@ class Chooser {
     return one == nullptr ? 0 : *one;
   }
 
+  const WeightRule* rule_of(std::string_view name) const {
+    const auto at = std::ranges::find_if(options_.weight_rules, [name](const WeightRule& rule) {
+      return name.find(rule.part) != std::string_view::npos;
+    });
+    return at == options_.weight_rules.end() ? nullptr : &*at;
+  }
+
   Dtype wanted_for(const NamedTensor& named) {
     const Role role = role_of(named.name);
     if (role == Role::token_embd && options_.token_embedding) return *options_.token_embedding;
@@ -134,7 +143,9 @@ class Chooser {
     for (const auto& [pattern, dtype] : options_.by_name) {
       if (std::regex_search(named.name, pattern)) return dtype;
     }
-    return options_.is_pure ? base_ : by_recipe(named, role);
+    if (options_.is_pure) return base_;
+    const WeightRule* rule = rule_of(named.name);
+    return rule != nullptr ? *rule->dtype : by_recipe(named, role);
   }
 
   Dtype by_recipe(const NamedTensor& named, Role role) {
@@ -188,12 +199,8 @@ class Chooser {
       }
     }();
     const bool is_small = dtype == Dtype::q3_k || dtype == Dtype::q4_k;
-    return is_70b() && is_small ? Dtype::q5_k : dtype;
-  }
-
-  // Models of 80 layers whose values are shared by 8 heads: these tensors are small beside the others.
-  bool is_70b() const {
-    return n_layers_ == 80 && ((arch_ == "llama" && group_ != 1) || arch_ == "qwen2" || arch_ == "qwen2vl");
+    const bool is_shared = options_.shares_values_at_80_layers && n_layers_ == 80 && group_ != 1;
+    return is_shared && is_small ? Dtype::q5_k : dtype;
   }
 
   Dtype for_attn_output() const {

@@ -26,12 +26,23 @@ struct Mixture {
 const Mixture* find_mixture(std::string_view name);
 std::span<const Mixture> all_mixtures();
 
+// What an architecture asks for the weights whose names contain `part`: this format in any mixture that
+// quantises, or none but their own.
+struct WeightRule {
+  std::string_view part;
+  std::optional<Dtype> dtype;  // nothing: as the file has them, whatever else is asked
+};
+
 struct MixtureOptions {
   const Mixture* mixture = nullptr;
   std::optional<Dtype> output, token_embedding;       // instead of what the mixture says
   std::vector<std::pair<std::regex, Dtype>> by_name;  // the first that matches a name decides
   bool is_pure = false;                               // the base format for every matrix
   bool has_importance = false;
+  std::span<const WeightRule> weight_rules;  // of the architecture
+  // Whether models of the architecture with 80 layers share values among 8 heads: these are small beside the
+  // other tensors, and get more bits.
+  bool shares_values_at_80_layers = false;
 };
 
 struct FormatChoice {

@@ -184,6 +184,36 @@ TEST(Mixture, Choices) {
   EXPECT_EQ(choices.at("blk.0.attn_v.weight").dtype, Dtype::q4_k);
 }
 
+// Rules of an architecture: what it keeps, it keeps whatever is asked; another format yields to what is asked
+// by name.
+TEST(Mixture, RulesOfAnArchitecture) {
+  const FakeCheckpoint checkpoint({2, 8, 0, false});
+  constexpr WeightRule kRules[] = {{"attn_k."}, {"attn_q.", Dtype::q8_0}};
+  MixtureOptions options{.mixture = find_mixture("Q4_K_M"), .weight_rules = kRules};
+  options.by_name.emplace_back("blk\\.1\\.", Dtype::q6_k);
+  auto choices = choices_of(checkpoint, options);
+  EXPECT_EQ(choices.at("blk.0.attn_q.weight").dtype, Dtype::q8_0);
+  EXPECT_EQ(choices.at("blk.1.attn_q.weight").dtype, Dtype::q6_k);
+  EXPECT_EQ(choices.at("blk.1.attn_k.weight").dtype, Dtype::f16);
+  EXPECT_EQ(choices.at("blk.0.attn_output.weight").dtype, Dtype::q4_k);
+  options = {.mixture = find_mixture("BF16"), .weight_rules = kRules};
+  choices = choices_of(checkpoint, options);
+  EXPECT_EQ(choices.at("blk.0.attn_k.weight").dtype, Dtype::f16);
+  EXPECT_EQ(choices.at("blk.0.attn_q.weight").dtype, Dtype::bf16);
+}
+
+TEST(Mixture, SharedValuesOfEightyLayers) {
+  const FakeCheckpoint checkpoint({80, 2, 0, false});
+  const auto value_of = [&](bool is_shared) {
+    return choices_of(checkpoint,
+                      {.mixture = find_mixture("Q4_K_S"), .shares_values_at_80_layers = is_shared})
+        .at("blk.9.attn_v.weight")
+        .dtype;
+  };
+  EXPECT_EQ(value_of(true), Dtype::q5_k);
+  EXPECT_EQ(value_of(false), Dtype::q4_k);
+}
+
 // With an importance matrix Q4_0 gives the first eighth of ffn_down a minimum too.
 TEST(Mixture, Importance) {
   const FakeCheckpoint checkpoint({8, 8, 0, false});

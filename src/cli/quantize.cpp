@@ -17,6 +17,7 @@
 #include "cli/source.h"
 #include "cli/standard_input.h"
 #include "cli/verb.h"
+#include "model/families.h"
 
 namespace millrace {
 namespace {
@@ -219,6 +220,13 @@ class Quantize final : public Command {
     for (const std::string& text : overrides_) options.by_name.push_back(override_of(text));
     options.is_pure = is_pure_;
     options.has_importance = importance != nullptr;
+    const auto architecture = source.metadata().get_or<std::string_view>("general.architecture", "");
+    if (const Family* family = find_family(architecture)) {
+      options.weight_rules = family->weight_rules;
+      options.shares_values_at_80_layers =
+          std::ranges::find(family->shared_values_at_80_layers, architecture) !=
+          family->shared_values_at_80_layers.end();
+    }
     return {.source = source.checkpoint(),
             .choices = choose_formats(source.checkpoint(), options),
             .importance = importance};

@@ -39,13 +39,20 @@ std::span<const Family> all_families() {
   return kFamilies;
 }
 
+const Family* find_family(std::string_view architecture) {
+  const auto all = all_families();
+  const auto at = std::ranges::find_if(all, [architecture](const Family& family) {
+    return std::ranges::find(family.architectures, architecture) != family.architectures.end();
+  });
+  return at == all.end() ? nullptr : &*at;
+}
+
 const Family& family_of(const Metadata& metadata) {
   const auto architecture = metadata.need<std::string_view>("general.architecture");
+  if (const Family* family = find_family(architecture)) return *family;
   std::vector<std::string_view> known;
-  for (const Family& family : all_families()) {
-    if (std::ranges::find(family.architectures, architecture) != family.architectures.end()) return family;
+  for (const Family& family : all_families())
     known.insert(known.end(), family.architectures.begin(), family.architectures.end());
-  }
   fail(ErrorKind::bad_model, "the architecture {} is not known; the nearest known one is {}",
        printable(architecture), nearest_name(architecture, known));
 }

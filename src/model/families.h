@@ -7,6 +7,7 @@
 #include <span>
 #include <string_view>
 
+#include "checkpoint/mixture.h"  // WeightRule
 #include "model/hf/model_class.h"
 #include "model/model.h"
 
@@ -18,6 +19,9 @@ struct Family {
   std::unique_ptr<Model> (*load)(const Checkpoint& checkpoint);
   std::span<const HfModelClass> hf_classes;  // what Hugging Face calls its variants
   bool has_latents = false;                  // latent attention, whose form can be chosen
+  // What mixtures of quantised formats take notice of (checkpoint/mixture.h).
+  std::span<const WeightRule> weight_rules = {};
+  std::span<const std::string_view> shared_values_at_80_layers = {};  // which of the architectures
 };
 
 // What a table of variants, each with its `architecture`, gives for Family::architectures.
@@ -29,7 +33,9 @@ constexpr std::array<std::string_view, kN> architectures_of(const Variant (&vari
 }
 
 std::span<const Family> all_families();
-// Of general.architecture. Throws Error(bad_model) for one that is not known, naming the nearest.
+// The family of a general.architecture, or nullptr.
+const Family* find_family(std::string_view architecture);
+// Throws Error(bad_model) for an architecture that is not known, naming the nearest.
 const Family& family_of(const Metadata& metadata);
 
 }  // namespace millrace

@@ -233,11 +233,20 @@ constexpr HfModelClass kHfClasses[] = {
 };
 constexpr std::string_view kArchitectures[] = {"glm5-next", "glm5next"};  // two names of one, in files
 
+// As llama.cpp's quantize tool has it: what is small and decides much.
+constexpr WeightRule kWeightRules[] = {
+    {"hc_"},     {"indexer."}, {"indexer_compressor"}, {"ssm_beta"}, {"ssm_f_a"},  {"ssm_f_b"},
+    {"ssm_g_a"}, {"ssm_g_b"},  {"attn_kv_a_mqa"},      {"attn_k_b"}, {"attn_v_b"}, {"attn_q_a.", Dtype::q8_0},
+};
+
 }  // namespace
 
 Family glm5_next_family() {
-  return {
-      .architectures = kArchitectures, .load = load_glm5_next, .hf_classes = kHfClasses, .has_latents = true};
+  return {.architectures = kArchitectures,
+          .load = load_glm5_next,
+          .hf_classes = kHfClasses,
+          .has_latents = true,
+          .weight_rules = kWeightRules};
 }
 
 }  // namespace millrace

@@ -336,10 +336,15 @@ constexpr HfModelClass kHfClasses[] = {
 
 constexpr auto kArchitectures = architectures_of(kVariants);
 
+constexpr std::string_view kSharedValuesAt80Layers[] = {"llama", "qwen2", "qwen2vl"};
+
 }  // namespace
 
 Family llama_family() {
-  return {.architectures = kArchitectures, .load = load_llama, .hf_classes = kHfClasses};
+  return {.architectures = kArchitectures,
+          .load = load_llama,
+          .hf_classes = kHfClasses,
+          .shared_values_at_80_layers = kSharedValuesAt80Layers};
 }
 
 }  // namespace millrace
