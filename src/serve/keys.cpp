@@ -1,7 +1,6 @@
 #include "serve/keys.h"
 
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
 
 #include <algorithm>
 
@@ -55,12 +54,6 @@ double Allowance::wait_for(double n, Time now) {
   }
   filled_at_ = now;
   return n_left_ >= n ? 0.0 : (n - n_left_) / rate;
-}
-
-Digest sha256(std::string_view bytes) {
-  Digest out{};
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), out.data());
-  return out;
 }
 
 KeyRing KeyRing::of_file(const std::filesystem::path& path) {

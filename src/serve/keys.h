@@ -1,7 +1,6 @@
 // API keys: who may ask, for which models, and how much in a minute. Keys are known by their SHA-256 alone.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -9,6 +8,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/sha256.h"
 
 namespace millrace {
 
@@ -31,9 +32,6 @@ class Allowance {
   double n_left_ = 0.0;
   Time filled_at_{};
 };
-
-using Digest = std::array<unsigned char, 32>;
-Digest sha256(std::string_view bytes);
 
 struct ApiKey {
   std::string name;  // for logs and metrics; never the key
