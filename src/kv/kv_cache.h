@@ -49,14 +49,13 @@ class KvCache {
 
   // The contents of a page, in all layers.
   void copy_page(int32_t from, int32_t to);
+  // The memory of a page, a stretch for each tensor that has any.
+  std::vector<std::span<std::byte>> parts_of(int32_t page) const;
 
   const KvPages& layer(int64_t i) const { return layers_[static_cast<size_t>(i)]; }
   const Shape& shape() const { return shape_; }
 
  private:
-  // The memory of a page, a stretch for each tensor that has any.
-  std::vector<std::span<std::byte>> parts_of(int32_t page) const;
-
   Shape shape_;
   Buffer buffer_;
   std::vector<KvPages> layers_;

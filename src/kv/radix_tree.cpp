@@ -7,12 +7,23 @@
 
 namespace millrace {
 
-RadixTree::RadixTree(PagePool& pool, int64_t page_size, SlotPool* slots)
-    : pool_(pool), page_size_(static_cast<size_t>(page_size)), slots_(slots) {}
+RadixTree::RadixTree(PagePool& pool, int64_t page_size, SlotPool* slots, PageTier* tier, int64_t n_kept_pages)
+    : pool_(pool),
+      page_size_(static_cast<size_t>(page_size)),
+      slots_(slots),
+      tier_(tier),
+      n_kept_pages_(n_kept_pages) {}
 
 RadixTree::~RadixTree() {
+  tier_ = nullptr;  // nothing leaves: all ends
   while (evict_one()) {
   }
+}
+
+RadixTree::Place RadixTree::root(int32_t salt) {
+  const auto [root, is_new] = roots_.try_emplace(salt);
+  if (is_new && tier_ != nullptr) root->second.key = root_key(salt);
+  return &root->second;
 }
 
 void RadixTree::touch(Node& node) {
@@ -30,6 +41,7 @@ void RadixTree::touch_snapshot(Node& node) {
 
 void RadixTree::drop_snapshot(Node& node) {
   if (node.snapshot < 0) return;
+  keep_snapshot(node);
   snapshots_.erase({node.snapshot_used, &node});
   slots_->release(std::exchange(node.snapshot, -1));
 }
@@ -110,7 +122,9 @@ RadixTree::Place RadixTree::extend(Place place, std::span<const int32_t> tokens,
     tokens = tokens.subspan(page_size_);
     if (is_new) {
       leaves_.erase({place->last_used, place});
-      child->second = std::make_unique<Node>(Node{.parent = place, .edge = &child->first, .page = page});
+      child->second = std::make_unique<Node>(
+          Node{.parent = place, .edge = &child->first, .page = page, .depth = place->depth + 1});
+      if (tier_ != nullptr) child->second->key = next_key(place->key, child->first);
       pool_.hold(page);
       pool_.set_cached(page, true);
       ++n_pages_;
@@ -121,8 +135,50 @@ RadixTree::Place RadixTree::extend(Place place, std::span<const int32_t> tokens,
       pool_.release(std::exchange(page, place->page));
     }
     touch(*place);
+    if (is_new && place->depth >= n_kept_pages_) want_kept(*place);
   }
   return place;
+}
+
+// With all before it: without them it is of no use.
+void RadixTree::want_kept(Node& node) {
+  if (tier_ == nullptr || node.page < 0) return;
+  if (!std::exchange(node.is_worth_keeping, true)) want_kept(*node.parent);
+  const bool is_all_kept = node.is_page_kept && (node.snapshot < 0 || node.is_snapshot_kept);
+  if (!is_all_kept && node.keep_turn == 0) to_keep_.emplace(node.keep_turn = ++n_turns_, &node);
+}
+
+void RadixTree::forget_turn(Node& node) {
+  if (node.keep_turn > 0) to_keep_.erase(std::exchange(node.keep_turn, 0));
+}
+
+void RadixTree::keep_snapshot(Node& node) {
+  if (tier_ == nullptr || node.snapshot < 0 || !node.is_worth_keeping) return;
+  if (!std::exchange(node.is_snapshot_kept, true))
+    tier_->save_state(state_key(node.key), node.snapshot, PageTier::Keep::shared);
+}
+
+void RadixTree::keep(Node& node) {
+  if (tier_ == nullptr || !node.is_worth_keeping) return;
+  if (!std::exchange(node.is_page_kept, true)) tier_->save(node.key, node.page, PageTier::Keep::shared);
+  keep_snapshot(node);
+  forget_turn(node);
+}
+
+bool RadixTree::keep_next() {
+  if (to_keep_.empty()) return false;
+  keep(*to_keep_.begin()->second);
+  return true;
+}
+
+void RadixTree::set_page_kept(Place place) {
+  place->is_page_kept = place->is_worth_keeping = true;
+  if (place->snapshot < 0 || place->is_snapshot_kept) forget_turn(*place);
+}
+
+void RadixTree::set_snapshot_kept(Place place) {
+  place->is_snapshot_kept = true;
+  if (place->is_page_kept) forget_turn(*place);
 }
 
 void RadixTree::add_snapshot(Place place, Slot slot) {
@@ -130,6 +186,7 @@ void RadixTree::add_snapshot(Place place, Slot slot) {
   if (place->snapshot < 0) {
     place->snapshot = slot;
     slots_->hold(slot);
+    if (place->is_worth_keeping) want_kept(*place);
   }
   touch_snapshot(*place);
 }
@@ -150,6 +207,7 @@ bool RadixTree::evict_one() {
     Node* parent = node->parent;
     const uint64_t last_used_of_leaf = last_used;  // erase() takes the pair
     leaves_.erase({last_used_of_leaf, node});
+    keep(*node);
     drop_snapshot(*node);
     pool_.set_cached(node->page, false);
     pool_.release(node->page);
@@ -174,6 +232,11 @@ int64_t RadixTree::check_subtree(const Node& node) const {
     const bool has_snapshot = snapshots_.contains({child->snapshot_used, child.get()});
     check(has_snapshot == (child->snapshot >= 0), "the snapshots are listed");
     check(!has_snapshot || slots_->n_holders(child->snapshot) > 0, "the tree holds its snapshots");
+    check(child->depth == node.depth + 1, "a node knows its depth");
+    check(tier_ == nullptr || child->key == next_key(node.key, edge), "a node knows its key");
+    check(!child->is_worth_keeping || node.is_worth_keeping || node.page < 0,
+          "what is kept is kept from its beginning");
+    check((child->keep_turn > 0) == to_keep_.contains(child->keep_turn), "what is to be kept is listed");
     n += 1 + check_subtree(*child);
   }
   return n;

@@ -13,6 +13,9 @@
 // Recurrent layers need more than pages: a node may hold a slot too, a snapshot of the state after its
 // tokens. A slot that nobody else holds is given back where slots are short, whatever becomes of the node.
 //
+// What leaves the tree goes to a tier where there is one (page_tier.h), and what is worth it before: nodes of
+// beginnings that are long enough, from the root down, as long as keep_next() is called.
+//
 // A place is a node as its users know it. It stays valid as long as somebody besides the tree holds its page;
 // the place of a root always is.
 #pragma once
@@ -25,6 +28,7 @@
 #include <vector>
 
 #include "kv/page_pool.h"
+#include "kv/page_tier.h"
 
 namespace millrace {
 
@@ -34,14 +38,16 @@ class RadixTree {
  public:
   using Place = Node*;
 
-  // `pool` and `slots` must outlive the tree. `slots` is nullptr where no layer is recurrent.
-  RadixTree(PagePool& pool, int64_t page_size, SlotPool* slots = nullptr);
+  // `pool`, `slots` and `tier` must outlive the tree. `slots` is nullptr where no layer is recurrent. `tier`
+  // gets beginnings of `n_kept_pages` pages and more; nullptr where there is none.
+  RadixTree(PagePool& pool, int64_t page_size, SlotPool* slots = nullptr, PageTier* tier = nullptr,
+            int64_t n_kept_pages = 1);
   ~RadixTree();
   RadixTree(const RadixTree&) = delete;
   RadixTree& operator=(const RadixTree&) = delete;
 
   // Where every sequence of that salt begins.
-  Place root(int32_t salt) { return &roots_[salt]; }
+  Place root(int32_t salt);
 
   struct Prefix {
     Place place;              // after the last page
@@ -71,6 +77,18 @@ class RadixTree {
   // a snapshot already it stays, for it holds the same bits.
   void add_snapshot(Place place, Slot slot);
 
+  // The node after `place` for the page that `tokens` begin with; nullptr where it is not known.
+  Place child(Place place, std::span<const int32_t> tokens) const { return child_of(*place, tokens); }
+  static Page page_of(Place place) { return place->page; }
+  // How a tier knows it. Where there is no tier nobody has a key.
+  static const PageKey& key_of(Place place) { return place->key; }
+  // What is at `place` came from the tier.
+  void set_page_kept(Place place);
+  void set_snapshot_kept(Place place);
+  // Saves the next page, and its snapshot, that should not have to leave for that; false when there is none.
+  bool keep_next();
+  bool has_to_keep() const { return !to_keep_.empty(); }
+
   // Gives back the least recently used snapshot that nobody else holds; false when there is none.
   bool evict_snapshot();
 
@@ -90,6 +108,12 @@ class RadixTree {
     uint64_t last_used = 0;
     Slot snapshot = -1;
     uint64_t snapshot_used = 0;
+    // Where there is a tier:
+    PageKey key{};
+    int64_t depth = 0;  // pages from the root
+    bool is_worth_keeping = false;
+    bool is_page_kept = false, is_snapshot_kept = false;
+    uint64_t keep_turn = 0;  // in to_keep_; 0: it is not there
     std::map<std::vector<int32_t>, std::unique_ptr<Node>> children{};
   };
 
@@ -98,16 +122,24 @@ class RadixTree {
   void touch(Node& node);
   void touch_snapshot(Node& node);
   void drop_snapshot(Node& node);
+  void want_kept(Node& node);
+  void keep(Node& node);
+  void keep_snapshot(Node& node);
+  void forget_turn(Node& node);
   int64_t check_subtree(const Node& node) const;
 
   PagePool& pool_;
   size_t page_size_;
   SlotPool* slots_;
+  PageTier* tier_;
+  int64_t n_kept_pages_;
   int64_t n_pages_ = 0;
   uint64_t clock_ = 0;
   std::map<int32_t, Node> roots_;
   std::set<std::pair<uint64_t, Node*>> leaves_;     // by last use
   std::set<std::pair<uint64_t, Node*>> snapshots_;  // the nodes that have one, by its last use
+  std::map<uint64_t, Node*> to_keep_;               // by turn
+  uint64_t n_turns_ = 0;
 };
 
 }  // namespace millrace

@@ -36,4 +36,16 @@ StateCache::StateCache(Shape shape)
   check(at == buffer_.data() + buffer_.n_bytes(), "the cache is not as large as its plan");
 }
 
+std::vector<std::span<std::byte>> StateCache::parts_of(int32_t slot) const {
+  check(slot >= 0 && slot < shape_.n_slots, "a slot of the cache");
+  std::vector<std::span<std::byte>> parts;
+  for (const LayerState& layer : layers_) {
+    for (const Tensor& slots : {layer.matrix, layer.conv_q, layer.conv_k, layer.conv_v}) {
+      const int64_t n_bytes = slots ? slots.n_bytes() / shape_.n_slots : 0;
+      if (n_bytes > 0) parts.emplace_back(slots.data + slot * n_bytes, static_cast<size_t>(n_bytes));
+    }
+  }
+  return parts;
+}
+
 }  // namespace millrace

@@ -4,7 +4,9 @@
 // (page_pool.h); only ops look inside, from Batch::state_from to Batch::state_to.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "tensor/buffer.h"
@@ -40,6 +42,8 @@ class StateCache {
   // All float32. Throws Error(does_not_fit) when the memory cannot be had.
   explicit StateCache(Shape shape);
 
+  // The memory of a slot, a stretch for each tensor that has any.
+  std::vector<std::span<std::byte>> parts_of(int32_t slot) const;
   const LayerState& layer(int64_t i) const { return layers_[static_cast<size_t>(i)]; }
   const Shape& shape() const { return shape_; }
 
