@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "base/log.h"
+#include "engine/cache_tier.h"
 #include "engine/constraint.h"
 #include "engine/engine_options.h"
 #include "engine/rate_limit.h"
@@ -20,6 +21,11 @@
 
 namespace millrace {
 namespace {
+
+constexpr double kKeepShare = 0.02;  // of a step's time, in which prefixes are brought to the tier
+constexpr std::chrono::milliseconds kIdleTurn{5};  // the same where there is no step
+constexpr std::chrono::seconds kKeepRest{10};      // the same at the end
+constexpr double kFetchUs = 50000.0;               // in which a step loads pages
 
 // One of the answers to a request: a sequence, and how its tokens are drawn.
 struct Choice {
@@ -119,6 +125,7 @@ class Engine::Loop {
         model_(model),
         memory_(memory_shape(model, options_)),
         mover_(memory_.kv),
+        tier_(make_tier(model, backend, options_, memory_)),
         runner_(model, backend, memory_, batch_limits(model, options_)),
         scheduler_({.n_pages = memory_.kv.shape().n_pages,
                     .page_size = options_.page_size,
@@ -127,8 +134,10 @@ class Engine::Loop {
                     .has_prefix_cache = options_.has_prefix_cache,
                     .n_slots = memory_.states.shape().n_slots,
                     .snapshot_distance = options_.snapshot_distance,
-                    .keeps_sequences_whole = keeps_sequences_whole(model, options_)},
-                   mover_),
+                    .keeps_sequences_whole = keeps_sequences_whole(model, options_),
+                    .preemption = options_.preemption,
+                    .n_kept_pages = std::max<int64_t>(1, options_.tier.n_kept_tokens / options_.page_size)},
+                   mover_, tier_.get()),
         rate_limit_(options_.max_requests_per_minute),
         thread_([this] { run(); }) {}
 
@@ -161,6 +170,11 @@ class Engine::Loop {
   void take_away(const Cancelled& what);
   void expire();
   void step();
+  // Brings to the tier what should be there soon.
+  void keep(std::chrono::duration<double> time);
+  void keep_rest();
+  void note_cost(const std::vector<PlannedRows>& rows, std::chrono::duration<double> took);
+  TierCosts costs() const;
   void note_stats();
   void schedule(Choice& choice);
   // The newest logits of a sequence are there. Those of a prompt serve all answers to it.
@@ -181,6 +195,7 @@ class Engine::Loop {
   const Model& model_;
   SequenceMemory memory_;
   CacheMover mover_;
+  const std::unique_ptr<CacheTier> tier_;  // nullptr: there is none
   Runner runner_;
   Scheduler scheduler_;
   // By id; engine thread only, as are the following.
@@ -189,6 +204,7 @@ class Engine::Loop {
       choices_;  // those that the scheduler knows, by the id of the sequence
   std::set<std::pair<std::chrono::steady_clock::time_point, uint64_t>> deadlines_;  // with ids of jobs
   std::vector<float> forked_logits_;
+  double row_us_ = TierCosts{}.row_us;  // a running mean
   uint64_t last_sequence_id_ = 0;
 
   mutable std::mutex mutex_;  // guards what follows
@@ -259,6 +275,22 @@ void Engine::Loop::run() {
   }
   while (!jobs_.empty()) finish(*jobs_.begin()->second, FinishReason::cancelled);
   if (options_.on_events) options_.on_events();
+  keep_rest();
+}
+
+void Engine::Loop::keep(std::chrono::duration<double> time) {
+  if (!tier_ || !tier_->is_lasting()) return;
+  const auto begin = std::chrono::steady_clock::now();
+  while (tier_->has_room() && scheduler_.keep_next()) {
+    if (std::chrono::steady_clock::now() - begin > time) return;
+  }
+}
+
+void Engine::Loop::keep_rest() {
+  if (!tier_ || !tier_->is_lasting()) return;
+  tier_->set_finish_by(std::chrono::steady_clock::now() + kKeepRest);
+  while (scheduler_.has_to_keep() && tier_->wait_for_room()) scheduler_.keep_next();
+  if (scheduler_.has_to_keep()) log_info("not all prefixes could be kept: the disk is too slow for that");
 }
 
 bool Engine::Loop::receive() {
@@ -267,8 +299,16 @@ bool Engine::Loop::receive() {
   bool is_stopping = false;
   {
     std::unique_lock lock(mutex_);
-    wake_.wait(
-        lock, [this] { return is_stopping_ || !jobs_.empty() || !incoming_.empty() || !cancelled_.empty(); });
+    const auto is_wanted = [this] {
+      return is_stopping_ || !jobs_.empty() || !incoming_.empty() || !cancelled_.empty();
+    };
+    while (tier_ && tier_->is_lasting() && scheduler_.has_to_keep() && !is_wanted()) {
+      lock.unlock();
+      keep(kIdleTurn);
+      lock.lock();
+      if (!tier_->has_room()) wake_.wait_for(lock, kIdleTurn, is_wanted);
+    }
+    wake_.wait(lock, is_wanted);
     if (jobs_.empty()) finish_clock_.note_begin();
     incoming.swap(incoming_);
     cancelled.swap(cancelled_);
@@ -310,18 +350,37 @@ void Engine::Loop::expire() {
     finish(*jobs_.at(deadlines_.begin()->second), FinishReason::deadline);
 }
 
+// Of steps that a prompt is part of: a row of an answer alone costs a whole pass over the weights.
+void Engine::Loop::note_cost(const std::vector<PlannedRows>& rows, std::chrono::duration<double> took) {
+  int64_t n_rows = 0;
+  for (const PlannedRows& planned : rows) n_rows += planned.end - planned.begin;
+  if (n_rows < 16) return;
+  row_us_ = row_us_ * 0.9 + took.count() * 1e6 / static_cast<double>(n_rows) * 0.1;
+}
+
+TierCosts Engine::Loop::costs() const {
+  TierCosts costs{.row_us = row_us_, .page_us = tier_->page_us(), .state_us = tier_->state_us()};
+  if (costs.page_us > 0.0)
+    costs.n_step_pages = std::clamp<int64_t>(static_cast<int64_t>(kFetchUs / costs.page_us), 1, 4096);
+  return costs;
+}
+
 void Engine::Loop::note_stats() {
   const std::lock_guard lock(mutex_);
   stats_ = {.n_running = scheduler_.n_running(),
             .n_waiting = scheduler_.n_waiting(),
             .n_preemptions = scheduler_.n_preemptions(),
+            .n_parked = scheduler_.n_parked(),
+            .n_pages_fetched = scheduler_.n_fetched(),
             .n_pages = memory_.kv.shape().n_pages,
             .n_pages_used = scheduler_.n_pages_used()};
 }
 
 void Engine::Loop::step() {
+  if (tier_) scheduler_.set_costs(costs());
   const std::vector<PlannedRows> rows = scheduler_.plan();
   if (rows.empty()) return;
+  const auto begin = std::chrono::steady_clock::now();
   for (const PlannedRows& planned : rows) {
     Job& job = *choices_.at(planned.sequence->id)->job;
     const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - job.submitted;
@@ -329,6 +388,9 @@ void Engine::Loop::step() {
   }
   const Tensor out = runner_.run(rows);  // logits or embeddings
   scheduler_.commit(rows);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  note_cost(rows, took);
+  keep(took * kKeepShare);
   float* at = out.f32();
   for (const PlannedRows& planned : rows) {
     if (!planned.wants_logits()) continue;

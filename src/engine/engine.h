@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 
 #include "base/channel.h"
 #include "engine/request.h"
+#include "engine/sequence.h"
 #include "model/model.h"
 
 namespace millrace {
@@ -20,10 +22,19 @@ struct MemoryPlan {
   int64_t kv_bytes = 0;
   int64_t state_bytes = 0;  // of recurrent layers: one state a running sequence, and the snapshots
   int64_t arena_bytes = 0;  // activations of the widest step
+  int64_t tier_bytes = 0;   // of the prefix cache beyond its pages, at most
 };
 
 class Engine {
  public:
+  // Where prefixes go that the cache has no pages for, and where preempted sequences wait (kv/page_store.h).
+  struct TierOptions {
+    int64_t memory_bytes = 0;     // at least 2 pages, with their states; 0: there is no tier
+    std::filesystem::path dir{};  // of a disk; empty: there is none
+    int64_t disk_bytes = 0;       // that all models together may take there
+    std::string model_id{};       // the same for two checkpoints only where all bits are the same
+    int64_t n_kept_tokens = 256;  // what is shorter is sooner computed than found
+  };
   struct Options {
     int64_t n_ctx = 0;           // positions of the longest sequence; 0: what the model was trained for
     int64_t n_kv_positions = 0;  // positions kept for all sequences and the prefix cache; 0: n_ctx, or of a
@@ -38,6 +49,8 @@ class Engine {
     bool has_prefix_cache = true;
     int64_t n_snapshots = 8;          // states of recurrent layers that the prefix cache keeps, at least 1
     int64_t snapshot_distance = 512;  // positions between them; rounded up to pages
+    TierOptions tier{};
+    Preemption preemption = Preemption::by_cost;
     int64_t weights_bytes = 0;  // of the mapped checkpoint, counted when the engine asks whether it fits
     // Called by the engine thread after each turn, when channels may hold new events: for one thread that
     // waits for many requests. Must not block, nor call the engine.
@@ -47,7 +60,8 @@ class Engine {
   // `model` and `backend` must outlive the engine, which is the only user of `backend` while it lives.
   // Throws Error(does_not_fit) with the numbers when the plan exceeds the memory that is there.
   Engine(const Model& model, Backend& backend, const Options& options);
-  ~Engine();  // cancels what is left
+  // Cancels what is left, and takes up to 10 s to bring to the disk what should outlive it.
+  ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -74,6 +88,8 @@ class Engine {
   struct Stats {
     int64_t n_running = 0, n_waiting = 0;
     int64_t n_preemptions = 0;              // since the start
+    int64_t n_parked = 0;                   // of those: kept what they had
+    int64_t n_pages_fetched = 0;            // from the tier
     int64_t n_pages = 0, n_pages_used = 0;  // used: held by sequences, not by the prefix cache alone
   };
   Stats stats() const;

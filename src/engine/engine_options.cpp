@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "backend/cpu/cpu.h"  // cpu_instruction_sets
+#include "base/version.h"
 #include "engine/memory.h"
 
 namespace millrace {
@@ -85,14 +87,41 @@ Engine::Options filled_in(const Model& model, Engine::Options options) {
   need("the number of snapshots", options.n_snapshots, 1);
   need("the distance of snapshots", options.snapshot_distance, 1);
   options.snapshot_distance = n_pages_for(options.snapshot_distance, options.page_size) * options.page_size;
+  if (keeps_sequences_whole(model, options)) options.tier.memory_bytes = 0;
+  if (options.tier.memory_bytes > 0)
+    options.tier.memory_bytes =
+        std::max(options.tier.memory_bytes, 2 * CacheTier::largest_bytes(memory_shape(model, options)));
   return options;
+}
+
+// Bits belong to a machine and a build (docs/adr/0002), and to the types and shapes of what is kept.
+std::unique_ptr<CacheTier> make_tier(const Model& model, const Backend& backend,
+                                     const Engine::Options& options, const SequenceMemory& memory) {
+  const Engine::TierOptions& tier = options.tier;
+  if (tier.memory_bytes == 0) return nullptr;
+  std::string id =
+      fmt::format("{}\n{} {}\n{} {} {} {}\n", tier.model_id, version(), build_id(), backend.name(),
+                  cpu_instruction_sets().front(), format_of(options.kv_dtype).name, options.page_size);
+  for (const KvLayer& layer : model.shape().kv_layers) {
+    id += fmt::format("{} {} {}", layer.n_kv_heads, layer.k_head_dim, layer.v_head_dim);
+    for (const KvSide& side : layer.sides) id += fmt::format(" {}/{}", side.width, side.stride);
+    id += '\n';
+  }
+  for (const StateLayer& layer : model.shape().state_layers)
+    id += fmt::format("{} {} {} {} {} {}\n", layer.n_v_heads, layer.k_head_dim, layer.v_head_dim,
+                      layer.n_kept, layer.k_width, layer.v_width);
+  return std::make_unique<CacheTier>(memory, PageStore::Options{.memory_bytes = tier.memory_bytes,
+                                                                .dir = tier.dir,
+                                                                .disk_bytes = tier.disk_bytes,
+                                                                .identity = std::move(id)});
 }
 
 MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
   const SequenceMemory::Shape shape = memory_shape(model, options);
   return {.kv_bytes = shape.kv_bytes(),
           .state_bytes = shape.state_bytes(),
-          .arena_bytes = Runner::arena_bytes(model, shape, batch_limits(model, options))};
+          .arena_bytes = Runner::arena_bytes(model, shape, batch_limits(model, options)),
+          .tier_bytes = options.tier.memory_bytes};
 }
 
 MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
@@ -101,6 +130,7 @@ MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
                .kv_bytes = plan.kv_bytes,
                .state_bytes = plan.state_bytes,
                .arena_bytes = plan.arena_bytes,
+               .tier_bytes = plan.tier_bytes,
                .n_positions = options.n_kv_positions,
                .page_size = options.page_size,
                .n_slots = n_slots_for(model, options)});

@@ -1,6 +1,7 @@
 // From a model and the options of an engine to what bounds its steps and the memory it takes.
 #pragma once
 
+#include "engine/cache_tier.h"
 #include "engine/engine.h"
 #include "engine/runner.h"
 
@@ -13,6 +14,9 @@ Engine::Options filled_in(const Model& model, Engine::Options options);
 SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options);
 BatchLimits batch_limits(const Model& model, const Engine::Options& options);
 bool keeps_sequences_whole(const Model& model, const Engine::Options& options);
+// nullptr where there is none.
+std::unique_ptr<CacheTier> make_tier(const Model& model, const Backend& backend,
+                                     const Engine::Options& options, const SequenceMemory& memory);
 MemoryPlan plan_for(const Model& model, const Engine::Options& options);
 // Throws Error(does_not_fit) with the numbers when the plan exceeds the memory that is there.
 MemoryPlan fitting_plan(const Model& model, const Engine::Options& options);

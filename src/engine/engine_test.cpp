@@ -1,5 +1,4 @@
-// The engine on a model that is a hash of the tokens it finds in its pages: whatever is planned, cached,
-// preempted or cancelled, each request must give the tokens that it gives alone.
+// The engine on models that are hashes: what it takes, refuses, ends and counts.
 #include "engine/engine.h"
 
 #include <gtest/gtest.h>
@@ -7,142 +6,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <random>
 #include <utility>
 
-#include "model/testing/tiny_models.h"
+#include "engine/testing/hash_model.h"
 
 namespace millrace {
 namespace {
 
-constexpr int64_t kVocab = 50;
-
-// Keeps each token in its page; the logits of a row are a hash of all tokens up to it, read back from the
-// pages.
-class HashModel : public Model {
- public:
-  HashModel() {
-    shape_.family = "hash";
-    shape_.n_layers = 1;
-    shape_.hidden = 1;
-    shape_.n_vocab = kVocab;
-    shape_.n_ctx_train = 200;
-    shape_.kv_layers = {{.n_kv_heads = 1, .k_head_dim = 1, .v_head_dim = 1}};
-    shape_.long_rope_from = 40;
-  }
-
-  const ModelShape& shape() const override { return shape_; }
-
-  Tensor forward(const Pass& pass) const override {
-    const Batch& batch = pass.batch;
-    const Tensor logits = pass.arena.take(Dtype::f32, {batch.logit_rows.dim(0), kVocab});
-    if (pass.arena.is_measuring()) return logits;
-    for (int64_t row = 0; row < batch.n_rows(); ++row) {
-      *slot(pass, row, batch.positions.i32()[row]) = static_cast<float>(batch.tokens.i32()[row]);
-    }
-    for (int64_t i = 0; i < batch.logit_rows.dim(0); ++i)
-      write_logits(pass, batch.logit_rows.i32()[i], logits.f32() + i * kVocab);
-    return logits;
-  }
-
- protected:
-  ModelShape shape_;
-
- private:
-  static float* slot(const Pass& pass, int64_t row, int64_t position) {
-    const Tensor& pages = pass.kv.layer(0).k;  // (n_pages, 1, page_size, 1)
-    const int64_t page_size = pages.dim(2);
-    const int32_t seq = pass.batch.seq_of_row.i32()[row];
-    const int32_t page =
-        pass.batch.page_tables.i32()[seq * pass.batch.page_tables.dim(1) + position / page_size];
-    return pages.f32() + page * page_size + position % page_size;
-  }
-
-  static void write_logits(const Pass& pass, int64_t row, float* logits) {
-    uint64_t hash = static_cast<uint64_t>(pass.batch.rope_tables.i32()[pass.batch.seq_of_row.i32()[row]]);
-    for (int64_t position = 0; position <= pass.batch.positions.i32()[row]; ++position) {
-      hash = (hash + static_cast<uint64_t>(*slot(pass, row, position)) + 1) * 0x9e3779b97f4a7c15;
-    }
-    for (int64_t token = 0; token < kVocab; ++token) {
-      hash = hash * 6364136223846793005u + 1442695040888963407u;
-      logits[token] = static_cast<float>(hash >> 40) * 0x1p-22f;
-    }
-  }
-};
-
-// Folds the tokens of a sequence into its state besides, and turns the logits by it.
-class StateModel final : public HashModel {
- public:
-  StateModel() { shape_.state_layers = {{.n_v_heads = 1, .k_head_dim = 1, .v_head_dim = 1}}; }
-
-  Tensor forward(const Pass& pass) const override {
-    const Tensor logits = HashModel::forward(pass);
-    if (pass.arena.is_measuring()) return logits;
-    const Batch& batch = pass.batch;
-    float* slots = pass.states.layer(0).matrix.f32();  // (n_slots, 1, 1, 1)
-    int64_t n_turned = 0;
-    for (int64_t s = 0; s < batch.n_seqs(); ++s) {
-      const int32_t from = batch.state_from.i32()[s];
-      int32_t state = from < 0 ? 0 : static_cast<int32_t>(slots[from]);
-      for (int32_t row = batch.row_begin.i32()[s]; row < batch.row_begin.i32()[s + 1]; ++row) {
-        state = (state * 31 + batch.tokens.i32()[row] + 1) % 65521;
-        if (n_turned == logits.dim(0) || batch.logit_rows.i32()[n_turned] != row) continue;
-        float* turned = logits.f32() + kVocab * n_turned++;
-        std::rotate(turned, turned + state % kVocab, turned + kVocab);
-      }
-      slots[batch.state_to.i32()[s]] = static_cast<float>(state);
-    }
-    return logits;
-  }
-};
-
-class NoBackend final : public Backend {
- public:
-  std::string_view name() const override { return "none"; }
-  void run(const Op&) override {}
-};
-
-struct Answer {
-  std::vector<int32_t> tokens;
-  FinishReason reason;
-  Usage usage;
-};
-
-std::vector<Answer> answers_of(const Engine::Ticket& ticket, int n) {
-  std::vector<Answer> answers(static_cast<size_t>(n));
-  while (const auto event = ticket.events->pop()) {
-    Answer& answer = answers.at(static_cast<size_t>(event->index));
-    if (event->token) answer.tokens.push_back(*event->token);
-    if (event->finish_reason) answer.reason = *event->finish_reason;
-    answer.usage = event->usage;
-  }
-  return answers;
-}
-
-Answer answer_of(const Engine::Ticket& ticket) { return answers_of(ticket, 1).front(); }
-
-std::vector<Request> mixed_requests(int64_t n_vocab) {
-  std::mt19937 random(3);
-  std::vector<Request> requests;
-  for (int i = 0; i < 40; ++i) {
-    Request request;
-    const size_t n_shared = random() % 60;  // a common beginning, so that prefixes are shared
-    for (size_t k = 0; k < n_shared; ++k) request.prompt.push_back(static_cast<int32_t>(k % 7));
-    for (size_t k = 0; k < 1 + random() % 20; ++k)
-      request.prompt.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(n_vocab)));
-    request.max_tokens = static_cast<int64_t>(random() % 60);
-    request.sampling.temperature = i % 2 == 0 ? 0.0f : 0.8f;
-    request.sampling.seed = static_cast<uint64_t>(i);
-    request.sampling.mirostat = i % 5 == 1 ? 2 : 0;
-    request.sampling.repetition_penalty = i % 3 == 0 ? 1.3f : 1.0f;
-    request.end_tokens = {4};
-    request.n = i % 4 == 2 ? 3 : 1;
-    request.priority = i % 7 == 0 ? 1 : 0;
-    request.key = i % 3 == 0 ? "a" : "b";
-    requests.push_back(request);
-  }
-  return requests;
-}
+using namespace millrace::testing;
 
 Engine::Options options_of(int64_t n_kv_positions, int64_t max_rows, bool has_prefix_cache) {
   return {.n_ctx = 160,
@@ -154,68 +25,6 @@ Engine::Options options_of(int64_t n_kv_positions, int64_t max_rows, bool has_pr
           .has_prefix_cache = has_prefix_cache,
           .n_snapshots = 3,
           .snapshot_distance = 7};  // 8: whole pages
-}
-
-// Each answer of a request by itself.
-std::vector<Answer> answers_alone(const Model& model, Backend& backend, Request request) {
-  std::vector<Answer> alone;
-  const uint64_t seed = request.sampling.seed;
-  for (int index = 0; index < request.n; ++index) {
-    Request one = request;
-    one.n = 1;
-    one.sampling.seed = seed_of_choice(seed, index);
-    Engine engine(model, backend, options_of(160, 64, false));
-    alone.push_back(answer_of(*engine.submit(one).ticket));
-  }
-  return alone;
-}
-
-void expect_cold_equals_warm(const Model& model, Backend& backend) {
-  const std::vector<Request> requests = mixed_requests(model.shape().n_vocab);
-  std::vector<std::vector<Answer>> alone;
-  for (const Request& request : requests) alone.push_back(answers_alone(model, backend, request));
-  // Plenty of pages, just enough for one (so that they preempt each other), tiny chunks, with and without the
-  // cache.
-  for (const Engine::Options& options :
-       {options_of(4000, 64, true), options_of(160, 64, true), options_of(200, 3, true),
-        options_of(160, 16, false), options_of(4000, 16, false), options_of(4000, 1, true)}) {
-    Engine engine(model, backend, options);
-    for (int round = 0; round < 2; ++round) {
-      std::vector<Engine::Ticket> tickets;
-      for (const Request& request : requests) tickets.push_back(*engine.submit(request).ticket);
-      for (size_t i = 0; i < requests.size(); ++i) {
-        const std::vector<Answer> answers = answers_of(tickets[i], requests[i].n);
-        for (size_t index = 0; index < answers.size(); ++index) {
-          EXPECT_EQ(answers[index].tokens, alone[i][index].tokens)
-              << "request " << i << " with " << options.n_kv_positions;
-          EXPECT_EQ(answers[index].reason, alone[i][index].reason);
-        }
-      }
-    }
-  }
-}
-
-TEST(Engine, ColdEqualsWarm) {
-  NoBackend backend;
-  expect_cold_equals_warm(HashModel(), backend);
-}
-
-TEST(Engine, ColdEqualsWarmWithStates) {
-  NoBackend backend;
-  expect_cold_equals_warm(StateModel(), backend);
-}
-
-// The same by real numbers: dense, sliding windows, experts, latent attention, delta nets, compressed keys,
-// selected runs of positions.
-TEST(Engine, ColdEqualsWarmOfFamilies) {
-  const auto backend = make_cpu_backend(2);
-  for (const auto& [name, checkpoint] : millrace::testing::tiny_models()) {
-    if (name != "llama" && name != "gemma3" && name != "qwen3moe" && name != "deepseek2" &&
-        name != "qwen35" && name != "deepseek4" && name != "glm5-next")
-      continue;
-    SCOPED_TRACE(name);
-    expect_cold_equals_warm(*load_model(*checkpoint), *backend);
-  }
 }
 
 void expect_cached(const Model& model, int64_t n_of_shorter) {

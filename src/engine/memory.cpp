@@ -85,7 +85,7 @@ int64_t available_memory_bytes(const fs::path& root) {
 }
 
 void need_memory(const MemoryNeed& need, int64_t available_bytes) {
-  const int64_t fixed = need.weights_bytes + need.state_bytes + need.arena_bytes;
+  const int64_t fixed = need.weights_bytes + need.state_bytes + need.arena_bytes + need.tier_bytes;
   if (fixed + need.kv_bytes <= available_bytes) return;
   const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / 0x1p20; };
   const int64_t page_bytes =
@@ -93,6 +93,8 @@ void need_memory(const MemoryNeed& need, int64_t available_bytes) {
   const int64_t n_fit = std::max<int64_t>(0, available_bytes - fixed) / page_bytes * need.page_size;
   const std::string weights =
       need.weights_bytes > 0 ? fmt::format(", {:.1f} MiB for the weights", mib(need.weights_bytes)) : "";
+  const std::string tier =
+      need.tier_bytes > 0 ? fmt::format(", {:.1f} MiB beside the cache", mib(need.tier_bytes)) : "";
   const std::string states =
       need.state_bytes > 0
           ? fmt::format("{:.1f} MiB for {} recurrent states ({:.1f} MiB each), ", mib(need.state_bytes),
@@ -100,11 +102,10 @@ void need_memory(const MemoryNeed& need, int64_t available_bytes) {
           : "";
   const std::string fitting = n_fit > 0 ? fmt::format("{} positions", n_fit) : "not even one page";
   fail(ErrorKind::does_not_fit,
-       "{} positions need {:.1f} MiB for keys and values, {}{:.1f} MiB for activations{}; {:.1f} MiB of "
-       "memory "
-       "are available: {} would fit",
-       need.n_positions, mib(need.kv_bytes), states, mib(need.arena_bytes), weights, mib(available_bytes),
-       fitting);
+       "{} positions need {:.1f} MiB for keys and values, {}{:.1f} MiB for activations{}{}; {:.1f} MiB "
+       "of memory are available: {} would fit",
+       need.n_positions, mib(need.kv_bytes), states, mib(need.arena_bytes), weights, tier,
+       mib(available_bytes), fitting);
 }
 
 }  // namespace millrace

@@ -17,6 +17,7 @@ struct MemoryNeed {
   int64_t kv_bytes = 0;       // of n_positions
   int64_t state_bytes = 0;    // of n_slots
   int64_t arena_bytes = 0;
+  int64_t tier_bytes = 0;  // of prefixes on their way to the disk, and of preempted sequences
   int64_t n_positions = 1;
   int64_t page_size = 1;
   int64_t n_slots = 0;

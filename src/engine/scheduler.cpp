@@ -7,12 +7,13 @@
 
 namespace millrace {
 
-Scheduler::Scheduler(const Limits& limits, PageMover& mover)
+Scheduler::Scheduler(const Limits& limits, PageMover& mover, PageTier* tier)
     : limits_(limits),
       mover_(mover),
+      tier_(tier),
       pool_(limits.n_pages),
       slots_(limits.n_slots),
-      tree_(pool_, limits.page_size, is_recurrent() ? &slots_ : nullptr) {
+      tree_(pool_, limits.page_size, is_recurrent() ? &slots_ : nullptr, tier, limits.n_kept_pages) {
   // One more, so that somebody can always leave the snapshot that it begins with.
   check(!is_recurrent() || limits.n_slots >= limits.max_sequences + (limits.has_prefix_cache ? 1 : 0),
         "there is a slot for each sequence");
@@ -55,7 +56,7 @@ std::vector<PlannedRows> Scheduler::plan() {
   ++n_steps_;
   while (admit_next()) {
   }
-  Step step{.rows = {}, .budget = limits_.max_rows};
+  Step step{.rows = {}, .budget = limits_.max_rows, .n_fetches = costs_.n_step_pages};
   // Preemption shortens running_ from its end, so an index is safe where an iterator is not.
   for (size_t i = 0; i < running_.size() && step.budget > 0; ++i) {
     if (is_answering(*running_[i])) give_rows(step, *running_[i], running_[i]->n_left());
@@ -92,7 +93,7 @@ void Scheduler::plan_prompts(Step& step) {
 void Scheduler::give_rows(Step& step, Sequence& sequence, int64_t n_rows) {
   const bool is_whole = limits_.keeps_sequences_whole;
   if (is_whole && sequence.n_left() > step.budget) return;  // it is the first one some time
-  if (!sequence.has_rows) match_again(sequence);
+  if (!sequence.has_rows && !match_again(step, sequence)) return;
   const int64_t begin = sequence.n_computed;
   const int64_t wanted = begin + std::min({sequence.n_left(), n_rows, step.budget});
   const int64_t end = reserve(sequence, has_snapshots() ? std::min(wanted, next_stop(sequence)) : wanted);
@@ -185,13 +186,151 @@ void Scheduler::match(Sequence& sequence) {
   sequence.n_computed = sequence.n_remembered * limits_.page_size;
 }
 
-void Scheduler::match_again(Sequence& sequence) {
-  if (limits_.has_prefix_cache && sequence.matched_at != n_steps_) {
-    release(sequence);
-    match(sequence);
+bool Scheduler::match_again(Step& step, Sequence& sequence) {
+  if (!sequence.fetch) {
+    if (limits_.has_prefix_cache && sequence.matched_at != n_steps_) {
+      release(sequence);
+      match(sequence);
+    }
+    sequence.fetch = find_in_tier(sequence);
   }
-  if (limits_.has_prefix_cache && !is_recurrent()) copy_partial_page(sequence);
+  if (sequence.fetch) {
+    const Fetched fetched = fetch(step, sequence);
+    if (fetched == Fetched::later) return false;
+    const bool is_parked = std::exchange(sequence.fetch, std::nullopt)->is_parked;
+    sequence.has_rows = fetched == Fetched::all && is_parked;  // nobody else knows them
+    if (fetched == Fetched::lost && is_recurrent()) {          // pages without their state are of no use
+      release(sequence);
+      match(sequence);
+    }
+  }
+  drop_parked(sequence);
+  const bool ends_with_a_page = sequence.n_computed % limits_.page_size == 0;
+  if (limits_.has_prefix_cache && !is_recurrent() && ends_with_a_page) copy_partial_page(sequence);
   if (!sequence.was_started) sequence.n_cached = sequence.n_computed;
+  return true;
+}
+
+std::span<const int32_t> Scheduler::tokens_of_page(const Sequence& sequence, int64_t page) const {
+  return std::span(sequence.tokens)
+      .subspan(static_cast<size_t>(page * limits_.page_size), static_cast<size_t>(limits_.page_size));
+}
+
+std::optional<Fetch> Scheduler::find_in_tier(const Sequence& sequence) const {
+  if (tier_ == nullptr) return std::nullopt;
+  const auto n_matched = static_cast<int64_t>(sequence.pages.size());
+  const auto n_full = static_cast<int64_t>(known_tokens(sequence).size()) / limits_.page_size;
+  int64_t n_shared = n_matched, n_with_state = n_matched;
+  RadixTree::Place place = sequence.place;
+  PageKey key = RadixTree::key_of(sequence.place);
+  for (; limits_.has_prefix_cache && n_shared < n_full; ++n_shared) {
+    const std::span<const int32_t> tokens = tokens_of_page(sequence, n_shared);
+    if (place != nullptr) place = tree_.child(place, tokens);
+    key = next_key(key, tokens);
+    if (place == nullptr && !tier_->has(key)) break;
+    if (is_recurrent() && tier_->has(state_key(key))) n_with_state = n_shared + 1;
+  }
+  const std::optional<Parked>& parked = sequence.parked;
+  if (parked && n_shared >= parked->n_shared && parked->n_computed > n_matched * limits_.page_size)
+    return Fetch{.n_shared = std::max(n_matched, parked->n_shared),
+                 .n_pages = (parked->n_computed + limits_.page_size - 1) / limits_.page_size,
+                 .n_computed = parked->n_computed,
+                 .is_parked = true};
+  const int64_t n_found = is_recurrent() ? n_with_state : n_shared;
+  const auto n_rows = static_cast<double>((n_found - n_matched) * limits_.page_size);
+  const double load_us = static_cast<double>(n_found - n_matched) * costs_.page_us + costs_.state_us;
+  if (n_found == n_matched || load_us >= n_rows * costs_.row_us) return std::nullopt;
+  return Fetch{.n_shared = n_found, .n_pages = n_found, .n_computed = n_found * limits_.page_size};
+}
+
+Scheduler::Fetched Scheduler::fetch(Step& step, Sequence& sequence) {
+  const Fetch& wanted = *sequence.fetch;
+  while (static_cast<int64_t>(sequence.pages.size()) < wanted.n_pages) {
+    const Fetched page = fetch_page(step, sequence);
+    if (page == Fetched::later) return page;
+    const int64_t n_reached = static_cast<int64_t>(sequence.pages.size()) * limits_.page_size;
+    if (!is_recurrent()) sequence.n_computed = std::min(n_reached, wanted.n_computed);
+    if (page == Fetched::lost) return page;
+  }
+  if (is_recurrent() && !fetch_state(sequence)) return Fetched::lost;
+  sequence.n_computed = wanted.n_computed;
+  return Fetched::all;
+}
+
+Scheduler::Fetched Scheduler::fetch_page(Step& step, Sequence& sequence) {
+  const auto i = static_cast<int64_t>(sequence.pages.size());
+  const bool is_shared = i < sequence.fetch->n_shared;
+  if (is_shared) {
+    // Somebody else may have fetched or computed it.
+    if (const RadixTree::Place child = tree_.child(sequence.place, tokens_of_page(sequence, i))) {
+      pool_.hold(RadixTree::page_of(child));
+      sequence.pages.push_back(RadixTree::page_of(child));
+      sequence.place = child;
+      ++sequence.n_remembered;
+      return Fetched::all;
+    }
+  }
+  if (step.n_fetches == 0) return Fetched::later;
+  --step.n_fetches;
+  const PageKey key = is_shared ? next_key(RadixTree::key_of(sequence.place), tokens_of_page(sequence, i))
+                                : parked_key(sequence.id, i);
+  if (!take_page(sequence)) return Fetched::lost;
+  if (!tier_->load(key, sequence.pages.back())) {
+    pool_.release(sequence.pages.back());
+    sequence.pages.pop_back();
+    return Fetched::lost;
+  }
+  ++n_fetched_;
+  if (!is_shared) return Fetched::all;
+  sequence.place =
+      tree_.extend(sequence.place, tokens_of_page(sequence, i), std::span(sequence.pages).last(1));
+  tree_.set_page_kept(sequence.place);
+  ++sequence.n_remembered;
+  return Fetched::all;
+}
+
+bool Scheduler::fetch_state(Sequence& sequence) {
+  const bool is_parked = sequence.fetch->is_parked;
+  if (sequence.slot >= 0) slots_.release(std::exchange(sequence.slot, -1));
+  if (!take_slot(sequence)) return false;
+  sequence.slot = std::exchange(sequence.next_slot, -1);
+  const PageKey key = is_parked ? parked_key(sequence.id, -1) : state_key(RadixTree::key_of(sequence.place));
+  if (!tier_->load_state(key, sequence.slot)) return false;
+  if (is_parked) return true;
+  tree_.add_snapshot(sequence.place, sequence.slot);
+  tree_.set_snapshot_kept(sequence.place);
+  return true;
+}
+
+// Rows that it would compute again: what comes after the last page, or snapshot, that the prefix cache keeps.
+int64_t Scheduler::n_lost(const Sequence& sequence) const {
+  if (!is_recurrent()) return sequence.n_computed - sequence.n_remembered * limits_.page_size;
+  return has_snapshots() ? sequence.n_computed % limits_.snapshot_distance : sequence.n_computed;
+}
+
+bool Scheduler::is_parking_wanted(const Sequence& sequence) const {
+  // Before its first rows it has nothing that is not known elsewhere; what it parked before stays.
+  if (tier_ == nullptr || !sequence.has_rows || n_lost(sequence) == 0) return false;
+  if (limits_.preemption != Preemption::by_cost) return limits_.preemption == Preemption::park;
+  const double n_pages = static_cast<double>(n_used_pages(sequence) - sequence.n_remembered);
+  const double move_us = n_pages * costs_.page_us + (is_recurrent() ? costs_.state_us : 0.0);
+  return 2.0 * move_us < static_cast<double>(n_lost(sequence)) * costs_.row_us;
+}
+
+void Scheduler::park(Sequence& sequence) {
+  if (!is_parking_wanted(sequence)) return;
+  for (int64_t i = sequence.n_remembered; i < n_used_pages(sequence); ++i)
+    tier_->save(parked_key(sequence.id, i), sequence.pages[static_cast<size_t>(i)], PageTier::Keep::parked);
+  if (is_recurrent()) tier_->save_state(parked_key(sequence.id, -1), sequence.slot, PageTier::Keep::parked);
+  sequence.parked = {.n_shared = sequence.n_remembered, .n_computed = sequence.n_computed};
+  ++n_parked_;
+}
+
+void Scheduler::drop_parked(Sequence& sequence) {
+  if (!sequence.parked) return;
+  const auto [n_shared, n_computed] = *std::exchange(sequence.parked, std::nullopt);
+  for (int64_t i = n_shared; i * limits_.page_size < n_computed; ++i) tier_->drop(parked_key(sequence.id, i));
+  if (is_recurrent()) tier_->drop(parked_key(sequence.id, -1));
 }
 
 void Scheduler::copy_partial_page(Sequence& sequence) {
@@ -253,6 +392,7 @@ int64_t Scheduler::next_stop(const Sequence& sequence) const {
 
 void Scheduler::preempt(Sequence& sequence) {
   remember(sequence);  // what stays in the cache need not be computed again
+  park(sequence);
   stop(sequence);
   queue_.push_front(sequence);
   ++n_preemptions_;
@@ -274,6 +414,7 @@ void Scheduler::release(Sequence& sequence) {
   sequence.n_computed = 0;
   sequence.n_remembered = 0;
   sequence.has_rows = false;
+  sequence.fetch.reset();
 }
 
 void Scheduler::remember(Sequence& sequence) {
@@ -315,6 +456,7 @@ void Scheduler::remove(Sequence& sequence) {
     queue_.erase(sequence);
     if (blocked_ == &sequence) blocked_ = nullptr;
   }
+  drop_parked(sequence);
   queue_.leave(sequence);
 }
 

@@ -13,6 +13,10 @@
 // prompt passes a long one. Whoever shares a longer beginning with a prompt of this step than is known yet
 // waits for it instead of computing the same.
 //
+// Where there is a tier below the prefix cache (kv/page_tier.h), what it knows of a beginning is fetched
+// before the first rows, some pages a step, and a preempted sequence parks there what the prefix cache does
+// not keep: both where that costs less than to compute the rows again.
+//
 // Where layers are recurrent a sequence also owns a slot (kv/state_cache.h), which its rows go on from and
 // are left in. At the end of a prompt's full pages, and in regular distances, rows stop and the prefix cache
 // shares the slot: from then on it is a snapshot, and the next rows of the sequence go to a fresh one.
@@ -33,6 +37,14 @@ class PageMover {
  public:
   virtual ~PageMover() = default;
   virtual void copy(Page from, Page to) = 0;
+};
+
+// What things cost, as they were measured.
+struct TierCosts {
+  double row_us = 1000.0;     // to compute a row
+  double page_us = 0.0;       // to save or load a page
+  double state_us = 0.0;      // the same of a state
+  int64_t n_step_pages = 64;  // that a step loads at most: who has rows in it waits for them
 };
 
 // Rows of one sequence: its positions [begin, end). Logits are wanted of the last row when it is the newest
@@ -58,26 +70,35 @@ class Scheduler {
     int64_t snapshot_distance = 0;  // positions between snapshots; whole pages
     bool keeps_sequences_whole =
         false;  // all rows of a sequence go into one step; none has more than max_rows
+    Preemption preemption = Preemption::by_cost;
+    int64_t n_kept_pages = 1;  // beginnings that are shorter do not go to the tier
   };
 
-  // `mover` must outlive the scheduler.
-  Scheduler(const Limits& limits, PageMover& mover);
+  // `mover` and `tier` must outlive the scheduler; no tier: nullptr.
+  Scheduler(const Limits& limits, PageMover& mover, PageTier* tier = nullptr);
 
   // `sequence` (owned by the caller, who keeps it until remove()) waits; it must fit into all pages alone.
   void add(Sequence& sequence);
   // `child` has the same tokens as `parent`, all of which are computed: it goes on beside it on the same
   // pages, and on a copy of the page that is not full. Where there is no room it waits. Owned as by add().
   void fork(const Sequence& parent, Sequence& child);
-  // The rows of the next step. Empty only when nothing waits or runs.
+  // The rows of the next step. Empty only when nothing waits or runs, or when pages are fetched.
   std::vector<PlannedRows> plan();
   // The rows were computed: n_computed grows, full pages become known to the prefix cache.
   void commit(const std::vector<PlannedRows>& rows);
   // The sequence is done or cancelled, waiting or running: its pages are free or left to the prefix cache.
   void remove(Sequence& sequence);
 
+  void set_costs(const TierCosts& costs) { costs_ = costs; }
+  // Saves the next page that is worth it; false when there is none.
+  bool keep_next() { return tree_.keep_next(); }
+  bool has_to_keep() const { return tree_.has_to_keep(); }
+
   int64_t n_waiting() const { return queue_.size(); }
   int64_t n_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t n_preemptions() const { return n_preemptions_; }
+  int64_t n_parked() const { return n_parked_; }    // of those: kept what they had
+  int64_t n_fetched() const { return n_fetched_; }  // pages, from the tier
   // Pages that sequences hold, whether the prefix cache holds them too or not.
   int64_t n_pages_used() const { return limits_.n_pages - n_available(); }
   // Tokens of the beginning of such a prompt that are known, in whole pages.
@@ -92,6 +113,7 @@ class Scheduler {
   struct Step {
     std::vector<PlannedRows> rows;
     int64_t budget;
+    int64_t n_fetches;  // pages that may still be loaded
   };
 
   // The next one in line runs, if pages for all its tokens are left beside what the running ones still need
@@ -117,10 +139,27 @@ class Scheduler {
   bool follows_another(const Step& step, const Sequence& sequence) const;
   // Takes over what the prefix cache knows of a sequence of which nothing was computed since it was admitted.
   void match(Sequence& sequence);
-  // The same before its first rows, where more may be known now, down to a part of a page.
-  void match_again(Sequence& sequence);
+  // The same before its first rows, where more may be known now, in the tier too and down to a part of a
+  // page. False while it is fetched.
+  bool match_again(Step& step, Sequence& sequence);
   void copy_partial_page(Sequence& sequence);
+  // What the tier has beyond what is matched; nothing where it is cheaper to compute.
+  std::optional<Fetch> find_in_tier(const Sequence& sequence) const;
+  enum class Fetched { all, later, lost };
+  Fetched fetch(Step& step, Sequence& sequence);
+  Fetched fetch_page(Step& step, Sequence& sequence);
+  bool fetch_state(Sequence& sequence);
+  // Saves what the prefix cache does not keep of it, where that is cheaper than to compute it again.
+  void park(Sequence& sequence);
+  bool is_parking_wanted(const Sequence& sequence) const;
+  int64_t n_lost(const Sequence& sequence) const;
+  void drop_parked(Sequence& sequence);
+  std::span<const int32_t> tokens_of_page(const Sequence& sequence, int64_t page) const;
   std::span<const int32_t> known_tokens(const Sequence& sequence) const;
+  // Pages that hold something of the sequence.
+  int64_t n_used_pages(const Sequence& sequence) const {
+    return (sequence.n_computed + limits_.page_size - 1) / limits_.page_size;
+  }
   // Pages that the sequence lacks for all its tokens and the next one.
   int64_t n_lacking(const Sequence& sequence) const;
   // Pages that are free or held by the prefix cache alone.
@@ -147,6 +186,8 @@ class Scheduler {
 
   Limits limits_;
   PageMover& mover_;
+  PageTier* tier_;
+  TierCosts costs_;
   PagePool pool_;
   SlotPool slots_;
   RadixTree tree_;
@@ -155,7 +196,7 @@ class Scheduler {
   const Sequence* blocked_ = nullptr;  // found no room, and nobody left since
   uint64_t n_arrivals_ = 0;
   uint64_t n_steps_ = 0;
-  int64_t n_preemptions_ = 0;
+  int64_t n_preemptions_ = 0, n_parked_ = 0, n_fetched_ = 0;
 };
 
 }  // namespace millrace

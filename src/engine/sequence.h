@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,24 @@
 #include "kv/radix_tree.h"
 
 namespace millrace {
+
+// What becomes of what was computed of a preempted sequence, beyond what the prefix cache keeps: the cheaper
+// of the two, or always the same.
+enum class Preemption { by_cost, recompute, park };
+
+// What a sequence gets back from the tier before its first rows.
+struct Fetch {
+  int64_t n_shared = 0;    // pages known by their tokens: in the tree, or in the tier
+  int64_t n_pages = 0;     // with those that it parked itself
+  int64_t n_computed = 0;  // positions that are computed then
+  bool is_parked = false;
+};
+
+// What a preempted sequence left in the tier for itself: its pages from `n_shared` on, and its state.
+struct Parked {
+  int64_t n_shared = 0;
+  int64_t n_computed = 0;
+};
 
 struct Sequence {
   uint64_t id = 0;
@@ -33,6 +52,9 @@ struct Sequence {
   RadixTree::Place place = nullptr;  // after those
   Slot slot = -1;       // holds the state after n_computed positions; -1: none yet, or nothing is recurrent
   Slot next_slot = -1;  // receives the state of planned rows; may be slot itself
+
+  std::optional<Fetch> fetch;  // under way
+  std::optional<Parked> parked;
 
   int64_t n_left() const { return static_cast<int64_t>(tokens.size()) - n_computed; }
 };

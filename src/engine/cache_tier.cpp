@@ -1,0 +1,56 @@
+#include "engine/cache_tier.h"
+
+namespace millrace {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Adds the time of its life to a running mean.
+class Timer {
+ public:
+  explicit Timer(double& mean_us) : mean_us_(mean_us) {}
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+  ~Timer() {
+    const double us = std::chrono::duration<double, std::micro>(Clock::now() - begin_).count();
+    mean_us_ = mean_us_ == 0.0 ? us : mean_us_ * 0.9 + us * 0.1;
+  }
+
+ private:
+  double& mean_us_;
+  Clock::time_point begin_ = Clock::now();
+};
+
+}  // namespace
+
+bool CacheTier::load(const PageKey& key, Page to) {
+  const Timer timer(page_us_);
+  return store_.load(key, memory_.kv.parts_of(to));
+}
+
+bool CacheTier::load_state(const PageKey& key, Slot to) {
+  const Timer timer(state_us_);
+  return store_.load(key, memory_.states.parts_of(to));
+}
+
+void CacheTier::save(const PageKey& key, Page from, Keep keep) {
+  const Timer timer(page_us_);
+  store_.save(key, memory_.kv.parts_of(from), keep);
+}
+
+void CacheTier::save_state(const PageKey& key, Slot from, Keep keep) {
+  const Timer timer(state_us_);
+  store_.save(key, memory_.states.parts_of(from), keep);
+}
+
+void CacheTier::set_finish_by(Clock::time_point finish_by) {
+  finish_by_ = finish_by;
+  store_.set_finish_by(finish_by);
+}
+
+int64_t CacheTier::largest_bytes(const SequenceMemory::Shape& shape) {
+  const int64_t page_bytes = shape.kv.n_pages > 0 ? shape.kv_bytes() / shape.kv.n_pages : 0;
+  return page_bytes + (shape.states.n_slots > 0 ? shape.state_bytes() / shape.states.n_slots : 0);
+}
+
+}  // namespace millrace

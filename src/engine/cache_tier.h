@@ -1,0 +1,48 @@
+// What the scheduler wants moved between the cache and the store outside of it, in numbers, done to the
+// bytes. It measures what that costs.
+#pragma once
+
+#include <chrono>
+
+#include "engine/runner.h"
+#include "engine/scheduler.h"
+#include "kv/page_store.h"
+
+namespace millrace {
+
+class CacheTier final : public PageTier {
+ public:
+  // `memory` must outlive the tier.
+  CacheTier(const SequenceMemory& memory, const PageStore::Options& options)
+      : memory_(memory), store_(options) {}
+
+  bool has(const PageKey& key) const override { return store_.has(key); }
+  bool load(const PageKey& key, Page to) override;
+  bool load_state(const PageKey& key, Slot to) override;
+  void save(const PageKey& key, Page from, Keep keep) override;
+  void save_state(const PageKey& key, Slot from, Keep keep) override;
+  void drop(const PageKey& key) override { store_.drop(key); }
+  bool is_lasting() const override { return store_.has_disk(); }
+  bool has_room() const override { return store_.has_room(largest_bytes()); }
+
+  // Microseconds of the last ones, the newest of which count most; 0 where there was none.
+  double page_us() const { return page_us_; }
+  double state_us() const { return state_us_; }
+  // For the end: what waits for the disk has until then, and so has wait_for_room(), which is false when that
+  // came first.
+  void set_finish_by(std::chrono::steady_clock::time_point finish_by);
+  bool wait_for_room() { return store_.wait_for_room(largest_bytes(), finish_by_); }
+
+  // Of a page with the state after it.
+  static int64_t largest_bytes(const SequenceMemory::Shape& shape);
+
+ private:
+  int64_t largest_bytes() const { return largest_bytes({memory_.kv.shape(), memory_.states.shape()}); }
+
+  const SequenceMemory& memory_;
+  PageStore store_;
+  double page_us_ = 0.0, state_us_ = 0.0;
+  std::chrono::steady_clock::time_point finish_by_{};
+};
+
+}  // namespace millrace

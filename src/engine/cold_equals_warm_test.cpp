@@ -1,0 +1,214 @@
+// A request gives the same tokens alone and among others, its prompt whole or in chunks, its prefix computed,
+// cached, or fetched from memory or from the disk of an engine that is gone, preempted, parked or not. On
+// hashes, and on a tiny model of each kind of layer.
+//
+// With MILLRACE_LONG_TESTS=1 in the environment there are 64 requests of 1 to 4,000 tokens: some minutes.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <random>
+
+#include "base/temporary_folder.h"
+#include "engine/testing/hash_model.h"
+#include "model/testing/tiny_models.h"
+
+namespace millrace {
+namespace {
+
+using namespace millrace::testing;
+
+struct Load {
+  int n_requests;
+  int64_t max_prompt, n_ctx, page_size, max_rows;
+};
+
+const Load& load() {
+  static constexpr Load kShort{
+      .n_requests = 40, .max_prompt = 80, .n_ctx = 160, .page_size = 4, .max_rows = 64};
+  static constexpr Load kLong{
+      .n_requests = 64, .max_prompt = 4000, .n_ctx = 4100, .page_size = 32, .max_rows = 512};
+  return std::getenv("MILLRACE_LONG_TESTS") != nullptr ? kLong : kShort;
+}
+
+// Greedy and drawn, penalised, of two keys and two priorities, one or three answers; many begin alike.
+std::vector<Request> mixed_requests(int64_t n_vocab) {
+  std::mt19937 random(3);
+  std::uniform_real_distribution<double> uniform;
+  std::vector<Request> requests;
+  for (int i = 0; i < load().n_requests; ++i) {
+    Request request;
+    const auto max = static_cast<double>(load().max_prompt);
+    // As many short ones as long ones; of the longest there is one.
+    const auto n_tokens =
+        i == 0 ? load().max_prompt : static_cast<int64_t>(std::exp(uniform(random) * std::log(max)));
+    const auto n_shared = static_cast<int64_t>(static_cast<double>(n_tokens) * uniform(random));
+    for (int64_t k = 0; k < n_tokens; ++k) {
+      const auto own = static_cast<int32_t>(random() % static_cast<uint64_t>(n_vocab));
+      request.prompt.push_back(k < n_shared ? static_cast<int32_t>(k % 7) : own);
+    }
+    request.max_tokens = static_cast<int64_t>(random() % 60);
+    request.sampling.temperature = i % 2 == 0 ? 0.0f : 0.8f;
+    request.sampling.seed = static_cast<uint64_t>(i);
+    request.sampling.mirostat = i % 5 == 1 ? 2 : 0;
+    request.sampling.repetition_penalty = i % 3 == 0 ? 1.3f : 1.0f;
+    request.end_tokens = {4};
+    request.ignore_end = i % 3 == 1;
+    request.n = i % 4 == 2 ? 3 : 1;
+    request.priority = i % 7 == 0 ? 1 : 0;
+    request.key = i % 3 == 0 ? "a" : "b";
+    requests.push_back(request);
+  }
+  return requests;
+}
+
+Engine::Options plain_options() {
+  return {.n_ctx = load().n_ctx,
+          .n_kv_positions = load().n_ctx,  // just enough for one: they preempt each other
+          .page_size = load().page_size,
+          .max_rows = load().max_rows,
+          .max_sequences = 8,
+          .kv_dtype = Dtype::f32,
+          .n_snapshots = 3,
+          .snapshot_distance = 2 * load().page_size - 1};  // whole pages
+}
+
+// Each answer of a request by itself.
+std::vector<Answer> answers_alone(const Model& model, Backend& backend, Request request) {
+  std::vector<Answer> alone;
+  const uint64_t seed = request.sampling.seed;
+  Engine::Options options = plain_options();
+  options.has_prefix_cache = false;
+  for (int index = 0; index < request.n; ++index) {
+    Request one = request;
+    one.n = 1;
+    one.sampling.seed = seed_of_choice(seed, index);
+    Engine engine(model, backend, options);
+    alone.push_back(answer_of(*engine.submit(one).ticket));
+  }
+  return alone;
+}
+
+class Comparison {
+ public:
+  Comparison(const Model& model, Backend& backend)
+      : model_(model), backend_(backend), requests_(mixed_requests(model.shape().n_vocab)) {
+    for (const Request& request : requests_) alone_.push_back(answers_alone(model, backend, request));
+  }
+
+  // All requests at once, so many times.
+  Engine::Stats expect_same(const Engine::Options& options, int n_rounds = 1) const {
+    Engine engine(model_, backend_, options);
+    for (int round = 0; round < n_rounds; ++round) {
+      std::vector<Engine::Ticket> tickets;
+      for (const Request& request : requests_) tickets.push_back(*engine.submit(request).ticket);
+      for (size_t i = 0; i < requests_.size(); ++i) {
+        const std::vector<Answer> answers = answers_of(tickets[i], requests_[i].n);
+        for (size_t index = 0; index < answers.size(); ++index) {
+          EXPECT_EQ(answers[index].tokens, alone_[i][index].tokens) << "request " << i << " round " << round;
+          EXPECT_EQ(answers[index].reason, alone_[i][index].reason);
+        }
+      }
+    }
+    return engine.stats();
+  }
+
+ private:
+  const Model& model_;
+  Backend& backend_;
+  std::vector<Request> requests_;
+  std::vector<std::vector<Answer>> alone_;
+};
+
+void compare_chunks_and_caches(const Comparison& comparison) {
+  Engine::Options options = plain_options();
+  options.n_kv_positions = 30 * load().n_ctx;
+  options.max_rows = load().n_ctx;
+  comparison.expect_same(options, 2);
+  options.max_rows = 3 * load().page_size / 2;
+  comparison.expect_same(options);
+  options.has_prefix_cache = false;
+  comparison.expect_same(options);
+}
+
+void compare_preemptions(const Comparison& comparison) {
+  Engine::Options options = plain_options();
+  for (const bool has_prefix_cache : {true, false}) {
+    options.has_prefix_cache = has_prefix_cache;
+    options.tier = {};
+    options.preemption = Preemption::recompute;
+    const Engine::Stats recomputed = comparison.expect_same(options);
+    EXPECT_GT(recomputed.n_preemptions, 0);
+    EXPECT_EQ(recomputed.n_parked, 0);
+    options.tier = {.memory_bytes = 64 << 20, .n_kept_tokens = load().page_size};
+    options.preemption = Preemption::park;
+    const Engine::Stats parked = comparison.expect_same(options);
+    EXPECT_GT(parked.n_parked, 0);
+    EXPECT_GT(parked.n_pages_fetched, 0);
+  }
+  options.has_prefix_cache = true;
+  options.tier.memory_bytes = 1;  // two pages: nearly everything that leaves is lost
+  comparison.expect_same(options);
+}
+
+// The second engine finds on the disk what the first one computed; the third finds half of it damaged.
+void compare_restarts(const Comparison& comparison) {
+  const TemporaryFolder folder;
+  Engine::Options options = plain_options();
+  options.n_kv_positions = 4 * load().n_ctx;
+  options.tier = {.memory_bytes = 64 << 20,
+                  .dir = folder.path(),
+                  .disk_bytes = int64_t{1} << 30,
+                  .n_kept_tokens = 2 * load().page_size};
+  comparison.expect_same(options);
+  options.max_rows = 5;
+  EXPECT_GT(comparison.expect_same(options).n_pages_fetched, load().n_requests);
+  int n_files = 0;
+  for (const auto& file : std::filesystem::recursive_directory_iterator(folder.path())) {
+    if (file.is_regular_file() && ++n_files % 2 == 0) std::filesystem::resize_file(file, 100);
+  }
+  EXPECT_GT(comparison.expect_same(options).n_pages_fetched, 0);
+}
+
+void expect_cold_equals_warm(const Model& model, Backend& backend) {
+  const Comparison comparison(model, backend);
+  compare_chunks_and_caches(comparison);
+  compare_preemptions(comparison);
+  compare_restarts(comparison);
+}
+
+TEST(ColdEqualsWarm, OfTokensInPages) {
+  NoBackend backend;
+  expect_cold_equals_warm(HashModel(), backend);
+}
+
+TEST(ColdEqualsWarm, OfTokensInStates) {
+  NoBackend backend;
+  expect_cold_equals_warm(StateModel(), backend);
+}
+
+class OfFamily : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(OfFamily, ColdEqualsWarm) {
+  const auto backend = make_cpu_backend(2);
+  int n_found = 0;
+  for (const auto& [name, checkpoint] : millrace::testing::tiny_models()) {
+    if (name != GetParam()) continue;
+    ++n_found;
+    expect_cold_equals_warm(*load_model(*checkpoint), *backend);
+  }
+  EXPECT_EQ(n_found, 1);
+}
+
+// Dense, sliding windows, experts, latent attention, delta nets; compressed keys, selected runs of positions.
+INSTANTIATE_TEST_SUITE_P(Tiny, OfFamily,
+                         ::testing::Values("llama", "gemma3", "qwen3moe", "deepseek2", "qwen35", "deepseek4",
+                                           "glm5-next"),
+                         [](const auto& family) {
+                           std::string name = family.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace millrace

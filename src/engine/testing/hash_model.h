@@ -1,0 +1,118 @@
+// For tests: models that are a hash of the tokens that they find in their pages and slots, so that whatever
+// is planned, cached, preempted or cancelled wrongly changes an answer.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace millrace::testing {
+
+constexpr int64_t kVocab = 50;
+
+// Keeps each token in its page; the logits of a row are a hash of all tokens up to it, read back from the
+// pages.
+class HashModel : public Model {
+ public:
+  HashModel() {
+    shape_.family = "hash";
+    shape_.n_layers = 1;
+    shape_.hidden = 1;
+    shape_.n_vocab = kVocab;
+    shape_.n_ctx_train = 200;
+    shape_.kv_layers = {{.n_kv_heads = 1, .k_head_dim = 1, .v_head_dim = 1}};
+    shape_.long_rope_from = 40;
+  }
+
+  const ModelShape& shape() const override { return shape_; }
+
+  Tensor forward(const Pass& pass) const override {
+    const Batch& batch = pass.batch;
+    const Tensor logits = pass.arena.take(Dtype::f32, {batch.logit_rows.dim(0), kVocab});
+    if (pass.arena.is_measuring()) return logits;
+    for (int64_t row = 0; row < batch.n_rows(); ++row) {
+      *slot(pass, row, batch.positions.i32()[row]) = static_cast<float>(batch.tokens.i32()[row]);
+    }
+    for (int64_t i = 0; i < batch.logit_rows.dim(0); ++i)
+      write_logits(pass, batch.logit_rows.i32()[i], logits.f32() + i * kVocab);
+    return logits;
+  }
+
+ protected:
+  ModelShape shape_;
+
+ private:
+  static float* slot(const Pass& pass, int64_t row, int64_t position) {
+    const Tensor& pages = pass.kv.layer(0).k;  // (n_pages, 1, page_size, 1)
+    const int64_t page_size = pages.dim(2);
+    const int32_t seq = pass.batch.seq_of_row.i32()[row];
+    const int32_t page =
+        pass.batch.page_tables.i32()[seq * pass.batch.page_tables.dim(1) + position / page_size];
+    return pages.f32() + page * page_size + position % page_size;
+  }
+
+  static void write_logits(const Pass& pass, int64_t row, float* logits) {
+    uint64_t hash = static_cast<uint64_t>(pass.batch.rope_tables.i32()[pass.batch.seq_of_row.i32()[row]]);
+    for (int64_t position = 0; position <= pass.batch.positions.i32()[row]; ++position) {
+      hash = (hash + static_cast<uint64_t>(*slot(pass, row, position)) + 1) * 0x9e3779b97f4a7c15;
+    }
+    for (int64_t token = 0; token < kVocab; ++token) {
+      hash = hash * 6364136223846793005u + 1442695040888963407u;
+      logits[token] = static_cast<float>(hash >> 40) * 0x1p-22f;
+    }
+  }
+};
+
+// Folds the tokens of a sequence into its state besides, and turns the logits by it.
+class StateModel final : public HashModel {
+ public:
+  StateModel() { shape_.state_layers = {{.n_v_heads = 1, .k_head_dim = 1, .v_head_dim = 1}}; }
+
+  Tensor forward(const Pass& pass) const override {
+    const Tensor logits = HashModel::forward(pass);
+    if (pass.arena.is_measuring()) return logits;
+    const Batch& batch = pass.batch;
+    float* slots = pass.states.layer(0).matrix.f32();  // (n_slots, 1, 1, 1)
+    int64_t n_turned = 0;
+    for (int64_t s = 0; s < batch.n_seqs(); ++s) {
+      const int32_t from = batch.state_from.i32()[s];
+      int32_t state = from < 0 ? 0 : static_cast<int32_t>(slots[from]);
+      for (int32_t row = batch.row_begin.i32()[s]; row < batch.row_begin.i32()[s + 1]; ++row) {
+        state = (state * 31 + batch.tokens.i32()[row] + 1) % 65521;
+        if (n_turned == logits.dim(0) || batch.logit_rows.i32()[n_turned] != row) continue;
+        float* turned = logits.f32() + kVocab * n_turned++;
+        std::rotate(turned, turned + state % kVocab, turned + kVocab);
+      }
+      slots[batch.state_to.i32()[s]] = static_cast<float>(state);
+    }
+    return logits;
+  }
+};
+
+class NoBackend final : public Backend {
+ public:
+  std::string_view name() const override { return "none"; }
+  void run(const Op&) override {}
+};
+
+struct Answer {
+  std::vector<int32_t> tokens;
+  FinishReason reason;
+  Usage usage;
+};
+
+inline std::vector<Answer> answers_of(const Engine::Ticket& ticket, int n) {
+  std::vector<Answer> answers(static_cast<size_t>(n));
+  while (const auto event = ticket.events->pop()) {
+    Answer& answer = answers.at(static_cast<size_t>(event->index));
+    if (event->token) answer.tokens.push_back(*event->token);
+    if (event->finish_reason) answer.reason = *event->finish_reason;
+    answer.usage = event->usage;
+  }
+  return answers;
+}
+
+inline Answer answer_of(const Engine::Ticket& ticket) { return answers_of(ticket, 1).front(); }
+
+}  // namespace millrace::testing
