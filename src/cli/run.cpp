@@ -10,6 +10,7 @@
 #include "cli/chat.h"
 #include "cli/grammar_options.h"
 #include "cli/loaded_model.h"
+#include "cli/prefix_cache_options.h"
 #include "cli/sampling_options.h"
 #include "cli/standard_input.h"
 #include "cli/verb.h"
@@ -43,6 +44,7 @@ class Run final : public Command {
     args.option("--tokens", "The prompt as token ids 1,2,3 (implies --raw)", tokens_);
     args.flag("--ignore-eos", "Go on after a token that ends the answer", ignores_end_);
     args.flag("--json", "Print one JSON object when the answer is complete", is_json_);
+    prefix_cache_.declare(args);
     sampling_.declare(args);
     grammar_.declare(args);
     compute_.declare(args);
@@ -82,6 +84,7 @@ class Run final : public Command {
            model.shape().n_ctx_train);
     }
     options.kv_dtype = compute_.kv_type();
+    options.tier = prefix_cache_.tier(loaded, model_);
     options.max_sequences = 1;
     options.n_snapshots = n_snapshots_.value_or(options.n_snapshots);
     options.snapshot_distance = snapshot_distance_.value_or(options.snapshot_distance);
@@ -177,6 +180,7 @@ class Run final : public Command {
     out["memory"]["kv_bytes"] = engine.memory().kv_bytes;
     out["memory"]["state_bytes"] = engine.memory().state_bytes;
     out["memory"]["arena_bytes"] = engine.memory().arena_bytes;
+    out["memory"]["tier_bytes"] = engine.memory().tier_bytes;
     const Sampling& sampling = request_.sampling;
     out["sampling"]["temperature"] = shortest(sampling.temperature);
     out["sampling"]["top_k"] = sampling.top_k;
@@ -196,6 +200,7 @@ class Run final : public Command {
   bool thinks_ = false, thinks_not_ = false, is_raw_ = false, ignores_end_ = false, is_json_ = false;
   SamplingOptions sampling_;
   GrammarOptions grammar_;
+  PrefixCacheOptions prefix_cache_;
   ComputeOptions compute_;
   Request request_;
 };

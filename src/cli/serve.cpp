@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "cli/loaded_model.h"
+#include "cli/prefix_cache_options.h"
 #include "cli/sampling_options.h"
 #include "cli/verb.h"
 #include "grammar/grammar_source.h"
@@ -75,6 +76,7 @@ class Serve final : public Command {
               allows_no_key_);
     args.option("--max-body-mib", "The longest request, in MiB", max_body_mib_);
     args.option("--drain-seconds", "Time for running requests when the server is told to end", drain_s_);
+    prefix_cache_.declare(args);
     sampling_.declare(args);
     compute_.declare(args);
   }
@@ -142,6 +144,7 @@ class Serve final : public Command {
     options.max_sequences = n_parallel_;
     options.max_waiting = n_waiting_;
     options.kv_dtype = compute_.kv_type();
+    options.tier = prefix_cache_.tier(loaded, model_);
     if (loaded.model->shape().gives_embeddings()) set_embedding_options(loaded.model->shape(), options);
     return options;
   }
@@ -209,6 +212,7 @@ class Serve final : public Command {
   std::optional<std::string> keys_file_, certificate_, certificate_key_, pooling_;
   std::vector<std::string> names_, allowed_hosts_, cors_origins_;
   SamplingOptions sampling_{SamplingOptions::Otherwise::unchanged};
+  PrefixCacheOptions prefix_cache_;
   ComputeOptions compute_;
 };
 

@@ -122,6 +122,9 @@ std::string Metrics::text(const ServedModel& model) const {
       labels + fmt::format(",block_size=\"{}\",num_gpu_blocks=\"{}\"", options.page_size, stats.n_pages), 1);
   counter("vllm:num_preemptions_total", "Answers that gave their pages to others for a while",
           stats.n_preemptions);
+  counter("millrace:parked_total", "Of those, answers that kept what was computed of them", stats.n_parked);
+  counter("millrace:prefix_pages_fetched_total",
+          "Pages of prefixes that came from beyond the cache, the disk mostly", stats.n_pages_fetched);
   counter("vllm:prompt_tokens_total", "Tokens of prompts", prompt_tokens_);
   counter("vllm:generation_tokens_total", "Tokens generated", generated_tokens_);
   counter("vllm:prefix_cache_queries_total", "Tokens of prompts looked up in the prefix cache",
@@ -147,6 +150,8 @@ std::string Metrics::text(const ServedModel& model) const {
   gauge("millrace:kv_bytes", "Memory of keys and values", memory.kv_bytes);
   gauge("millrace:state_bytes", "Memory of recurrent states", memory.state_bytes);
   gauge("millrace:arena_bytes", "Memory of activations", memory.arena_bytes);
+  gauge("millrace:tier_bytes",
+        "Memory of prefixes on their way to the disk and of preempted answers, at most", memory.tier_bytes);
   gauge("process_resident_memory_bytes", "Memory of this process, the mapped model included",
         resident_bytes());
   return out;
