@@ -344,6 +344,7 @@ TEST_F(HfImport, ValueHeadsAreTiled) {
 // As published: an object of its own for delta attention, layers counted from 1.
 Json kimi_config() {
   Json config = base_config("kimi_linear");
+  config["num_key_value_heads"] = kHeads;
   config["num_hidden_layers"] = 2;
   Json linear;
   linear["full_attn_layers"] = Json::Array{2};
@@ -366,6 +367,20 @@ TEST_F(HfImport, KimiLinearAsPublished) {
   EXPECT_EQ(metadata.need<int64_t>("kimi-linear.kda.head_dim"), kHeadDim);
   EXPECT_EQ(metadata.need<int64_t>("kimi-linear.leading_dense_block_count"), 1);
   EXPECT_FLOAT_EQ(checkpoint->find("blk.0.ssm_a")->f32()[1], -std::exp(1.0f));
+}
+
+// Two spellings of the rotation may stand side by side where they say the same.
+TEST_F(HfImport, SpellingsOfTheRotationAgree) {
+  Json config = base_config("llama");
+  config["rope_parameters"]["rope_type"] = "linear";
+  config["rope_parameters"]["factor"] = 2.0;
+  config["rope_parameters"]["rope_theta"] = 10000.0;
+  config["rope_scaling"]["type"] = "linear";
+  config["rope_scaling"]["factor"] = 2.0;
+  EXPECT_EQ(error_of(config, base_weights()), "");
+  config["rope_scaling"]["factor"] = 4.0;
+  EXPECT_NE(error_of(config, base_weights()).find("rope_parameters says otherwise about factor"),
+            std::string::npos);
 }
 
 TEST_F(HfImport, KimiLinearThatIsNotUnderstoodIsRefused) {

@@ -296,15 +296,6 @@ constexpr HfTensorRule kTensors[] = {
     {"model.layers.{}.post_per_layer_input_norm.weight", "blk.{}.post_norm.weight"},
 };
 
-std::vector<bool> read_layer_types(HfConfig& config, int64_t n_layers) {
-  std::vector<bool> slides = periodic_pattern(n_layers, kWindowPeriod);
-  if (!config.has("layer_types")) return slides;
-  const std::vector<std::string> types = config.texts("layer_types");
-  if (std::ssize(types) != n_layers) config.refuse("layer_types", "one for each layer is expected");
-  for (size_t i = 0; i < types.size(); ++i) slides[i] = types[i] == "sliding_attention";
-  return slides;
-}
-
 // Of the layers that see everything: the size of a head and the number of key-value heads.
 struct GlobalHeads {
   int64_t head_dim;
@@ -385,7 +376,7 @@ void write_gemma4(HfConfig& config, HfKeys& keys) {
   const int64_t n_layers = config.count("num_hidden_layers");
   const int64_t n_readers =
       config.count_or("num_kv_shared_layers", 0, {0, static_cast<double>(n_layers - 1)});
-  const std::vector<bool> slides = read_layer_types(config, n_layers);
+  const std::vector<bool> slides = read_layer_types(config, {}, periodic_pattern(n_layers, kWindowPeriod));
   write_body_keys(config, keys);
   write_feed_forward(config, keys, n_layers, n_readers);
   write_heads(config, keys, slides);

@@ -127,6 +127,7 @@ void write_kimi_linear(HfConfig& config, HfKeys& keys) {
   config.expect("hidden_act", "silu");
   if (!config.flag_or("mla_use_nope", true))
     config.refuse("mla_use_nope", "attention that rotates is not implemented for this class");
+  const int64_t n_heads = config.count("num_attention_heads");
   keys.set("block_count", config.count("num_hidden_layers", {1, 4096}));
   const bool is_usual = config.has("max_position_embeddings");  // transformers takes both
   keys.set("context_length",
@@ -135,11 +136,12 @@ void write_kimi_linear(HfConfig& config, HfKeys& keys) {
   keys.set("embedding_length", config.count("hidden_size"));
   keys.set("feed_forward_length", config.count("intermediate_size"));
   keys.set("vocab_size", config.count("vocab_size"));
-  keys.set("attention.head_count", config.count("num_attention_heads"));
+  keys.set("attention.head_count", n_heads);
   keys.set("attention.layer_norm_rms_epsilon", config.real("rms_norm_eps", {0.0, 1.0}));
-  for (const std::string_view key :
-       {"num_key_value_heads", "attention_bias", "rope_theta", "rope_parameters", "rope_scaling"})
-    config.find(key);  // latents have no heads, biases show in the tensors, and nothing rotates
+  if (config.count_or("num_key_value_heads", n_heads) != n_heads)
+    config.refuse("num_key_value_heads", "latent attention has keys and values for every head");
+  for (const std::string_view key : {"attention_bias", "rope_theta", "rope_parameters"})
+    config.find(key);  // biases show in the tensors, and nothing rotates
   write_latent_size_keys(config, keys);
   write_delta_keys(config, keys, {.attention_types = {"full_attention"}});
   write_expert_keys(config, keys, Gating::sigmoid, kExpertNames);

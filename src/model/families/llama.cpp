@@ -239,9 +239,11 @@ void write_qwen(HfConfig& config, HfKeys& keys) {
   const int64_t first = config.count_or("max_window_layers", n_layers, kCountOrNone);
   std::vector<bool> slides(static_cast<size_t>(n_layers), false);
   for (int64_t i = first; i < n_layers; ++i) slides[static_cast<size_t>(i)] = true;
-  for (const std::string_view key : {"sliding_window", "layer_types"}) config.find(key);
+  config.find("sliding_window");
   if (config.flag_or("use_sliding_window", false)) {
     write_window_keys(config, keys, std::move(slides), period_of("qwen2"));
+  } else {
+    read_layer_types(config, {}, std::move(slides));  // which slide is nothing without a window
   }
 }
 

@@ -167,14 +167,14 @@ void write_body(HfConfig& config, HfKeys& keys) {
 void write_qwen2_moe(HfConfig& config, HfKeys& keys) {
   if (config.flag_or("use_sliding_window", false))
     config.refuse("use_sliding_window", "sliding windows are not implemented for this class");
-  for (const std::string_view key : {"sliding_window", "max_window_layers", "layer_types", "qkv_bias"})
-    config.find(key);
+  for (const std::string_view key : {"sliding_window", "max_window_layers", "qkv_bias"}) config.find(key);
+  const int64_t n_layers = config.count("num_hidden_layers");
+  read_layer_types(config, {}, std::vector<bool>(static_cast<size_t>(n_layers)));
   write_body(config, keys);
   keys.set("expert_count", config.count("num_experts"));
   keys.set("expert_feed_forward_length", config.count("moe_intermediate_size"));
   keys.set("expert_shared_feed_forward_length", config.count("shared_expert_intermediate_size"));
   keys.set("expert_weights_norm", config.flag_or("norm_topk_prob", false));
-  const int64_t n_layers = config.count("num_hidden_layers");
   std::vector<bool> is_dense = periodic_pattern(n_layers, config.count_or("decoder_sparse_step", 1));
   if (config.has("mlp_only_layers")) {
     for (const double layer : config.reals("mlp_only_layers")) {

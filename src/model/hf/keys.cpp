@@ -33,11 +33,22 @@ int64_t read_head_dim(HfConfig& config) {
   return config.count_or("head_dim", std::max<int64_t>(hidden / n_heads, 1));
 }
 
+// Where a config has the rotation in both spellings, they must agree.
+void refuse_contradiction(HfConfig& config, const Json& parameters, const Json& scaling) {
+  if (!scaling.is_object()) config.refuse("rope_scaling", "expected an object");
+  for (const auto& [key, value] : scaling.as_object()) {
+    const Json* same = parameters.find(key == "type" ? "rope_type" : key);
+    if (same == nullptr || *same != value)
+      config.refuse("rope_scaling", fmt::format("rope_parameters says otherwise about {}", printable(key)));
+  }
+}
+
 // A reader over the rotation of one layer type, in the spelling of transformers 5 or the older one.
 HfConfig rope_config(HfConfig& config, std::string_view layer_type) {
   static const Json kNone{Json::Object()};
   const Json* parameters = config.find("rope_parameters");
   const Json* scaling = config.find("rope_scaling");
+  if (parameters != nullptr && scaling != nullptr) refuse_contradiction(config, *parameters, *scaling);
   if (parameters == nullptr) parameters = scaling;
   if (parameters != nullptr) {
     if (const Json* one = parameters->find(layer_type)) parameters = one;
@@ -241,14 +252,17 @@ void write_rope_keys(HfConfig& config, HfKeys& keys, std::string_view layer_type
 void write_latent_size_keys(HfConfig& config, HfKeys& keys) {
   const int64_t rank = config.count("kv_lora_rank");
   const int64_t rope_dim = config.count("qk_rope_head_dim", kCountOrNone);
+  const int64_t nope_dim = config.count("qk_nope_head_dim");
   keys.set("attention.kv_lora_rank", rank);
   if (config.find("q_lora_rank") != nullptr) keys.set("attention.q_lora_rank", config.count("q_lora_rank"));
   keys.set("attention.key_length", rank + rope_dim);
   keys.set("attention.value_length", rank);
-  keys.set("attention.key_length_mla", config.count("qk_nope_head_dim") + rope_dim);
+  keys.set("attention.key_length_mla", nope_dim + rope_dim);
   keys.set("attention.value_length_mla", config.count("v_head_dim"));
   keys.set("rope.dimension_count", rope_dim);
-  for (const std::string_view key : {"head_dim", "qk_head_dim"}) config.find(key);  // the others say the same
+  config.find("head_dim");  // one of them, or their sum
+  if (config.count_or("qk_head_dim", nope_dim + rope_dim) != nope_dim + rope_dim)
+    config.refuse("qk_head_dim", "expected qk_nope_head_dim and qk_rope_head_dim together");
 }
 
 void write_indexer_keys(HfConfig& config, HfKeys& keys) {
@@ -280,8 +294,10 @@ void write_latent_keys(HfConfig& config, HfKeys& keys) {
   } else if (type != "default") {
     rope.refuse("rope_type", fmt::format("{} is not implemented for latent attention", printable(type)));
   }
-  for (const std::string_view key : {"partial_rotary_factor", "original_max_position_embeddings"})
-    rope.find(key);
+  const double share = rope.real_or("partial_rotary_factor", 1.0, {0.0, 1.0});
+  if (share != 1.0 && read_n_rotary(config, rope) != config.count("qk_rope_head_dim"))
+    rope.refuse("partial_rotary_factor", "qk_rope_head_dim says otherwise");
+  rope.find("original_max_position_embeddings");
   rope.refuse_rest();
 }
 

@@ -547,8 +547,6 @@ std::vector<HfTensor> map_tensors(std::span<const HfPart> parts, const HfModelCl
       ++n_left_out;
       continue;
     }
-    const bool is_head = pattern.text == "lm_head.weight" || pattern.text == "output.weight";
-    if (scope.is_tied && is_head) continue;
     std::vector<const HfTensorRule*> rules = rules_for(pattern.text, model_class);
     // Of a body alone: nothing stands before its names.
     if (rules.empty()) rules = rules_for("model." + pattern.text, model_class);
@@ -557,7 +555,8 @@ std::vector<HfTensor> map_tensors(std::span<const HfPart> parts, const HfModelCl
            model_class.model_type);
     }
     for (const HfTensorRule* rule : rules) {
-      if (rule->gguf.empty()) continue;
+      const bool is_head = rule->gguf == "output.weight";
+      if (rule->gguf.empty() || (scope.is_tied && is_head)) continue;
       std::string name = gguf_name(*rule, pattern);
       const auto [entry, is_new] = index.emplace(name, tensors.size());
       if (is_new) {
