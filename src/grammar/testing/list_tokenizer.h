@@ -55,8 +55,8 @@ class ListTokenizer final : public Tokenizer {
     if (at == pieces_.end()) return std::nullopt;
     return static_cast<int32_t>(at - pieces_.begin());
   }
-  std::optional<int32_t> bos() const override { return std::nullopt; }
-  std::optional<int32_t> eos() const override { return std::nullopt; }
+  std::optional<int32_t> bos() const override { return find_piece("<s>"); }
+  std::optional<int32_t> eos() const override { return find_piece("</s>"); }
   std::span<const int32_t> end_tokens() const override { return {}; }
 
  private:

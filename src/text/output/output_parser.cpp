@@ -28,7 +28,7 @@ OutputParser::OutputParser(const ToolSyntax& syntax, const Options& options)
   const auto watch = [&](const std::vector<std::string_view>& tokens) {
     watched_.insert(watched_.end(), tokens.begin(), tokens.end());
   };
-  watch(syntax.reasoning_begins);
+  if (options.has_reasoning) watch(syntax.reasoning_begins);
   watch(syntax.dropped);
   if (options.has_tools && syntax.shape != ToolSyntax::Shape::none) watch(syntax.begins);
 }

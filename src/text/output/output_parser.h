@@ -32,6 +32,7 @@ class OutputParser {
  public:
   struct Options {
     bool begins_in_reasoning = false;  // the prompt ended with the sign that begins it
+    bool has_reasoning = true;         // else its signs are content
     bool has_tools = false;            // else what looks like a call is content
     const Json* tools = nullptr;       // as OpenAI's: for syntaxes whose values do not show their types
   };
@@ -42,6 +43,8 @@ class OutputParser {
   std::vector<OutputEvent> push(std::string_view text);
   // The end: what was held back.
   std::vector<OutputEvent> flush();
+
+  bool is_in_reasoning() const { return state_ == State::reasoning; }
 
  private:
   enum class State {

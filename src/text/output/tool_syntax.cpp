@@ -16,6 +16,16 @@ std::span<const ToolSyntax* const> tool_syntaxes() {
   return kAll;
 }
 
+std::vector<std::string_view> signs_of(const ToolSyntax& syntax) {
+  std::vector<std::string_view> out{syntax.end,         syntax.name_end,     syntax.name_note,
+                                    syntax.index_begin, syntax.member_begin, syntax.key_end,
+                                    syntax.value_begin, syntax.value_end};
+  for (const auto* list : {&syntax.begins, &syntax.reasoning_begins, &syntax.reasoning_ends, &syntax.dropped})
+    out.insert(out.end(), list->begin(), list->end());
+  std::erase(out, std::string_view());
+  return out;
+}
+
 const ToolSyntax& syntax_of_template(std::string_view source) {
   const auto has = [&](std::string_view mark) { return source.find(mark) != std::string_view::npos; };
   for (const ToolSyntax* syntax : tool_syntaxes())

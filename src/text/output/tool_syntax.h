@@ -38,6 +38,9 @@ struct ToolSyntax {
   std::vector<std::string_view> dropped{};  // texts around all of this that say nothing
 };
 
+// All texts of which its calls and its reasoning are made.
+std::vector<std::string_view> signs_of(const ToolSyntax& syntax);
+
 // All of them, those that ask for more first.
 std::span<const ToolSyntax* const> tool_syntaxes();
 
