@@ -6,10 +6,10 @@
 #include <regex>
 
 #include "base/error.h"
+#include "grammar/answer_grammar.h"
 #include "grammar/grammar.h"
 #include "grammar/testing/list_tokenizer.h"
 #include "grammar/testing/validator.h"
-#include "grammar/tool_grammar.h"
 #include "text/output/output_parser.h"
 
 namespace millrace {
@@ -111,11 +111,11 @@ TEST(ToolCalls, RequiredCallsAreThereAndValid) {
     const ListTokenizer tokenizer = tokenizer_of(*syntax);
     const auto tokens = std::make_shared<const TokenTrie>(tokenizer);
     for (const bool is_parallel : {true, false}) {
-      const auto grammar = std::make_shared<const Grammar>(tool_rules({.syntax = *syntax,
-                                                                       .tools = tools().as_array(),
-                                                                       .are_required = true,
-                                                                       .are_parallel = is_parallel},
-                                                                      tokenizer),
+      const auto grammar = std::make_shared<const Grammar>(answer_rules({.syntax = *syntax,
+                                                                         .tools = tools().as_array(),
+                                                                         .are_required = true,
+                                                                         .are_parallel = is_parallel},
+                                                                        tokenizer),
                                                            tokens);
       int n_read = 0;
       for (int i = 0; i < 40 || (n_read == 0 && i < 4000); ++i) {
@@ -142,7 +142,7 @@ TEST(ToolCalls, AFreeAnswerHoldsNoBrokenCall) {
     SCOPED_TRACE(syntax->name);
     const ListTokenizer tokenizer = tokenizer_of(*syntax);
     const auto grammar = std::make_shared<const Grammar>(
-        tool_rules({.syntax = *syntax, .tools = tools().as_array()}, tokenizer),
+        answer_rules({.syntax = *syntax, .tools = tools().as_array()}, tokenizer),
         std::make_shared<const TokenTrie>(tokenizer));
     // The opening sign may always come, and then only a call.
     GrammarMatcher matcher(grammar);
@@ -165,7 +165,7 @@ TEST(ToolCalls, RefusesByName) {
   const auto fault_of = [&](const char* text) -> std::string {
     const Json json = Json::parse(text, "tools");
     try {
-      tool_rules({.syntax = hermes, .tools = json.as_array()}, tokenizer);
+      answer_rules({.syntax = hermes, .tools = json.as_array()}, tokenizer);
     } catch (const Error& error) {
       return error.what();
     }

@@ -22,14 +22,14 @@ Rules::Node choice_of(Rules& rules, const std::vector<std::string>& texts) {
   return rules.choice(std::move(nodes));
 }
 
+}  // namespace
+
 std::string key_of(const GrammarSource& source) {
   std::string key(1, static_cast<char>('0' + static_cast<int>(source.kind)));
   key += source.text;
   for (const std::string& text : source.choices) key += std::to_string(text.size()) + ':' + text;
   return key;
 }
-
-}  // namespace
 
 GrammarSource grammar_text(std::string text) {
   const bool is_gbnf = text.find("::=") != std::string::npos;

@@ -30,6 +30,9 @@ struct GrammarSource {
 // GBNF where the text has its sign of definition, else Lark.
 GrammarSource grammar_text(std::string text);
 
+// Equal for equal sources.
+std::string key_of(const GrammarSource& source);
+
 // Throws Error(usage) in one sentence.
 Rules rules_of(const GrammarSource& source);
 

@@ -1,10 +1,12 @@
-#include "grammar/tool_grammar.h"
+#include "grammar/answer_grammar.h"
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "grammar/json_formats.h"
 #include "grammar/json_schema.h"
 #include "grammar/json_text.h"
+#include "grammar/regex.h"
 
 namespace millrace {
 namespace {
@@ -14,24 +16,29 @@ using Shape = ToolSyntax::Shape;
 
 class Builder {
  public:
-  Builder(Rules& rules, const ToolCalls& calls, const Tokenizer& tokenizer)
-      : rules_(rules), calls_(calls), syntax_(calls.syntax), tokenizer_(tokenizer) {}
+  Builder(Rules& rules, const AnswerForm& form, const Tokenizer& tokenizer)
+      : rules_(rules),
+        form_(form),
+        syntax_(form.syntax),
+        tokenizer_(tokenizer),
+        may_reason_(form.may_reason && !form.syntax.reasoning_begins.empty()) {
+    for (const Json& tool : form.tools) tools_.push_back(named_schema(tool));
+  }
 
-  Node answer() {
-    std::vector<Node> ways;
-    for (const Json& tool : calls_.tools) tools_.push_back(named_schema(tool));
-    const Node some_calls = rules_.sequence({calls(), after_calls()});
-    if (calls_.are_required) {
-      // Where a call is the whole answer nothing stands before it.
-      const Node before = syntax_.is_whole_answer ? rules_.empty() : around();
-      ways.push_back(rules_.sequence({thoughts(), before, some_calls}));
-    } else if (syntax_.is_whole_answer) {
-      ways.push_back(some_calls);
-      ways.push_back(free_text({"{"}, true));
-    } else {
-      ways.push_back(rules_.sequence({free_text(syntax_.begins, false), rules_.optional(some_calls)}));
-    }
-    return rules_.choice(std::move(ways));
+  Node with_calls() {
+    const Node some_calls = rules_.sequence({calls(), around()});
+    // Where a call is the whole answer nothing stands before it.
+    const Node before = syntax_.is_whole_answer ? rules_.empty() : around();
+    if (form_.are_required) return rules_.sequence({thoughts(), before, some_calls});
+    if (syntax_.is_whole_answer) return rules_.choice({some_calls, free_text({"{"}, true)});
+    return free_until(some_calls);
+  }
+
+  // `content`: what the client wants the answer to be.
+  Node with_content(Node content) {
+    std::vector<Node> ways{rules_.sequence({signs(), content})};
+    if (!tools_.empty()) ways.push_back(rules_.sequence({around(), calls(), around()}));
+    return rules_.sequence({thoughts(), rules_.choice(std::move(ways))});
   }
 
  private:
@@ -97,7 +104,7 @@ class Builder {
       for (const std::string_view text : signs)
         if (seen(text) != text) ways.push_back(sign(text));
     };
-    add(syntax_.dropped);
+    add(silent_signs());
     add(syntax_.reasoning_begins);
     add(syntax_.reasoning_ends);
     return rules_.repeat(rules_.choice(std::move(ways)), 0, Rules::kUnbounded);
@@ -114,13 +121,28 @@ class Builder {
     blank.add('\r', '\r');
     return rules_.repeat(rules_.chars(blank), 0, Rules::kUnbounded);
   }
-  // Where calls are required: reasoning before them, where the family reasons.
+  // The reasoning before what must come, where the family reasons.
   Node thoughts() {
-    if (syntax_.reasoning_begins.empty()) return rules_.empty();
+    if (!may_reason_) return rules_.empty();
     const Node thought = rules_.sequence({free_text(joined(syntax_.reasoning_ends, syntax_.begins), false),
                                           one_of(syntax_.reasoning_ends), blanks()});
-    if (calls_.begins_in_reasoning) return thought;
+    if (form_.begins_in_reasoning) return thought;
     return rules_.optional(rules_.sequence({one_of(syntax_.reasoning_begins), thought}));
+  }
+  // Text and reasoning in turns, until calls come where text could go on; in reasoning nothing is a call.
+  Node free_until(Node some_calls) {
+    if (!may_reason_) return rules_.sequence({free_text(syntax_.begins, false), rules_.optional(some_calls)});
+    const Node text = free_text(joined(syntax_.begins, syntax_.reasoning_begins), false);
+    const Node open = free_text(syntax_.reasoning_ends, false);
+    const Node closed = rules_.sequence({open, one_of(syntax_.reasoning_ends)});
+    const Node more = rules_.repeat(rules_.sequence({one_of(syntax_.reasoning_begins), closed, text}), 0,
+                                    Rules::kUnbounded);
+    const Node first = form_.begins_in_reasoning ? rules_.sequence({closed, text}) : text;
+    const Node turns = rules_.sequence({first, more});
+    std::vector<Node> ways{rules_.sequence({turns, rules_.optional(some_calls)}),
+                           rules_.sequence({turns, one_of(syntax_.reasoning_begins), open})};
+    if (form_.begins_in_reasoning) ways.push_back(open);
+    return rules_.choice(std::move(ways));
   }
   static std::vector<std::string_view> joined(std::vector<std::string_view> a,
                                               const std::vector<std::string_view>& b) {
@@ -133,31 +155,40 @@ class Builder {
   Node calls() {
     if (syntax_.shape == Shape::list) return list_of_calls();
     const Node one = rules_.share("call", one_call());
-    const bool is_alone = !calls_.are_parallel || syntax_.is_whole_answer;
+    const bool is_alone = !form_.are_parallel || syntax_.is_whole_answer;
     return is_alone
                ? one
                : rules_.sequence({one, rules_.repeat(rules_.sequence({around(), one}), 0, kMaxCalls - 1)});
   }
-  Node after_calls() { return around(); }
-  // What may stand before, between and behind calls: blanks, and signs that say nothing and do not end the
-  // answer.
+  bool ends_answer(std::string_view sign) const {
+    const auto id = tokenizer_.find_piece(sign);
+    return id && std::ranges::find(form_.end_tokens, *id) != form_.end_tokens.end();
+  }
+  // Those that say nothing and do not end the answer.
+  std::vector<std::string_view> silent_signs() const {
+    std::vector<std::string_view> out = syntax_.dropped;
+    std::erase_if(out, [&](std::string_view text) { return ends_answer(text); });
+    return out;
+  }
+  // Behind a call; one that ends the answer, too, is not waited for.
+  Node end_sign() { return ends_answer(syntax_.end) ? rules_.empty() : sign(syntax_.end); }
+  Node signs() {
+    const auto silent = silent_signs();
+    return silent.empty() ? rules_.empty() : rules_.repeat(one_of(silent), 0, 2);
+  }
+  // What may stand before, between and behind calls: blanks and such signs.
   Node around() {
-    std::vector<std::string_view> signs;
-    const auto ends = tokenizer_.end_tokens();
-    for (const std::string_view text : syntax_.dropped) {
-      const auto id = tokenizer_.find_piece(text);
-      if (!id || std::ranges::find(ends, *id) == ends.end()) signs.push_back(text);
-    }
-    if (signs.empty()) return blanks();
-    return rules_.sequence({blanks(), rules_.repeat(rules_.sequence({one_of(signs), blanks()}), 0, 2)});
+    const auto silent = silent_signs();
+    if (silent.empty()) return blanks();
+    return rules_.sequence({blanks(), rules_.repeat(rules_.sequence({one_of(silent), blanks()}), 0, 2)});
   }
 
   Node list_of_calls() {
     const Node object = rules_.share("call", object_call());
     const Node more = rules_.repeat(rules_.sequence({rules_.bytes(","), blanks(), object}), 0, kMaxCalls - 1);
     std::vector<Node> parts{sign(syntax_.begins[0]), blanks(), rules_.bytes("["), blanks(), object};
-    if (calls_.are_parallel) parts.push_back(more);
-    for (const Node part : {blanks(), rules_.bytes("]"), blanks(), sign(syntax_.end)}) parts.push_back(part);
+    if (form_.are_parallel) parts.push_back(more);
+    for (const Node part : {blanks(), rules_.bytes("]"), blanks(), end_sign()}) parts.push_back(part);
     return rules_.sequence(std::move(parts));
   }
 
@@ -165,14 +196,13 @@ class Builder {
     if (syntax_.shape == Shape::object) {
       const Node begin =
           syntax_.is_whole_answer ? rules_.optional(one_of(syntax_.begins)) : one_of(syntax_.begins);
-      return rules_.sequence({begin, blanks(), object_call(), blanks(), sign(syntax_.end)});
+      return rules_.sequence({begin, blanks(), object_call(), blanks(), end_sign()});
     }
     std::vector<Node> ways;
     for (const Tool& tool : tools_) {
       ways.push_back(rules_.sequence({rules_.bytes(tool.name), behind_name(), arguments(tool)}));
     }
-    return rules_.sequence(
-        {sign(syntax_.begins[0]), rules_.choice(std::move(ways)), blanks(), sign(syntax_.end)});
+    return rules_.sequence({sign(syntax_.begins[0]), rules_.choice(std::move(ways)), blanks(), end_sign()});
   }
 
   Node object_call() {
@@ -248,43 +278,67 @@ class Builder {
                                               "\", /properties/" + printable(name)),
                               line});
     }
-    for (const char* key : {"pattern", "format", "minLength", "maxLength"}) {
-      if (member.find(key) != nullptr)
-        fail(ErrorKind::usage,
-             "the parameters of the tool \"{}\", at /properties/{}: {} cannot be enforced in the tags of "
-             "this family",
-             printable(tool.name), printable(name), key);
-    }
     if (const Json* values = member.find("enum"); values != nullptr && values->is_array()) {
       std::vector<Node> texts;
       for (const Json& each : values->as_array())
         if (each.is_string()) texts.push_back(rules_.bytes(each.as_string()));
       return rules_.sequence({before, rules_.choice(std::move(texts)), line});
     }
+    return rules_.sequence({before, rules_.share("text", text(member))});
+  }
+
+  // What the schema of a string accepts, as it is, without the sign that ends it.
+  Node text(const Json& schema) {
+    const auto length = [&](const char* key, int64_t otherwise) {
+      const Json* given = schema.find(key);
+      return given != nullptr && given->is_int() ? given->as_int() : otherwise;
+    };
     const auto any = [&] { return rules_.repeat(rules_.chars(CharClass::all()), 0, Rules::kUnbounded); };
-    const Node text = rules_.but_not(any(), rules_.sequence({any(), rules_.bytes(syntax_.value_end), any()}));
-    return rules_.sequence({before, rules_.share("text", text)});
+    const Node length_fits = rules_.repeat(rules_.chars(CharClass::all()), length("minLength", 0),
+                                           length("maxLength", Rules::kUnbounded));
+    Node out = rules_.but_not(length_fits, rules_.sequence({any(), rules_.bytes(syntax_.value_end), any()}));
+    if (const Json* pattern = schema.find("pattern"); pattern != nullptr && pattern->is_string())
+      out = rules_.both(out, regex(rules_, pattern->as_string(), Matched::somewhere, Spelling::plain));
+    const Json* format = schema.find("format");
+    const std::string_view known = format != nullptr && format->is_string()
+                                       ? pattern_of_format(format->as_string())
+                                       : std::string_view();
+    return known.empty() ? out : rules_.both(out, regex(rules_, known, Matched::whole, Spelling::plain));
   }
 
   static constexpr int64_t kMaxCalls = 32;
 
   Rules& rules_;
-  const ToolCalls& calls_;
+  const AnswerForm& form_;
   const ToolSyntax& syntax_;
   const Tokenizer& tokenizer_;
+  const bool may_reason_;
   std::vector<Tool> tools_;
 };
 
 }  // namespace
 
-Rules tool_rules(const ToolCalls& calls, const Tokenizer& tokenizer) {
-  if (calls.syntax.shape == Shape::none)
+Rules answer_rules(const AnswerForm& form, const Tokenizer& tokenizer) {
+  if (form.tools.empty() && (form.are_required || form.content == nullptr))
+    fail(ErrorKind::usage, "there are no tools to call");
+  if (!form.tools.empty() && form.syntax.shape == Shape::none)
     fail(ErrorKind::usage, "the model's chat template has no syntax for calls of tools");
-  if (calls.tools.empty()) fail(ErrorKind::usage, "there are no tools to call");
-  Rules rules;
+  Rules rules = form.content == nullptr ? Rules() : rules_of(*form.content);
+  const Rules::Rule content = rules.root;
   rules.root = rules.declare("answer");
-  rules.define(rules.root, Builder(rules, calls, tokenizer).answer());
+  Builder builder(rules, form, tokenizer);
+  const bool is_free = form.content == nullptr || form.are_required;
+  rules.define(rules.root, is_free ? builder.with_calls() : builder.with_content(rules.call(content)));
   return rules;
+}
+
+std::string key_of(const AnswerForm& form) {
+  std::string key = "answer ";
+  for (const bool flag : {form.are_required, form.are_parallel, form.begins_in_reasoning, form.may_reason})
+    key += flag ? '1' : '0';
+  key += std::string(form.syntax.name) + ' ' + Json(form.tools).dump();
+  for (const int32_t token : form.end_tokens) key += ' ' + std::to_string(token);
+  return form.content == nullptr ? key : key + key_of(*form.content);
 }
 
 }  // namespace millrace
