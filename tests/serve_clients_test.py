@@ -3,6 +3,7 @@
 and not."""
 
 import asyncio
+import json
 import pathlib
 import sys
 import tempfile
@@ -26,6 +27,9 @@ FOLDER = tempfile.TemporaryDirectory(prefix="millrace-clients-")
 MODEL = str(pathlib.Path(FOLDER.name, "tiny.gguf"))
 pathlib.Path(MODEL).write_bytes(tiny_gguf.tiny_gguf(context=2048))
 USER = [{"role": "user", "content": "hello"}]
+SIDES = ["left", "right"]
+TOOL = {"name": "turn", "description": "Turns.", "parameters": {
+    "type": "object", "properties": {"side": {"type": "string", "enum": SIDES}}, "required": ["side"], "additionalProperties": False}}
 
 
 def setUpModule():
@@ -73,6 +77,31 @@ class OpenAiTest(unittest.TestCase):
             text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
         self.assertEqual(text, reply.output_text)
 
+    def test_calls_of_tools(self):
+        asked = {**self.ASKED, "max_tokens": 300, "temperature": 1.5, "seed": 1, "tools": [{"type": "function", "function": TOOL}],
+                 "tool_choice": "required", "parallel_tool_calls": False}
+        call = self.client.chat.completions.create(**asked).choices[0].message.tool_calls[0]
+        self.assertIn(json.loads(call.function.arguments)["side"], SIDES)
+        with self.client.chat.completions.stream(**{**asked, "parallel_tool_calls": False}) as stream:
+            final = stream.get_final_completion().choices[0]
+        self.assertEqual(final.finish_reason, "tool_calls")
+        self.assertEqual(final.message.tool_calls[0].function.arguments, call.function.arguments)
+        history = [*USER, final.message.to_dict(), {"role": "tool", "tool_call_id": final.message.tool_calls[0].id, "content": "up"}]
+        self.client.chat.completions.create(**{**asked, "tool_choice": "auto", "messages": history})
+
+    def test_calls_in_responses(self):
+        asked = {"model": "tiny", "input": USER, "max_output_tokens": 300, "extra_body": {"seed": 1}, "parallel_tool_calls": False,
+                 "tools": [{"type": "function", "strict": True, **TOOL}], "tool_choice": "required"}
+        call = self.client.responses.create(**asked).output[-1]
+        self.assertIn(json.loads(call.arguments)["side"], SIDES)
+        with self.client.responses.stream(**asked) as stream:
+            streamed = stream.get_final_response().output[-1]
+        self.assertEqual((streamed.type, streamed.name, streamed.arguments), ("function_call", TOOL["name"], call.arguments))
+        history = [*USER, streamed.to_dict(), {"type": "function_call_output", "call_id": streamed.call_id, "output": "up"}]
+        for item in history[1:]:
+            item.pop("parsed_arguments", None)
+        self.client.responses.create(**{**asked, "tool_choice": "auto", "input": history})
+
     def test_asynchronously(self):
         async def ask():
             async with openai.AsyncOpenAI(base_url=SERVER.url + "/v1", api_key="none", max_retries=0) as client:
@@ -114,6 +143,25 @@ class AnthropicTest(unittest.TestCase):
         self.assertEqual(text, reply.content[0].text)
         self.assertEqual((final.stop_reason, final.usage.output_tokens), (reply.stop_reason, reply.usage.output_tokens))
 
+    def test_calls_of_tools(self):
+        tool = {"name": TOOL["name"], "input_schema": TOOL["parameters"]}
+        asked = {**self.ASKED, "max_tokens": 300, "tools": [tool], "extra_body": {"seed": 1},
+                 "tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
+        reply = self.client.messages.create(**asked)
+        with self.client.messages.stream(**asked) as stream:
+            final = stream.get_final_message()
+        self.assertEqual((reply.stop_reason, final.stop_reason), ("tool_use", "tool_use"))
+        self.assertEqual(final.content[-1].input, reply.content[-1].input)
+        self.assertIn(final.content[-1].input["side"], SIDES)
+        result = {"type": "tool_result", "tool_use_id": final.content[-1].id, "content": "up"}
+        history = [*USER, {"role": "assistant", "content": final.content}, {"role": "user", "content": [result]}]
+        self.client.messages.create(**{**asked, "tool_choice": {"type": "auto"}, "messages": history})
+
+    def test_an_answer_held_to_a_schema(self):
+        schema = TOOL["parameters"]
+        reply = self.client.messages.create(**{**self.ASKED, "max_tokens": 300}, output_config={"format": {"type": "json_schema", "schema": schema}})
+        self.assertIn(json.loads(reply.content[0].text)["side"], SIDES)
+
     def test_counting(self):
         counted = self.client.messages.count_tokens(model="tiny", messages=USER)
         self.assertEqual(counted.input_tokens, len("<user>\n<assistant>") + 1)
@@ -128,7 +176,7 @@ class AnthropicTest(unittest.TestCase):
         with self.assertRaises(anthropic.NotFoundError):
             self.client.messages.create(**{**self.ASKED, "model": "other"})
         with self.assertRaises(anthropic.BadRequestError):
-            self.client.messages.create(**self.ASKED, tools=[{"name": "f", "input_schema": {"type": "object"}}])
+            self.client.messages.create(**self.ASKED, tools=[{"name": "f", "input_schema": {"not": {}}}])
 
 
 class OllamaTest(unittest.TestCase):

@@ -90,8 +90,8 @@ class AnthropicTest(Dialect):
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "x"}, {"type": "text", "text": "go on"}]}]})
 
     def test_refusals(self):
-        for name, value in (("max_tokens", None), ("tools", [{"name": "f"}]), ("thinking", {"type": "enabled", "budget_tokens": 1}),
-                            ("output_config", {}), ("top_k", "1"), ("messages", [])):
+        for name, value in (("max_tokens", None), ("tools", [{"type": "bash_20250124", "name": "bash"}]), ("thinking", {"type": "enabled", "budget_tokens": 1}),
+                            ("output_config", {"format": {"type": "xml"}}), ("top_k", "1"), ("messages", [])):
             with self.subTest(name):
                 reply = self.refused("/v1/messages", {**self.ASKED, name: value}, name)
                 self.assertEqual((reply["type"], reply["error"]["type"]), ("error", "invalid_request_error"))
@@ -124,13 +124,13 @@ class OllamaTest(Dialect):
         self.assertEqual(SERVER.json("/api/tags")["models"][0]["name"], "tiny")
         self.assertEqual(SERVER.json("/api/ps")["models"][0]["context_length"], 2048)
         shown = SERVER.json("/api/show", {"model": "tiny"})
-        self.assertEqual((shown["details"]["family"], shown["capabilities"]), ("llama", ["completion"]))
+        self.assertEqual((shown["details"]["family"], shown["capabilities"]), ("llama", ["completion", "tools"]))
         self.assertIn("version", SERVER.json("/api/version"))
         self.assertEqual(SERVER.call("GET", "/")[2], b"Ollama is running")
 
     def test_refusals(self):
         asked = {"model": "tiny", "messages": USER}
-        for name, value in (("format", "json"), ("tools", [{}]), ("think", True), ("options", {"mood": 1}), ("options", {"num_ctx": 1 << 20})):
+        for name, value in (("format", "xml"), ("tools", [{}]), ("think", True), ("options", {"mood": 1}), ("options", {"num_ctx": 1 << 20})):
             with self.subTest(name):
                 self.assertEqual(set(self.refused("/api/chat", {**asked, name: value}, name)), {"error"})
         self.refused("/api/chat", {"model": "other", "messages": USER}, "other", 404)
@@ -206,7 +206,7 @@ class ResponsesTest(Dialect):
 
     def test_refusals(self):
         for name, value in (("store", True), ("previous_response_id", "x"), ("tools", [{}]), ("background", True), ("reasoning", {"effort": "low"}),
-                            ("input", [{"type": "function_call"}]), ("text", {"format": {"type": "json_object"}})):
+                            ("input", [{"type": "function_call"}]), ("text", {"format": {"type": "json"}})):
             with self.subTest(name):
                 self.refused("/v1/responses", {**self.ASKED, name: value}, name)
 

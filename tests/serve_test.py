@@ -170,7 +170,7 @@ class RefusalTest(unittest.TestCase):
             "model": 1, "temperature": "hot", "top_p": 2, "n": 0, "stop": [1], "frequency_penalty": 3, "presence_penalty": [],
             "logit_bias": {"x": 1}, "logprobs": 1, "top_logprobs": 2, "seed": 1.5, "stream": "yes",
             "stream_options": {"include_usage": True}, "max_tokens": -1, "max_completion_tokens": True,
-            "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto", "functions": [{}],
+            "tools": [{"type": "custom", "custom": {"name": "f"}}], "tool_choice": "auto", "parallel_tool_calls": 1, "functions": [{}],
             "response_format": {"type": "xml"}, "reasoning_effort": "low", "verbosity": "high",
             "modalities": ["audio"], "audio": {}, "prediction": {}, "web_search_options": {}, "store": True,
             "grammar": "root ::= x", "top_k": -2, "min_p": -0.1, "min_tokens": 3, "truncate_prompt_tokens": 1,

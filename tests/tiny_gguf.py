@@ -37,7 +37,7 @@ MERGES = ["h e", "l l", "he ll", "hell o"]
 END = len(TOKENS) - 1
 
 
-def metadata(template, name, has_tokenizer, n_vocab, context, pooling):
+def metadata(template, name, has_tokenizer, n_vocab, context, pooling, control):
     entries = [
         entry("general.architecture", STRING, "llama"),
         entry("general.name", STRING, name),
@@ -57,11 +57,13 @@ def metadata(template, name, has_tokenizer, n_vocab, context, pooling):
         entries += [
             entry("tokenizer.ggml.model", STRING, "gpt2"),
             entry("tokenizer.ggml.pre", STRING, "gpt-2"),
-            array("tokenizer.ggml.tokens", STRING, TOKENS),
-            array("tokenizer.ggml.token_type", U32, [1] * END + [3]),
+            array("tokenizer.ggml.tokens", STRING, [*TOKENS, *control]),
+            array("tokenizer.ggml.token_type", U32, [1] * END + [3] * (1 + len(control))),
             array("tokenizer.ggml.merges", STRING, MERGES),
             entry("tokenizer.ggml.eos_token_id", U32, END),
         ]
+    if control:  # templates that need control tokens need the beginning, too
+        entries.append(entry("tokenizer.ggml.bos_token_id", U32, END))
     if template:
         entries.append(entry("tokenizer.chat_template", STRING, template))
     return entries
@@ -83,10 +85,12 @@ TEMPLATE = (
 
 
 def tiny_gguf(template=TEMPLATE, name="tiny", has_tokenizer=True, n_vocab=len(TOKENS), n_drawn=1 << 30, context=CONTEXT,
-              pooling=None):
-    """The bytes of the file, up to the first tensor of more than `n_drawn` elements."""
+              pooling=None, control=()):
+    """The bytes of the file, up to the first tensor of more than `n_drawn` elements. `control`: more tokens of the
+    vocabulary, control tokens."""
     rng = random.Random(1)
-    entries = metadata(template, name, has_tokenizer, n_vocab, context, pooling)
+    n_vocab += len(control)
+    entries = metadata(template, name, has_tokenizer, n_vocab, context, pooling, control)
     infos, data, offset = b"", b"", 0
     for tensor, dims in tensors(n_vocab):
         infos += string(tensor) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims)

@@ -90,12 +90,15 @@ class Serve final : public Command {
     std::optional<ChatPrompt> chat;
     if (loaded.template_source && loaded.tokenizer != nullptr)
       chat.emplace(*loaded.tokenizer, *loaded.template_source);
+    std::optional<ChatTools> chat_tools;
+    if (chat) chat_tools.emplace(*chat, *loaded.template_source, *loaded.tokenizer);
     std::optional<GrammarCache> grammars;
     if (loaded.tokenizer != nullptr)
       grammars.emplace(*loaded.tokenizer, static_cast<int32_t>(loaded.model->shape().n_vocab));
     Engine engine(*loaded.model, *loaded.backend, engine_options);
     ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
     if (grammars) model.grammars = &*grammars;
+    if (chat_tools) model.chat_tools = &*chat_tools;
     Service service(model, access(), keys());
     if (keys_file_) service.on_reload([this, &service] { service.set_keys(keys()); });
     HttpServer server(service, server_);

@@ -13,6 +13,7 @@
 #include "serve/api_error.h"
 #include "serve/net/http.h"
 #include "serve/served_model.h"
+#include "text/output/output_parser.h"
 
 namespace millrace {
 
@@ -36,12 +37,14 @@ struct GeneratedToken {
 struct Ending {
   FinishReason reason = FinishReason::stop;
   std::string stop;  // the stop string that ended it; empty where none did
+  bool calls_tools = false;
 };
 
 // The next part of one choice, or where nothing is streamed all of it.
 struct Piece {
   size_t choice = 0;
-  std::string text;  // whole characters
+  std::string text;                 // whole characters; of a chat empty, and instead:
+  std::vector<OutputEvent> output;  // answer, reasoning and calls in their order
   std::vector<GeneratedToken> tokens;
   std::optional<Ending> ending;  // with the last part
   std::vector<float> embedding;  // of a model that gives embeddings or scores
@@ -50,6 +53,7 @@ struct Piece {
 // Of all choices of a request; a prompt counts once however many choices it has.
 struct Totals {
   int64_t n_prompt = 0, n_cached = 0, n_generated = 0;
+  int64_t n_reasoning = 0;     // of those that were generated
   double queue_s = 0.0;        // from the arrival of the request until it was first computed
   double first_token_s = 0.0;  // from the arrival to the first token
   double total_s = 0.0;        // from the arrival until now
@@ -72,13 +76,20 @@ class Encoder {
 
 // What a request asks of the engine.
 struct Ask {
+  // How the text of a chat is taken apart.
+  struct Output {
+    const ToolSyntax* syntax = nullptr;  // of the model
+    OutputParser::Options parser;
+    std::shared_ptr<const Json> tools;  // that the parser looks at
+  };
   struct Choice {
     Request request;
-    std::vector<std::string> stops;
-    size_t prompt = 0;           // which of the prompts of the HTTP request it continues
-    std::string prefix;          // text that comes before what is generated: an echoed prompt
-    bool keeps_stop = false;     // the stop string is part of the text
-    bool shows_special = false;  // control tokens are part of the text
+    std::optional<Output> output;    // of a chat
+    std::vector<std::string> stops;  // of the answer: reasoning and calls are not cut
+    size_t prompt = 0;               // which of the prompts of the HTTP request it continues
+    std::string prefix;              // text that comes before what is generated: an echoed prompt
+    bool keeps_stop = false;         // the stop string is part of the text
+    bool shows_special = false;      // control tokens are part of the text
   };
   std::vector<Choice> choices;
   bool is_streamed = false;

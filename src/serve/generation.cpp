@@ -13,6 +13,18 @@ ApiError refused(const Engine::Submitted& submitted) {
   return error;
 }
 
+// What continues the last event is one with it.
+void add(std::vector<OutputEvent>& output, OutputEvent event) {
+  using Kind = OutputEvent::Kind;
+  const bool is_text = event.kind != Kind::call_begin && event.kind != Kind::call_end;
+  if (is_text && event.text.empty()) return;
+  if (is_text && !output.empty() && output.back().kind == event.kind) {
+    output.back().text += event.text;
+  } else {
+    output.push_back(std::move(event));
+  }
+}
+
 }  // namespace
 
 Generation::Generation(const ServedModel& model, Ask ask, Clock::time_point arrived, Metrics& metrics)
@@ -29,6 +41,7 @@ std::optional<ApiError> Generation::submit() {
   for (const Ask::Choice& choice : ask_.choices) {
     Run& run = runs_.emplace_back();
     run.text = TextStream(choice.stops);
+    if (choice.output) run.parser.emplace(*choice.output->syntax, choice.output->parser);
     run.usage.n_prompt = std::ssize(choice.request.prompt);
     run.piece.choice = n_open_++;
     run.piece.text = choice.prefix;
@@ -100,7 +113,13 @@ void Generation::take(const Batch& batch, Run& run, const Event& event) {
     fault_ = ApiError(503, "the request was cancelled: the server ends");
     return;
   }
-  run.piece.text += run.text.flush();
+  if (run.parser) {
+    take_output(run, run.parser->push(run.raw.flush()));
+    take_output(run, run.parser->flush());
+    add(run.piece.output, {OutputEvent::Kind::content, run.text.flush()});
+  } else {
+    run.piece.text += run.text.flush();
+  }
   run.piece.embedding = event.embedding;
   end(run, *event.finish_reason);
 }
@@ -122,7 +141,7 @@ void Generation::take_token(const Batch& batch, Run& run, const Event& event) {
   ++run.usage.n_generated;
   run.piece.tokens.push_back({*event.token, event.logprobs});
   if (model_.tokenizer == nullptr) return;
-  run.piece.text += run.text.push(model_.tokenizer->token_bytes(*event.token, choice.shows_special));
+  take_text(run, choice, *event.token);
   if (!run.text.is_stopped()) return;
   model_.engine.cancel(batch.ticket.id, event.index);
   run.is_open = false;
@@ -130,11 +149,40 @@ void Generation::take_token(const Batch& batch, Run& run, const Event& event) {
   end(run, FinishReason::stop);
 }
 
+void Generation::take_text(Run& run, const Ask::Choice& choice, int32_t token) {
+  if (!run.parser) {
+    run.piece.text += run.text.push(model_.tokenizer->token_bytes(token, choice.shows_special));
+    return;
+  }
+  const bool is_sign = choice.shows_special || model_.chat_tools->is_sign(token);
+  const bool was_in_reasoning = run.parser->is_in_reasoning();
+  take_output(run, run.parser->push(run.raw.push(model_.tokenizer->token_bytes(token, is_sign))));
+  if (was_in_reasoning || run.parser->is_in_reasoning()) ++run.n_reasoning;
+}
+
+void Generation::take_output(Run& run, std::vector<OutputEvent> events) {
+  for (OutputEvent& event : events) {
+    if (run.text.is_stopped()) return;
+    const bool is_content = event.kind == OutputEvent::Kind::content;
+    add(run.piece.output,
+        {OutputEvent::Kind::content, is_content ? run.text.push(event.text) : run.text.flush()});
+    run.calls_tools |= event.kind == OutputEvent::Kind::call_begin;
+    if (!is_content) add(run.piece.output, std::move(event));
+  }
+}
+
 // A stop string may also stand at the very end, where flush() finds it.
 void Generation::end(Run& run, FinishReason reason) {
   const bool is_stopped = run.text.is_stopped();
-  run.piece.ending = Ending{is_stopped ? FinishReason::stop : reason, std::string(run.text.stop())};
-  if (is_stopped && ask_.choices[run.piece.choice].keeps_stop) run.piece.text += run.text.stop();
+  run.piece.ending =
+      Ending{is_stopped ? FinishReason::stop : reason, std::string(run.text.stop()), run.calls_tools};
+  if (is_stopped && ask_.choices[run.piece.choice].keeps_stop) {
+    if (run.parser) {
+      add(run.piece.output, {OutputEvent::Kind::content, std::string(run.text.stop())});
+    } else {
+      run.piece.text += run.text.stop();
+    }
+  }
   ended_ = name_of(run.piece.ending->reason);
 }
 
@@ -142,14 +190,17 @@ void Generation::end(Run& run, FinishReason reason) {
 // whose text is held back wait for it.
 void Generation::send(Run& run, std::string& out) {
   const bool has_begun = run.usage.n_generated > 0 || run.piece.ending;
-  if (!has_begun || (run.piece.text.empty() && !run.piece.ending)) return;
+  const bool says_nothing = run.piece.text.empty() && run.piece.output.empty();
+  if (!has_begun || (says_nothing && !run.piece.ending)) return;
   count();
   ask_.encoder->piece(run.piece, totals_, out);
-  run.piece = {.choice = run.piece.choice, .text = {}, .tokens = {}, .ending = std::nullopt, .embedding = {}};
+  const size_t choice = run.piece.choice;
+  run.piece = Piece();
+  run.piece.choice = choice;
 }
 
 void Generation::count() {
-  totals_.n_prompt = totals_.n_cached = totals_.n_generated = 0;
+  totals_.n_prompt = totals_.n_cached = totals_.n_generated = totals_.n_reasoning = 0;
   for (const Run& run : runs_) {
     const size_t at = run.piece.choice;
     const bool is_first = at == 0 || ask_.choices[at - 1].prompt != ask_.choices[at].prompt;
@@ -158,6 +209,7 @@ void Generation::count() {
       totals_.n_cached += run.usage.n_cached;
     }
     totals_.n_generated += run.usage.n_generated;
+    totals_.n_reasoning += run.n_reasoning;
   }
   totals_.total_s = seconds();
 }

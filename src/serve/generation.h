@@ -47,6 +47,12 @@ class Generation {
   // One choice while it runs.
   struct Run {
     TextStream text;
+    // Of a chat: the characters of all that the model writes, which the parser takes apart; `text` then holds
+    // the answer alone.
+    TextStream raw;
+    std::optional<OutputParser> parser;
+    bool calls_tools = false;
+    int64_t n_reasoning = 0;
     Usage usage;
     Piece piece;  // what came and is not yet sent
     Clock::time_point last_token{};
@@ -56,6 +62,8 @@ class Generation {
   int n_at_once(size_t first) const;
   void take(const Batch& batch, Run& run, const Event& event);
   void take_token(const Batch& batch, Run& run, const Event& event);
+  void take_text(Run& run, const Ask::Choice& choice, int32_t token);
+  void take_output(Run& run, std::vector<OutputEvent> events);
   void time_token(Run& run);
   void end(Run& run, FinishReason reason);
   void send(Run& run, std::string& out);

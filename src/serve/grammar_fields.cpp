@@ -11,11 +11,6 @@ using Kind = GrammarSource::Kind;
 
 constexpr size_t kMaxChoices = 1000;
 
-struct Named {
-  std::string field;
-  GrammarSource source;
-};
-
 // At most one of the fields may ask for something.
 class Found {
  public:
@@ -23,10 +18,10 @@ class Found {
     if (only_) refuse_field(field, "{} and {} cannot both hold the answer", only_->field, field);
     only_ = {std::move(field), std::move(source)};
   }
-  const std::optional<Named>& only() const { return only_; }
+  std::optional<AskedGrammar> only() && { return std::move(only_); }
 
  private:
-  std::optional<Named> only_;
+  std::optional<AskedGrammar> only_;
 };
 
 GrammarSource schema_source(const Json& schema) { return {.kind = Kind::json_schema, .text = schema.dump()}; }
@@ -95,7 +90,7 @@ void add_structured_outputs(Fields& fields, Found& found) {
 
 }  // namespace
 
-std::shared_ptr<const Grammar> read_grammar(Fields& fields, GrammarCache* grammars) {
+std::optional<AskedGrammar> find_grammar(Fields& fields) {
   Found found;
   add_response_format(fields, found);
   add_structured_outputs(fields, found);
@@ -105,14 +100,26 @@ std::shared_ptr<const Grammar> read_grammar(Fields& fields, GrammarCache* gramma
   add_grammar(fields, "guided_grammar", found);
   add_schema(fields, "json_schema", found);
   add_grammar(fields, "grammar", found);
-  if (!found.only()) return nullptr;
+  return std::move(found).only();
+}
+
+std::shared_ptr<const Grammar> read_grammar(Fields& fields, GrammarCache* grammars) {
+  const std::optional<AskedGrammar> asked = find_grammar(fields);
+  return asked ? compiled(*asked, grammars) : nullptr;
+}
+
+std::shared_ptr<const Grammar> compiled(const AskedGrammar& asked, GrammarCache* grammars) {
   if (grammars == nullptr)
-    refuse_field(found.only()->field, "{} needs a tokenizer, and the model has none", found.only()->field);
+    refuse_field(asked.field, "{} needs a tokenizer, and the model has none", asked.field);
   try {
-    return grammars->get(found.only()->source);
+    return grammars->get(asked.source);
   } catch (const Error& error) {
-    refuse_field(found.only()->field, "{}", error.what());
+    refuse_field(asked.field, "{}", error.what());
   }
+}
+
+AskedGrammar schema_grammar(std::string field, const Json& schema) {
+  return {std::move(field), schema_source(schema)};
 }
 
 }  // namespace millrace

@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "text/chat_prompt.h"
+#include "text/chat_tools.h"
 #include "text/tokenizer.h"
 
 namespace millrace {
@@ -18,6 +19,7 @@ struct ServedModel {
   const ModelShape& shape;
   const Tokenizer* tokenizer = nullptr;   // nullptr: prompts are token ids, and there is no text
   const ChatPrompt* chat = nullptr;       // nullptr where the model has no chat template
+  const ChatTools* chat_tools = nullptr;  // there with the chat template
   GrammarCache* grammars = nullptr;       // there with the tokenizer
   bool template_knows_developer = false;  // the role that OpenAI's newer clients send instead of system
   std::vector<std::string> names;         // that requests may call it by; replies use the first

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "serve/dialects/openai.h"
+#include "serve/dialects/tool_fields.h"
 
 namespace millrace {
 namespace {
@@ -31,7 +31,8 @@ std::string read_content(const Json& content, const std::string& path) {
   return out;
 }
 
-// OpenAI's arguments are JSON in a string; templates were trained with the object.
+}  // namespace
+
 Json read_arguments(const std::string& text, const std::string& path) {
   try {
     return Json::parse(text, path, ErrorKind::usage, {.max_depth = 64});
@@ -39,6 +40,8 @@ Json read_arguments(const std::string& text, const std::string& path) {
     refuse_field(path, "{} should be JSON in a string: {}", path, error.what());
   }
 }
+
+namespace {
 
 Json read_tool_calls(const Json& calls, const std::string& path) {
   Json::Array out;
@@ -48,12 +51,12 @@ Json read_tool_calls(const Json& calls, const std::string& path) {
     Json made;
     if (const auto id = call.text("id")) made["id"] = *id;
     made["type"] = "function";
-    const Json* given = call.object("function");
-    if (given == nullptr) call.refuse_missing("function");
+    const Json* given = &call.need(call.object("function"), "function");
     Fields function(*given, call.full_name("function"));
     made["function"]["name"] = function.need(function.text("name"), "name");
     const std::string arguments = function.need(function.text("arguments"), "arguments");
     made["function"]["arguments"] = read_arguments(arguments, function.full_name("arguments"));
+    function.allow({"parsed_arguments"});  // what OpenAI's own client adds to them
     function.finish();
     call.allow({"index"});
     call.finish();
@@ -84,79 +87,52 @@ Json read_message(const Json& given, const ServedModel& model, const std::string
     if (reasoning) out["reasoning_content"] = *reasoning;
     fields.refuse("audio", "this model reads text alone");
     fields.refuse("function_call", "use tool_calls");
-    fields.allow({"refusal", "annotations"});  // what our own replies carry, and say nothing with
+    fields.allow({"refusal", "annotations", "parsed"});  // what our own replies carry, and say nothing with
   }
   fields.finish();
   return out;
 }
 
 // Variables of the template, besides the messages.
-Json read_variables(Fields& fields, const ServedModel& model) {
-  Json out;
+void read_variables(Fields& fields, const ServedModel& model, ChatAsk& ask) {
   if (const auto effort =
-          fields.choice("reasoning_effort", {"none", "minimal", "low", "medium", "high", "xhigh", "max"})) {
-    Json none;
-    none["reasoning_effort"] = "none";
-    out = thinking_variables(*effort != "none");
-    out["reasoning_effort"] = *effort;
-    Json other = thinking_variables(*effort == "none");
-    other["reasoning_effort"] = *effort == "low" ? "high" : "low";
-    if (!model.need_chat().tells_apart(out, other))
-      refuse_field("reasoning_effort",
-                   "reasoning_effort: this model's chat template has no switch for reasoning");
-  }
+          fields.choice("reasoning_effort", {"none", "minimal", "low", "medium", "high", "xhigh", "max"}))
+    set_reasoning_effort(model, *effort, "reasoning_effort", ask);
   if (const Json* given = fields.object("chat_template_kwargs")) {
     for (const auto& [name, value] : given->as_object()) {
       for (const std::string_view own :
            {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"}) {
         if (name == own) refuse_field("chat_template_kwargs", "chat_template_kwargs cannot set {}", own);
       }
-      out[name] = value;
+      ask.variables[name] = value;
     }
   }
-  if (const auto adds = fields.boolean("add_generation_prompt")) out["add_generation_prompt"] = *adds;
+  if (const auto adds = fields.boolean("add_generation_prompt"))
+    ask.variables["add_generation_prompt"] = *adds;
   fields.refuse("chat_template", "requests do not bring templates");
   fields.refuse("documents", "documents are not served");
-  return out;
 }
 
 }  // namespace
 
-std::vector<int32_t> encode_messages(const ServedModel& model, Json::Array messages, const Json& variables,
-                                     bool is_begun) {
-  const ChatPrompt& chat = model.need_chat();
-  std::string begun;
-  if (is_begun) {
-    begun = messages.back().at("content").as_string();
-    messages.pop_back();
-    if (messages.empty())
-      refuse_field("messages", "messages holds the beginning of an answer alone, expected a question");
-  }
-  std::vector<int32_t> prompt;
-  try {
-    prompt = chat.encode(messages, variables);
-  } catch (const Error& error) {
-    throw ApiError(400, fmt::format("the chat template refuses the messages: {}", error.what()), "messages");
-  }
-  const auto more = model.need_tokenizer().encode(begun, {.add_special = false});
-  prompt.insert(prompt.end(), more.begin(), more.end());
-  return prompt;
-}
-
-std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model) {
+ChatAsk read_chat(Fields& fields, const ServedModel& model) {
+  model.need_chat();
   const Json* given = fields.array("messages", kMaxMessages);
   fields.need(given, "messages");
   if (given->as_array().empty()) refuse_field("messages", "messages is empty, expected at least one");
-  Json::Array messages;
+  ChatAsk ask;
   for (size_t i = 0; i < given->as_array().size(); ++i)
-    messages.push_back(read_message(given->as_array()[i], model, fmt::format("messages[{}]", i)));
-  const Json variables = read_variables(fields, model);
-  const bool is_begun = fields.boolean("continue_final_message").value_or(false);
-  if (is_begun && messages.back().at("role").as_string() != "assistant")
+    ask.messages.push_back(read_message(given->as_array()[i], model, fmt::format("messages[{}]", i)));
+  read_variables(fields, model, ask);
+  ask.tools = read_tools(fields, "tools");
+  ask.is_begun = fields.boolean("continue_final_message").value_or(false);
+  if (ask.is_begun && ask.messages.back().at("role").as_string() != "assistant")
     refuse_field("continue_final_message", "continue_final_message needs a last message of the assistant");
-  std::vector<int32_t> prompt = encode_messages(model, std::move(messages), variables, is_begun);
-  need_room(model, prompt, "messages");
-  return prompt;
+  return ask;
+}
+
+std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model) {
+  return encode_messages(model, read_chat(fields, model), "messages");
 }
 
 }  // namespace millrace

@@ -1,15 +1,18 @@
-// Conversations as prompts, for every dialect that has them.
+// Conversations of OpenAI's chat API and of those that took it over.
 #pragma once
 
-#include "serve/dialect.h"
+#include "serve/dialects/chat_ask.h"
 #include "serve/fields.h"
 
 namespace millrace {
 
-// The tokens of messages ({"role", "content", ...}, as templates read them), with variables of the template.
-// `is_begun`: the last message is the beginning of the answer, which goes on after it. Throws ApiError where
-// the template refuses.
-std::vector<int32_t> encode_messages(const ServedModel& model, Json::Array messages, const Json& variables,
-                                     bool is_begun);
+// messages, tools and what else becomes part of the prompt: chat_template_kwargs, reasoning_effort,
+// continue_final_message, ...
+ChatAsk read_chat(Fields& fields, const ServedModel& model);
+// The same, as the tokens of its prompt.
+std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model);
+
+// The arguments of a call, JSON in a string: templates were trained with the object.
+Json read_arguments(const std::string& text, const std::string& path);
 
 }  // namespace millrace

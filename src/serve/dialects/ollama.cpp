@@ -4,9 +4,9 @@
 #include <chrono>
 
 #include "base/version.h"
-#include "serve/dialects/chat_messages.h"
 #include "serve/dialects/embeddings.h"
 #include "serve/dialects/table.h"
+#include "serve/dialects/tool_fields.h"
 #include "serve/sampling_fields.h"
 
 namespace millrace {
@@ -46,8 +46,9 @@ class OllamaEncoder final : public Encoder {
   OllamaEncoder(const ServedModel& model, Form form) : model_(model), form_(form) {}
 
   void piece(const Piece& piece, const Totals&, std::string& out) override {
-    if (!piece.text.empty() || !piece.tokens.empty()) {
-      Json made = line(piece);
+    const Part part = next_part(piece);
+    if (!part.text.empty() || !part.thinking.empty() || !part.calls.empty()) {
+      Json made = line(part, piece);
       made["done"] = false;
       out += made.dump() + "\n";
     }
@@ -55,7 +56,7 @@ class OllamaEncoder final : public Encoder {
   }
 
   void end(const Totals& totals, std::string& out) override {
-    out += last(Piece(), ending_, totals).dump() + "\n";
+    out += last({}, Piece(), ending_, totals).dump() + "\n";
   }
 
   void fault(const ApiError& error, std::string& out) override {
@@ -67,25 +68,63 @@ class OllamaEncoder final : public Encoder {
   std::string keep_alive() const override { return {}; }
 
   std::string whole(std::span<const Piece> choices, const Totals& totals) override {
-    return last(choices.front(), *choices.front().ending, totals).dump();
+    const Piece& piece = choices.front();
+    return last(next_part(piece), piece, *piece.ending, totals).dump();
   }
 
  private:
-  Json line(const Piece& piece) const {
+  struct Part {
+    std::string text, thinking;
+    Json::Array calls;  // whole ones: Ollama's clients join nothing
+  };
+
+  Part next_part(const Piece& piece) {
+    using Kind = OutputEvent::Kind;
+    Part part;
+    part.text = piece.text;
+    for (const OutputEvent& event : piece.output) {
+      if (event.kind == Kind::content) part.text += event.text;
+      if (event.kind == Kind::reasoning) part.thinking += event.text;
+      if (event.kind == Kind::call_begin) name_ = event.text;
+      if (event.kind == Kind::arguments) arguments_ += event.text;
+      if (event.kind == Kind::call_end) add_call(part.calls);
+    }
+    return part;
+  }
+
+  // Of a call that num_predict cut no object can be made; done_reason says so.
+  void add_call(Json::Array& calls) {
+    Json call;
+    call["id"] = fresh_call_id("call_");
+    call["function"]["index"] = n_calls_;
+    call["function"]["name"] = name_;
+    try {
+      call["function"]["arguments"] = Json::parse(std::exchange(arguments_, {}), "the arguments");
+    } catch (const Error&) {
+      return;
+    }
+    ++n_calls_;
+    calls.push_back(std::move(call));
+  }
+
+  Json line(const Part& part, const Piece& piece) const {
     Json out;
     out["model"] = model_.names.front();
     out["created_at"] = now_text();
     if (form_ == Form::chat) {
-      out["message"] = message("assistant", piece.text);
+      out["message"] = message("assistant", part.text);
+      if (!part.thinking.empty()) out["message"]["thinking"] = part.thinking;
+      if (!part.calls.empty()) out["message"]["tool_calls"] = part.calls;
     } else {
-      out["response"] = piece.text;
+      out["response"] = part.text;
+      if (!part.thinking.empty()) out["thinking"] = part.thinking;
     }
     if (!piece.tokens.empty() && piece.tokens.front().logprobs) out["logprobs"] = logprobs(piece);
     return out;
   }
 
-  Json last(const Piece& piece, const Ending& ending, const Totals& totals) const {
-    Json out = line(piece);
+  Json last(const Part& part, const Piece& piece, const Ending& ending, const Totals& totals) const {
+    Json out = line(part, piece);
     out["done"] = true;
     out["done_reason"] = ending.reason == FinishReason::length ? "length" : "stop";
     out["total_duration"] = nanoseconds(totals.total_s);
@@ -115,6 +154,8 @@ class OllamaEncoder final : public Encoder {
   const ServedModel& model_;
   const Form form_;
   Ending ending_;
+  std::string name_, arguments_;  // of the call that has begun
+  int64_t n_calls_ = 0;
 };
 
 // `options`: sampling under the names of llama.cpp. What only shapes the process of Ollama is refused where
@@ -144,19 +185,28 @@ void read_common(const Incoming& incoming, Fields& fields, Ask& ask, Ask::Choice
   const bool wants_logprobs = fields.boolean("logprobs").value_or(false);
   const int64_t top = fields.integer("top_logprobs", 0, 20).value_or(0);
   if (wants_logprobs) choice.request.n_logprobs = static_cast<int>(top);
-  fields.refuse_unless("format", "", "answers are not constrained to a grammar yet");
   fields.refuse_unless("truncate", false, "no prompt is cut: send false");
   fields.refuse_unless("shift", false, "a context is never shifted: send false");
   fields.allow({"keep_alive"});  // the model stays while the server does
 }
 
-Json read_think(Fields& fields, const ServedModel& model) {
+void read_think(Fields& fields, const ServedModel& model, ChatAsk& ask) {
   const Json* given = fields.any("think");
-  if (given == nullptr) return {};
-  if (!given->is_bool()) refuse_field("think", "think should be true or false, found {}", given->type_name());
-  const bool has_switch = model.need_chat().tells_apart(thinking_variables(true), thinking_variables(false));
-  if (given->as_bool() && !has_switch) refuse_field("think", "think: the model has no switch for reasoning");
-  return has_switch ? thinking_variables(given->as_bool()) : Json();
+  if (given == nullptr) return;
+  model.need_chat();
+  if (given->is_bool()) return set_reasoning(model, given->as_bool(), "think", ask);
+  const auto effort = fields.choice("think", {"low", "medium", "high", "max"});
+  set_reasoning_effort(model, *effort, "think", ask);
+}
+
+// "json", or a schema.
+std::optional<AskedGrammar> read_format(Fields& fields) {
+  const Json* given = fields.any("format");
+  if (given == nullptr || *given == Json("")) return std::nullopt;
+  if (*given == Json("json"))
+    return AskedGrammar{"format", {.kind = GrammarSource::Kind::json_object, .text = {}, .choices = {}}};
+  const Json* schema = fields.object("format");
+  return schema_grammar("format", *schema);
 }
 
 // An empty prompt asks for the model to be loaded, which it is.
@@ -191,7 +241,9 @@ Parsed parse_generate(const Incoming& incoming) {
   const std::string text = fields.text("prompt").value_or("");
   const std::optional<std::string> system = fields.text("system");
   const bool is_raw = fields.boolean("raw").value_or(false);
-  const Json variables = read_think(fields, model);
+  ChatAsk chat;
+  read_think(fields, model, chat);
+  const std::optional<AskedGrammar> grammar = read_format(fields);
   fields.refuse_unless("suffix", "", "this model is asked to continue, not to fill in");
   fields.refuse_unless("template", "", "requests do not bring templates");
   fields.refuse_unless("images", Json::Array(), "this model reads text alone");
@@ -202,13 +254,14 @@ Parsed parse_generate(const Incoming& incoming) {
   std::vector<int32_t> prompt;
   if (is_raw || model.chat == nullptr) {
     prompt = model.need_tokenizer().encode(text, {.add_special = true, .parse_special = true});
+    need_room(model, prompt, "prompt");
+    if (grammar) choice.request.grammar = compiled(*grammar, model.grammars);
   } else {
-    Json::Array messages;
-    if (system) messages.push_back(message("system", *system));
-    messages.push_back(message("user", text));
-    prompt = encode_messages(model, messages, variables, false);
+    if (system) chat.messages.push_back(message("system", *system));
+    chat.messages.push_back(message("user", text));
+    chat.content = grammar;
+    prompt = fill_chat(model, chat, "prompt", choice);
   }
-  need_room(model, prompt, "prompt");
   return ask_of(incoming, std::move(ask), choice, std::move(prompt), Form::generate);
 }
 
@@ -225,14 +278,18 @@ Json read_ollama_message(const Json& given, const std::string& path) {
     Json::Array made;
     for (size_t i = 0; i < calls->as_array().size(); ++i) {
       Fields call(calls->as_array()[i], fmt::format("{}[{}]", fields.full_name("tool_calls"), i));
-      const Json* function = call.object("function");
-      if (function == nullptr) call.refuse_missing("function");
+      const Json* function = &call.need(call.object("function"), "function");
       Fields inner(*function, call.full_name("function"));
+      inner.allow({"index"});
       Json one;
+      if (const auto id = call.text("id")) one["id"] = *id;
       one["type"] = "function";
       one["function"]["name"] = inner.need(inner.text("name"), "name");
       const Json* arguments = inner.object("arguments");
       one["function"]["arguments"] = arguments == nullptr ? Json(Json::Object()) : *arguments;
+      inner.finish();
+      call.choice("type", {"function"});
+      call.finish();
       made.push_back(std::move(one));
     }
     if (!made.empty()) out["tool_calls"] = std::move(made);
@@ -248,17 +305,18 @@ Parsed parse_chat(const Incoming& incoming) {
   Ask ask;
   Ask::Choice choice;
   read_common(incoming, fields, ask, choice);
-  const Json variables = read_think(fields, model);
-  fields.refuse_unless("tools", Json::Array(), "tools are not called yet");
+  model.need_chat();
+  ChatAsk chat;
+  read_think(fields, model, chat);
+  chat.tools = read_tools(fields, "tools");
+  chat.content = read_format(fields);
   const Json* given = fields.array("messages", kMaxMessages);
   fields.finish();
   if (given == nullptr || given->as_array().empty()) return loaded(model, Form::chat);
-  Json::Array messages;
   for (size_t i = 0; i < given->as_array().size(); ++i)
-    messages.push_back(read_ollama_message(given->as_array()[i], fmt::format("messages[{}]", i)));
-  const bool is_begun = messages.back().at("role").as_string() == "assistant";
-  std::vector<int32_t> prompt = encode_messages(model, messages, variables, is_begun);
-  need_room(model, prompt, "messages");
+    chat.messages.push_back(read_ollama_message(given->as_array()[i], fmt::format("messages[{}]", i)));
+  chat.is_begun = chat.messages.back().at("role").as_string() == "assistant";
+  std::vector<int32_t> prompt = fill_chat(model, chat, "messages", choice);
   return ask_of(incoming, std::move(ask), choice, std::move(prompt), Form::chat);
 }
 
@@ -329,7 +387,11 @@ Json card(const ServedModel& model) {
 }
 
 Json capabilities(const ServedModel& model) {
-  return Json::Array{model.shape.gives_embeddings() ? "embedding" : "completion"};
+  if (model.shape.gives_embeddings()) return Json::Array{"embedding"};
+  Json::Array out{"completion"};
+  if (model.chat_tools != nullptr) out.emplace_back("tools");
+  if (model.chat_tools != nullptr && model.chat_tools->has_reasoning()) out.emplace_back("thinking");
+  return out;
 }
 
 Parsed tags(const Incoming& incoming) {
@@ -387,7 +449,10 @@ constexpr std::string_view kGenerates =
 constexpr std::string_view kChats = R"([{"model": "", "options": {"num_predict": 100}, "messages": [
   {"role": "user", "content": "How high is the Zugspitze?"},
   {"role": "assistant", "tool_calls": [{"function": {"name": "height", "arguments": {"of": "Zugspitze"}}}]},
-  {"role": "tool", "tool_name": "height", "content": "2962 m"}]}])";
+  {"role": "tool", "tool_name": "height", "content": "2962 m"}],
+  "tools": [{"type": "function", "function": {"name": "height", "description": "The height of a mountain.", "parameters":
+    {"type": "object", "properties": {"of": {"type": "string"}}, "required": ["of"]}}}],
+  "format": {"type": "integer"}}])";
 constexpr std::string_view kEmbeds = R"([{"model": "", "input": ["a text", "another"]}])";
 constexpr std::string_view kOldEmbeds = R"([{"model": "", "prompt": "a text"}])";
 constexpr std::string_view kShows = R"([{"model": ""}])";

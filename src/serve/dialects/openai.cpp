@@ -22,6 +22,7 @@ Json openai_usage(const Totals& totals) {
   out["completion_tokens"] = totals.n_generated;
   out["total_tokens"] = totals.n_prompt + totals.n_generated;
   out["prompt_tokens_details"]["cached_tokens"] = totals.n_cached;
+  out["completion_tokens_details"]["reasoning_tokens"] = totals.n_reasoning;
   return out;
 }
 
@@ -36,7 +37,8 @@ Json openai_error(const ApiError& error) {
 }
 
 std::string_view openai_finish(const Ending& ending) {
-  return ending.reason == FinishReason::length ? "length" : "stop";
+  if (ending.reason == FinishReason::length) return "length";
+  return ending.calls_tools ? "tool_calls" : "stop";
 }
 
 StreamOptions read_stream_options(Fields& fields, bool is_streamed) {

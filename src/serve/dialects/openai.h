@@ -10,7 +10,7 @@ namespace millrace {
 Json openai_usage(const Totals& totals);
 // {"error": {...}}
 Json openai_error(const ApiError& error);
-// "stop" or "length"
+// "stop", "length" or "tool_calls"
 std::string_view openai_finish(const Ending& ending);
 
 struct StreamOptions {
@@ -47,9 +47,6 @@ class OpenAiEncoder : public Encoder {
   const StreamOptions options_;
   const std::string_view chunk_object_, whole_object_;
 };
-
-// Conversation, template and tokens of a chat request: messages, chat_template_kwargs, reasoning_effort, ...
-std::vector<int32_t> read_chat_prompt(Fields& fields, const ServedModel& model);
 
 Parsed parse_chat_completion(const Incoming& incoming);
 Parsed parse_completion(const Incoming& incoming);

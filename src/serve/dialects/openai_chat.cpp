@@ -1,6 +1,7 @@
 // OpenAI's POST /v1/chat/completions.
+#include "serve/dialects/chat_messages.h"
 #include "serve/dialects/openai.h"
-#include "serve/grammar_fields.h"
+#include "serve/dialects/tool_fields.h"
 #include "serve/sampling_fields.h"
 
 namespace millrace {
@@ -14,32 +15,91 @@ class ChatEncoder final : public OpenAiEncoder {
   ChatEncoder(const ServedModel& model, std::string id, StreamOptions options)
       : OpenAiEncoder(model, std::move(id), options, "chat.completion.chunk", "chat.completion") {}
 
+  // A chunk for each event, and for the role and the end where there is something to say between them.
   void piece(const Piece& piece, const Totals& totals, std::string& out) override {
-    if (has_begun_.size() <= piece.choice) has_begun_.resize(piece.choice + 1);
-    Json delta = Json::Object();
-    if (!has_begun_[piece.choice]) {
-      has_begun_[piece.choice] = true;
-      delta["role"] = "assistant";
-      delta["content"] = "";
+    if (states_.size() <= piece.choice) states_.resize(piece.choice + 1);
+    State& state = states_[piece.choice];
+    Piece rest;  // its tokens belong to the first chunk
+    rest.choice = piece.choice;
+    const Piece* tokens = &piece;
+    const auto send_delta = [&](Json delta) {
+      send(chunk_choice(*tokens, std::move(delta), Json()), totals, out);
+      tokens = &rest;
+    };
+    Json begin = Json::Object();
+    if (!std::exchange(state.has_begun, true)) {
+      begin["role"] = "assistant";
+      begin["content"] = "";
     }
-    if (!piece.text.empty()) delta["content"] = piece.text;
-    // The end is a chunk of its own where there is something to say before it.
-    const bool has_content = !delta.as_object().empty() || !piece.tokens.empty();
-    if (has_content) send(chunk_choice(piece, std::move(delta), Json()), totals, out);
-    if (piece.ending) {
-      Piece last;
-      last.choice = piece.choice;
-      send(chunk_choice(last, Json::Object(), openai_finish(*piece.ending)), totals, out);
+    for (const OutputEvent& event : piece.output) {
+      Json delta = std::exchange(begin, Json::Object());
+      if (add_event(event, state, delta)) send_delta(std::move(delta));
     }
+    if (!begin.as_object().empty() || (piece.output.empty() && !piece.tokens.empty()))
+      send_delta(std::move(begin));
+    if (piece.ending) send(chunk_choice(rest, Json::Object(), openai_finish(*piece.ending)), totals, out);
   }
 
  private:
+  struct State {
+    bool has_begun = false;
+    size_t n_calls = 0;
+  };
+
+  // False for an event that says nothing here.
+  static bool add_event(const OutputEvent& event, State& state, Json& delta) {
+    using Kind = OutputEvent::Kind;
+    Json call;
+    switch (event.kind) {
+      case Kind::content:
+        delta["content"] = event.text;
+        return true;
+      case Kind::reasoning:
+        delta["reasoning_content"] = event.text;
+        delta["reasoning"] = event.text;  // vLLM's name
+        return true;
+      case Kind::call_begin:
+        call["index"] = state.n_calls++;
+        call["id"] = fresh_call_id("call_");
+        call["type"] = "function";
+        call["function"]["name"] = event.text;
+        call["function"]["arguments"] = "";
+        break;
+      case Kind::arguments:
+        call["index"] = state.n_calls - 1;
+        call["function"]["arguments"] = event.text;
+        break;
+      case Kind::call_end:
+        return !delta.as_object().empty();
+    }
+    delta["tool_calls"] = Json::Array{std::move(call)};
+    return true;
+  }
+
   Json whole_choice(const Piece& piece) override {
+    const WholeOutput output = whole_output(piece.output);
     Json choice;
     choice["index"] = piece.choice;
-    choice["message"]["role"] = "assistant";
-    choice["message"]["content"] = piece.text;
-    choice["message"]["refusal"] = Json();
+    Json& message = choice["message"];
+    message["role"] = "assistant";
+    message["content"] = output.content.empty() && !output.calls.empty() ? Json() : Json(output.content);
+    message["refusal"] = Json();
+    if (!output.reasoning.empty()) {
+      message["reasoning_content"] = output.reasoning;
+      message["reasoning"] = output.reasoning;
+    }
+    if (!output.calls.empty()) {
+      Json::Array calls;
+      for (const auto& [name, arguments] : output.calls) {
+        Json call;
+        call["id"] = fresh_call_id("call_");
+        call["type"] = "function";
+        call["function"]["name"] = name;
+        call["function"]["arguments"] = arguments;
+        calls.push_back(std::move(call));
+      }
+      message["tool_calls"] = std::move(calls);
+    }
     choice["logprobs"] = logprobs(piece);
     choice["finish_reason"] = openai_finish(*piece.ending);
     return choice;
@@ -72,7 +132,7 @@ class ChatEncoder final : public OpenAiEncoder {
     return out;
   }
 
-  std::vector<bool> has_begun_;  // by choice
+  std::vector<State> states_;  // by choice
 };
 
 int read_logprobs(Fields& fields) {
@@ -84,12 +144,8 @@ int read_logprobs(Fields& fields) {
 
 // What OpenAI's API has and this server does not do, or does in one way alone.
 void refuse_others(Fields& fields) {
-  constexpr std::string_view kTools = "tools are not called yet";
-  fields.refuse_unless("tools", Json::Array(), kTools);
-  fields.refuse_unless("functions", Json::Array(), kTools);
-  fields.refuse_unless("tool_choice", "none", kTools);
-  fields.refuse("function_call", kTools);
-  fields.refuse_unless("parallel_tool_calls", true, kTools);
+  fields.refuse_unless("functions", Json::Array(), "use tools");
+  fields.refuse("function_call", "use tool_choice");
   fields.refuse_unless("verbosity", "medium", "the model has no such switch");
   fields.refuse_unless("modalities", Json::Array{"text"}, "the model answers with text alone");
   for (const std::string_view name : {"audio", "prediction", "web_search_options", "moderation"})
@@ -97,6 +153,16 @@ void refuse_others(Fields& fields) {
   fields.refuse_unless("store", false, "answers are not stored");
   fields.allow({"metadata", "service_tier", "user", "safety_identifier", "prompt_cache_key",
                 "prompt_cache_retention"});
+}
+
+// Whether reasoning stands apart from the answer: llama-server's and SGLang's names of that.
+bool splits_reasoning(Fields& fields) {
+  const auto format = fields.choice("reasoning_format", {"none", "auto", "deepseek"});
+  const bool separates = fields.boolean("separate_reasoning").value_or(true);
+  fields.refuse_unless("stream_reasoning", true, "reasoning is streamed as it comes");
+  fields.refuse_unless("include_reasoning", true, "reasoning is part of what is computed and paid for");
+  fields.refuse_unless("parse_tool_calls", true, "leave out the tools");
+  return separates && format != "none";
 }
 
 }  // namespace
@@ -116,10 +182,13 @@ Parsed parse_chat_completion(const Incoming& incoming) {
   read_ending(fields, model, choice);
   const int64_t n = fields.integer("n", 1, kMaxChoices).value_or(1);
   refuse_others(fields);
-  choice.request.grammar = read_grammar(fields, model.grammars);
   refuse_unserved(fields);
-  std::vector<int32_t> prompt = read_chat_prompt(fields, model);
+  ChatAsk chat = read_chat(fields, model);
+  read_tool_choice(fields, ToolForm::nested, chat);
+  chat.content = find_grammar(fields);
+  chat.splits_reasoning = splits_reasoning(fields);
   fields.finish();
+  std::vector<int32_t> prompt = fill_chat(model, chat, "messages", choice);
   ask.choices = choices_of(choice, {std::move(prompt)}, n);
   ask.encoder = std::make_unique<ChatEncoder>(model, "chatcmpl-" + incoming.http.id, options);
   return ask;

@@ -62,6 +62,14 @@ constexpr std::string_view kChats = R"([
     {"role": "tool", "tool_call_id": "1", "content": "2962 m"}],
    "stream": true, "stream_options": {"include_usage": true},
    "structured_outputs": {"regex": "[0-9]+ m"}},
+  {"messages": [{"role": "user", "content": "How high is the Zugspitze?"}], "tools": [
+    {"type": "function", "function": {"name": "height", "description": "The height of a mountain.", "parameters":
+      {"type": "object", "properties": {"of": {"type": "string"}}, "required": ["of"]}}}],
+   "tool_choice": {"type": "function", "function": {"name": "height"}}, "parallel_tool_calls": false},
+  {"messages": [{"role": "user", "content": "How high is the Zugspitze?"}], "tools": [
+    {"type": "function", "function": {"name": "height"}}],
+   "tool_choice": {"type": "allowed_tools", "allowed_tools":
+     {"mode": "auto", "tools": [{"type": "function", "function": {"name": "height"}}]}}},
   {"messages": [{"role": "user", "content": "Hello"}],
    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}}},
   {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100, "temperature": 0.7, "seed": 1}])";
@@ -72,7 +80,16 @@ constexpr std::string_view kCompletions = R"([
    "json_schema": {"name": "n", "schema": {"type": "integer"}}}}])";
 constexpr std::string_view kResponses = R"([
   {"input": "Hello", "instructions": "Be terse.", "text": {}, "stream": true, "stream_options": {}},
-  {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hello"}]}]}])";
+  {"input": [{"role": "user", "content": [{"type": "input_text", "text": "How high is the Zugspitze?"}]},
+    {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "I look."}]},
+    {"type": "function_call", "call_id": "1", "name": "height", "arguments": "{\"of\": \"Zugspitze\"}"},
+    {"type": "function_call_output", "call_id": "1", "output": "2962 m"}],
+   "tools": [{"type": "function", "name": "height", "description": "The height of a mountain.", "parameters":
+     {"type": "object", "properties": {"of": {"type": "string"}}, "required": ["of"]}, "strict": true}],
+   "tool_choice": {"type": "function", "name": "height"}, "reasoning": {"summary": "auto"}},
+  {"input": "Hello", "tools": [{"type": "function", "name": "height"}],
+   "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "height"}]}},
+  {"input": "Hello", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "integer"}}}}])";
 constexpr std::string_view kEmbeddings = R"([{"input": ["a text", "another"], "encoding_format": "float"}])";
 constexpr std::string_view kReranks = R"([{"query": "Who?", "documents": ["he", "she"], "top_n": 1}])";
 

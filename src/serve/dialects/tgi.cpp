@@ -1,6 +1,7 @@
 // Text Generation Inference: /generate, /generate_stream, / and /info.
 #include "base/version.h"
 #include "serve/dialects/table.h"
+#include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
 
 namespace millrace {
@@ -98,6 +99,26 @@ class TgiEncoder final : public Encoder {
   int64_t n_tokens_ = 0;
 };
 
+// {"type": "json" | "json_schema" | "regex", "value": ...}
+std::optional<AskedGrammar> read_grammar(Fields& parameters) {
+  const Json* given = parameters.object("grammar");
+  if (given == nullptr) return std::nullopt;
+  Fields grammar(*given, "parameters.grammar");
+  const auto type = grammar.need(grammar.choice("type", {"json", "json_schema", "regex"}), "type");
+  if (type == "regex") {
+    std::string pattern = grammar.need(grammar.text("value"), "value");
+    grammar.finish();
+    return AskedGrammar{"parameters.grammar",
+                        {.kind = GrammarSource::Kind::regex, .text = std::move(pattern), .choices = {}}};
+  }
+  const Json* value = &grammar.need(grammar.object("value"), "value");
+  grammar.finish();
+  // A json_schema may come with its name.
+  const Json* schema = value->find("schema");
+  const bool is_named = type == "json_schema" && schema != nullptr && value->find("type") == nullptr;
+  return schema_grammar("parameters.grammar", is_named ? *schema : *value);
+}
+
 // do_sample false and no setting that asks for sampling: greedy, as TGI has it.
 void read_parameters(Fields& fields, const ServedModel& model, Ask::Choice& choice) {
   Sampling& sampling = choice.request.sampling;
@@ -126,7 +147,7 @@ void read_parameters(Fields& fields, const ServedModel& model, Ask::Choice& choi
   choice.request.n_logprobs = 0;
   fields.refuse_unless("best_of", 1, "one answer is made");
   fields.refuse_unless("decoder_input_details", false, "log-probabilities of the prompt are not computed");
-  fields.refuse("grammar", "answers are not constrained to a grammar yet");
+  if (const auto grammar = read_grammar(fields)) choice.request.grammar = compiled(*grammar, model.grammars);
   fields.refuse("top_n_tokens", "alternatives are not returned here: use /v1/completions");
   fields.refuse("truncate", "no prompt is cut");
   fields.refuse_unless("watermark", false, "answers carry no watermark");
@@ -189,7 +210,8 @@ std::string error_body(const ApiError& error, const std::string&) {
 }
 
 constexpr std::string_view kGenerates =
-    R"([{"inputs": "Once upon a time", "parameters": {"max_new_tokens": 50, "temperature": 0.7}}])";
+    R"([{"inputs": "Once upon a time", "parameters": {"max_new_tokens": 50, "temperature": 0.7,
+  "grammar": {"type": "regex", "value": "[a-z ]+"}}}])";
 
 constexpr ApiRoute kRoutes[] = {
     post_route("/generate", parse_generate, kGenerates),
