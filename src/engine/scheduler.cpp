@@ -57,22 +57,21 @@ std::vector<PlannedRows> Scheduler::plan() {
   while (admit_next()) {
   }
   Step step{.rows = {}, .budget = limits_.max_rows, .n_fetches = costs_.n_step_pages};
-  // Preemption shortens running_ from its end, so an index is safe where an iterator is not.
-  for (size_t i = 0; i < running_.size() && step.budget > 0; ++i) {
-    if (is_answering(*running_[i])) give_rows(step, *running_[i], running_[i]->n_left());
+  // Parted before anything is planned: what is matched or fetched on the way may make an answer of a prompt,
+  // or a prompt of an answer.
+  std::vector<Sequence*> answers, prompts;
+  for (Sequence* sequence : running_) (is_answering(*sequence) ? answers : prompts).push_back(sequence);
+  for (size_t i = 0; i < answers.size() && step.budget > 0; ++i) {
+    if (answers[i]->is_running) give_rows(step, *answers[i], answers[i]->n_left());
   }
-  plan_prompts(step);
+  std::erase_if(prompts, [](const Sequence* sequence) { return !sequence->is_running; });
+  if (!prompts.empty()) plan_prompts(step, prompts);
   // Some of the pages may have come from sequences that were planned before: those do not run any more.
   std::erase_if(step.rows, [](const PlannedRows& rows) { return !rows.sequence->is_running; });
   return std::move(step.rows);
 }
 
-void Scheduler::plan_prompts(Step& step) {
-  std::vector<Sequence*> prompts;
-  for (Sequence* sequence : running_) {
-    if (!is_answering(*sequence)) prompts.push_back(sequence);
-  }
-  if (prompts.empty()) return;
+void Scheduler::plan_prompts(Step& step, std::vector<Sequence*>& prompts) {
   Sequence& oldest = *prompts.front();
   int64_t n_for_oldest = std::min(oldest.n_left(), step.budget);
   if (prompts.size() > 1) n_for_oldest = std::min(n_for_oldest, (step.budget + 1) / 2);
@@ -418,7 +417,7 @@ void Scheduler::release(Sequence& sequence) {
 }
 
 void Scheduler::remember(Sequence& sequence) {
-  if (!limits_.has_prefix_cache) return;
+  if (!limits_.has_prefix_cache || sequence.fetch) return;  // what is fetched is known already
   const auto n_known = static_cast<size_t>(sequence.n_remembered);
   const auto n_full = static_cast<size_t>(sequence.n_computed / limits_.page_size);
   const std::span<const int32_t> tokens(sequence.tokens);

@@ -132,7 +132,7 @@ class Scheduler {
     return sequence.n_left() == 1 ||
            (sequence.n_computed >= sequence.n_prompt && sequence.n_left() <= limits_.page_size);
   }
-  void plan_prompts(Step& step);
+  void plan_prompts(Step& step, std::vector<Sequence*>& prompts);
   // Plans up to `n_rows` rows of the sequence, as far as pages go.
   void give_rows(Step& step, Sequence& sequence, int64_t n_rows);
   // Whether a prompt of this step makes more of its beginning known.

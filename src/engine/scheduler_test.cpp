@@ -5,12 +5,13 @@
 
 #include <map>
 #include <random>
-#include <set>
 
-#include "base/error.h"
+#include "engine/testing/scheduler_workload.h"
 
 namespace millrace {
 namespace {
+
+using namespace millrace::testing;
 
 constexpr Scheduler::Limits kLimits{
     .n_pages = 16, .page_size = 4, .max_rows = 12, .max_sequences = 5, .has_prefix_cache = true};
@@ -25,14 +26,6 @@ constexpr Scheduler::Limits with_slots(Scheduler::Limits limits) {
   limits.n_slots = limits.max_sequences + 2;
   limits.snapshot_distance = 2 * limits.page_size;
   return limits;
-}
-
-Sequence prompt_of(uint64_t id, int64_t n, int32_t token) {
-  Sequence sequence;
-  sequence.id = id;
-  sequence.tokens.assign(static_cast<size_t>(n), token);
-  sequence.n_prompt = n;
-  return sequence;
 }
 
 TEST(Scheduler, PrefillsInChunksAndThenDecodes) {
@@ -254,155 +247,32 @@ TEST(Scheduler, ComputesLittleTwice) {
   }
 }
 
-// Requests of random length arrive at random times; each generates a random number of tokens; some are
-// cancelled.
-class Workload {
- public:
-  Workload(uint32_t seed, const Scheduler::Limits& limits) : random_(seed), scheduler_(limits, contents_) {
-    states_.resize(static_cast<size_t>(limits.n_slots));
-    contents_.pages.resize(static_cast<size_t>(limits.n_pages));
-  }
-
-  void run(int n_requests) {
-    int n_steps = 0;
-    while (n_requests > 0 || !live_.empty()) {
-      if (n_requests > 0 && random_() % 3 == 0) {
-        arrive();
-        --n_requests;
-      }
-      step();
-      if (!live_.empty() && random_() % 40 == 0) end(live_.begin()->first);
-      ASSERT_LT(++n_steps, 100000) << "somebody starves";
-    }
-    EXPECT_GT(scheduler_.n_preemptions(), 0) << "the workload should be too much for the pages";
-  }
-
- private:
-  struct Live {
-    Sequence sequence;
-    int64_t n_wanted;
-  };
-  // Which tokens the positions of each page were computed of.
-  struct Contents final : PageMover {
-    void copy(Page from, Page to) override {
-      pages[static_cast<size_t>(to)] = pages[static_cast<size_t>(from)];
-    }
-    std::vector<std::map<int64_t, int32_t>> pages;
-  };
-
-  void arrive() {
-    const uint64_t id = ++last_id_;
-    Live& live = live_[id];
-    live.sequence =
-        prompt_of(id, 1 + static_cast<int64_t>(random_() % 30), static_cast<int32_t>(random_() % 2));
-    live.n_wanted = 1 + static_cast<int64_t>(random_() % 30);  // at most 60 of the 64 positions
-    live.sequence.priority = random_() % 10 == 0 ? 1 : 0;
-    live.sequence.key = random_() % 2 == 0 ? "a" : "b";
-    scheduler_.add(live.sequence);
-  }
-
-  void step() {
-    const auto rows = scheduler_.plan();
-    ASSERT_TRUE(!rows.empty() || live_.empty()) << "nothing runs although somebody waits";
-    int64_t n_rows = 0;
-    std::set<const Sequence*> planned_once;
-    for (const PlannedRows& planned : rows) {
-      n_rows += planned.end - planned.begin;
-      ASSERT_TRUE(planned_once.insert(planned.sequence).second) << "planned twice";
-      ASSERT_EQ(planned.begin, planned.sequence->n_computed);
-      ASSERT_LE(planned.end, static_cast<int64_t>(planned.sequence->pages.size()) * kLimits.page_size);
-    }
-    ASSERT_LE(n_rows, kLimits.max_rows);
-    compute_pages(rows);
-    if (!states_.empty()) compute_states(rows);
-    ASSERT_LE(scheduler_.n_running(), kLimits.max_sequences);
-    scheduler_.commit(rows);
-    scheduler_.check_integrity();
-    for (const PlannedRows& planned : rows) {
-      if (!planned.wants_logits()) continue;
-      Live& live = live_.at(planned.sequence->id);
-      if (random_() % 20 == 0) fork(live);
-      const auto n_wanted = static_cast<size_t>(live.sequence.n_prompt + live.n_wanted);
-      const size_t n_new = random_() % 8 == 0 ? 1 + random_() % 6 : 1;  // a grammar may force several
-      for (size_t i = 0; i < n_new && live.sequence.tokens.size() < n_wanted; ++i)
-        live.sequence.tokens.push_back(static_cast<int32_t>(random_() % 2));
-      if (static_cast<int64_t>(live.sequence.tokens.size()) == live.sequence.n_prompt + live.n_wanted)
-        end(live.sequence.id);
-    }
-  }
-
-  void fork(const Live& parent) {
-    const uint64_t id = ++last_id_;
-    Live& live = live_[id];
-    live.n_wanted = parent.n_wanted;
-    live.sequence.id = id;
-    live.sequence.tokens = parent.sequence.tokens;
-    live.sequence.n_prompt = parent.sequence.n_prompt;
-    live.sequence.priority = parent.sequence.priority;
-    live.sequence.key = parent.sequence.key;
-    scheduler_.fork(parent.sequence, live.sequence);
-    live.sequence.tokens.push_back(7);
-    if (static_cast<int64_t>(live.sequence.tokens.size()) == live.sequence.n_prompt + live.n_wanted) end(id);
-  }
-
-  // Rows find in their pages what was computed of the tokens before them.
-  void compute_pages(const std::vector<PlannedRows>& rows) {
-    for (const PlannedRows& planned : rows) {
-      const Sequence& sequence = *planned.sequence;
-      for (int64_t i = 0; i < planned.end; ++i) {
-        auto& page =
-            contents_.pages[static_cast<size_t>(sequence.pages[static_cast<size_t>(i / kLimits.page_size)])];
-        const int32_t token = sequence.tokens[static_cast<size_t>(i)];
-        if (i >= planned.begin) page[i % kLimits.page_size] = token;
-        ASSERT_EQ(page[i % kLimits.page_size], token) << "position " << i << " of " << sequence.id;
-      }
-    }
-  }
-
-  // Slots hold the tokens that their states are of. Nobody writes what another reads or writes in this step.
-  void compute_states(const std::vector<PlannedRows>& rows) {
-    for (const PlannedRows& planned : rows) {
-      const std::vector<int32_t>& tokens = planned.sequence->tokens;
-      std::vector<int32_t> state;
-      if (planned.state_from >= 0) state = states_[static_cast<size_t>(planned.state_from)];
-      ASSERT_EQ(state, std::vector<int32_t>(tokens.begin(), tokens.begin() + planned.begin));
-      for (const PlannedRows& other : rows) {
-        if (&other == &planned) continue;
-        ASSERT_NE(planned.state_to, other.state_from);
-        ASSERT_NE(planned.state_to, other.state_to);
-      }
-    }
-    for (const PlannedRows& planned : rows) {
-      const std::vector<int32_t>& tokens = planned.sequence->tokens;
-      states_.at(static_cast<size_t>(planned.state_to)).assign(tokens.begin(), tokens.begin() + planned.end);
-    }
-  }
-
-  void end(uint64_t id) {
-    scheduler_.remove(live_.at(id).sequence);
-    live_.erase(id);
-    scheduler_.check_integrity();
-  }
-
-  std::mt19937 random_;
-  Contents contents_;
-  Scheduler scheduler_;
-  std::vector<std::vector<int32_t>> states_;
-  std::map<uint64_t, Live> live_;
-  uint64_t last_id_ = 0;
-};
+using Tier = SchedulerWorkload::Tier;
 
 TEST(Scheduler, RandomWorkloadsFinish) {
-  for (uint32_t seed = 0; seed < 20; ++seed) Workload(seed, kLimits).run(200);
+  for (const Tier tier : {Tier::none, Tier::memory, Tier::disk}) {
+    for (uint32_t seed = 0; seed < 10; ++seed) {
+      Scheduler::Limits limits = kLimits;
+      limits.n_kept_pages = 1 + seed % 4;
+      SchedulerWorkload workload({.limits = limits, .seed = seed, .tier = tier});
+      workload.run(2000);
+      EXPECT_GT(workload.scheduler().n_preemptions(), 0) << "the workload should be too much for the pages";
+      EXPECT_EQ(workload.scheduler().n_parked() > 0, tier != Tier::none);
+      EXPECT_EQ(workload.scheduler().n_fetched() > 0, tier != Tier::none);
+    }
+  }
 }
 
 TEST(Scheduler, RandomWorkloadsFinishWithStates) {
-  for (uint32_t seed = 0; seed < 20; ++seed) {
-    Scheduler::Limits limits = with_slots(kLimits);
-    limits.n_slots = limits.max_sequences + 1 + seed % 4;
-    Workload(seed, limits).run(200);
-    limits.has_prefix_cache = false;
-    Workload(seed, limits).run(200);
+  for (const Tier tier : {Tier::none, Tier::memory, Tier::disk}) {
+    for (uint32_t seed = 0; seed < 10; ++seed) {
+      Scheduler::Limits limits = with_slots(kLimits);
+      limits.n_slots = limits.max_sequences + 1 + seed % 4;
+      limits.preemption = seed % 3 == 0 ? Preemption::park : Preemption::by_cost;
+      SchedulerWorkload({.limits = limits, .seed = seed, .tier = tier}).run(2000);
+      limits.has_prefix_cache = false;
+      SchedulerWorkload({.limits = limits, .seed = seed, .tier = tier}).run(2000);
+    }
   }
 }
 

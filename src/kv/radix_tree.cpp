@@ -172,7 +172,8 @@ bool RadixTree::keep_next() {
 }
 
 void RadixTree::set_page_kept(Place place) {
-  place->is_page_kept = place->is_worth_keeping = true;
+  place->is_page_kept = true;
+  want_kept(*place);  // those above it, which may have been computed
   if (place->snapshot < 0 || place->is_snapshot_kept) forget_turn(*place);
 }
 

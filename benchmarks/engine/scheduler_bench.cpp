@@ -1,8 +1,11 @@
 // The scheduler without a model: what planning costs, and how its policy serves a trace of requests.
-//   scheduler_bench step              microseconds a step with 256 running sequences of 2,000 to 10,000
-//   tokens scheduler_bench trace [N]         N requests (100,000): waiting times, shares of keys, hits of the
-//   prefix
-//                                     cache, against first come first served and longest prefix first
+//   scheduler_bench step        microseconds a step with 256 running sequences of 2,000 to 10,000 tokens
+//   scheduler_bench trace [N]   N requests (100,000): waiting times, shares of keys, hits of the prefix
+//   cache,
+//                               against first come first served and longest prefix first
+//   scheduler_bench soak [N]    N steps (10,000,000) of random workloads on naive pages, slots and tiers,
+//   every
+//                               invariant checked after each: it aborts, or says what it went through
 // The trace: keys with a system prompt each, conversations of some turns, lengths as of people (log-normal),
 // Poisson arrivals. Key 0 asks as much as all others together. Time is that of a machine on which a step
 // takes 20 ms, and 0.2 ms for each row.
@@ -19,6 +22,7 @@
 #include <utility>
 
 #include "engine/scheduler.h"
+#include "engine/testing/scheduler_workload.h"
 
 namespace millrace {
 namespace {
@@ -258,6 +262,41 @@ class Replay {
   int64_t n_cached_ = 0, n_prompt_ = 0, n_computed_ = 0;
 };
 
+// The settings of a run, all of them small, so that everything runs short all the time.
+millrace::testing::SchedulerWorkload::Options soak_options(uint32_t seed) {
+  using Tier = millrace::testing::SchedulerWorkload::Tier;
+  std::mt19937 random(seed);
+  Scheduler::Limits limits{.n_pages = 16 + static_cast<int64_t>(random() % 20),
+                           .page_size = 4,
+                           .max_rows = 1 + static_cast<int64_t>(random() % 24),
+                           .max_sequences = 1 + static_cast<int64_t>(random() % 8),
+                           .has_prefix_cache = random() % 4 != 0};
+  if (random() % 2 == 0) {
+    limits.n_slots = limits.max_sequences + 1 + static_cast<int64_t>(random() % 4);
+    limits.snapshot_distance = limits.page_size * (1 + static_cast<int64_t>(random() % 3));
+  }
+  limits.preemption = static_cast<Preemption>(random() % 3);
+  limits.n_kept_pages = 1 + static_cast<int64_t>(random() % 4);
+  return {.limits = limits, .seed = seed, .tier = static_cast<Tier>(random() % 3)};
+}
+
+void soak(int64_t n_steps) {
+  constexpr int64_t kRunSteps = 20000;
+  const auto begin = std::chrono::steady_clock::now();
+  int64_t n_preemptions = 0, n_parked = 0, n_fetched = 0;
+  for (int64_t n_done = 0; n_done < n_steps; n_done += kRunSteps) {
+    millrace::testing::SchedulerWorkload workload(soak_options(static_cast<uint32_t>(n_done / kRunSteps)));
+    workload.run(std::min(kRunSteps, n_steps - n_done));
+    n_preemptions += workload.scheduler().n_preemptions();
+    n_parked += workload.scheduler().n_parked();
+    n_fetched += workload.scheduler().n_fetched();
+  }
+  fmt::print(
+      "{} steps, {} preemptions, of which {} parked, {} pages fetched: no invariant was broken, in {:.0f} "
+      "s\n",
+      n_steps, n_preemptions, n_parked, n_fetched, seconds_since(begin));
+}
+
 }  // namespace
 }  // namespace millrace
 
@@ -270,8 +309,10 @@ int main(int n_args, char** args) {
     const Trace trace(n_args > 2 ? std::atoll(args[2]) : 100000);
     for (const Policy policy : {Policy::shares, Policy::arrival, Policy::longest_prefix})
       Replay(trace, policy).run();
+  } else if (mode == "soak") {
+    soak(n_args > 2 ? std::atoll(args[2]) : 10000000);
   } else {
-    fmt::print(stderr, "scheduler_bench step | trace [N]\n");
+    fmt::print(stderr, "scheduler_bench step | trace [N] | soak [N]\n");
     return 2;
   }
   return 0;
