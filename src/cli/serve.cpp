@@ -83,6 +83,7 @@ class Serve final : public Command {
 
   void run() override {
     need_settings();
+    set_log_level(LogLevel::info);
     LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::either);
     LateWaker waker;
     Engine::Options engine_options = options_of(loaded);
@@ -103,7 +104,6 @@ class Serve final : public Command {
     if (keys_file_) service.on_reload([this, &service] { service.set_keys(keys()); });
     HttpServer server(service, server_);
     waker.set(server.waker());
-    set_log_level(LogLevel::info);
     fmt::print("listening on {}\n", server.url());
     std::fflush(stdout);
     server.run();

@@ -27,7 +27,7 @@ const Load& load() {
   static constexpr Load kShort{
       .n_requests = 40, .max_prompt = 80, .n_ctx = 160, .page_size = 4, .max_rows = 64};
   static constexpr Load kLong{
-      .n_requests = 64, .max_prompt = 4000, .n_ctx = 4100, .page_size = 32, .max_rows = 512};
+      .n_requests = 64, .max_prompt = 4000, .n_ctx = 4100, .page_size = 8, .max_rows = 512};
   return std::getenv("MILLRACE_LONG_TESTS") != nullptr ? kLong : kShort;
 }
 
