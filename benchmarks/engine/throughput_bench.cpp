@@ -1,0 +1,294 @@
+// The engine on a real model file, without HTTP: conversations that begin alike, and the second turn of one.
+//   throughput_bench load MODEL    Poisson arrivals of conversations, lengths as of people: time to the first
+//                                  token, between tokens, tokens a second
+//   throughput_bench turns MODEL   one conversation, nobody beside it: the first token cold, in the next
+//   turn,
+//                                  and after a restart from the disk, for some lengths
+// Prompts are random tokens: speed does not depend on what they say.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "base/temporary_folder.h"
+#include "cli/loaded_model.h"
+
+namespace millrace {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double at(std::vector<double> values, double share) {
+  if (values.empty()) return 0.0;
+  std::ranges::sort(values);
+  return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
+}
+
+struct Settings {
+  std::string mode, model;
+  int64_t n_conversations = 60, n_parallel = 16, n_kv_positions = 16384, n_ctx = 4096;
+  float per_second = 0.5f, scale = 1.0f;
+  std::string lengths = "1000,4000";
+  ComputeOptions compute;
+};
+
+// What people ask and are answered, in tokens: log-normal, about as in the conversations of ShareGPT.
+class People {
+ public:
+  People(const Settings& settings, int64_t n_vocab) : settings_(settings), n_vocab_(n_vocab) {
+    systems_.resize(4);
+    for (auto& system : systems_) extend(system, scaled(300));
+  }
+
+  std::vector<int32_t> system() { return systems_[random_() % systems_.size()]; }
+  void extend(std::vector<int32_t>& tokens, int64_t n) {
+    for (int64_t i = 0; i < n; ++i)
+      tokens.push_back(static_cast<int32_t>(random_() % static_cast<uint64_t>(n_vocab_)));
+  }
+  int64_t question() { return length(60.0, 1.1, 1500); }
+  int64_t answer() { return length(150.0, 0.8, 600); }
+  int64_t turns() { return 1 + static_cast<int64_t>(random_() % 4); }
+  double pause_s(double mean) { return std::exponential_distribution<double>(1.0 / mean)(random_); }
+
+ private:
+  int64_t scaled(double n) const { return std::max<int64_t>(1, std::lround(n * settings_.scale)); }
+  int64_t length(double median, double sigma, double most) {
+    return scaled(std::min(most, median * std::exp(sigma * std::normal_distribution<double>()(random_))));
+  }
+
+  const Settings& settings_;
+  int64_t n_vocab_;
+  std::mt19937 random_{11};
+  std::vector<std::vector<int32_t>> systems_;
+};
+
+// Wakes one thread when any answer has news.
+class News {
+ public:
+  void tell() {
+    const std::lock_guard lock(mutex_);
+    is_there_ = true;
+    changed_.notify_one();
+  }
+  void wait_until(Clock::time_point deadline) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_until(lock, deadline, [this] { return is_there_; });
+    is_there_ = false;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool is_there_ = false;
+};
+
+class LoadRun {
+ public:
+  LoadRun(const Settings& settings, const LoadedModel& loaded)
+      : settings_(settings), people_(settings, loaded.model->shape().n_vocab) {
+    Engine::Options options{.n_ctx = settings.n_ctx,
+                            .n_kv_positions = settings.n_kv_positions,
+                            .max_sequences = settings.n_parallel};
+    options.on_events = [this] { news_.tell(); };
+    engine_.emplace(*loaded.model, *loaded.backend, options);
+  }
+
+  void run() {
+    const auto begin = Clock::now();
+    auto next_arrival = begin;
+    while (n_begun_ < settings_.n_conversations || !conversations_.empty()) {
+      const auto now = Clock::now();
+      for (; n_begun_ < settings_.n_conversations && next_arrival <= now; ++n_begun_) {
+        begin_conversation(now);
+        next_arrival += std::chrono::duration_cast<Clock::duration>(
+            std::chrono::duration<double>(people_.pause_s(1.0 / settings_.per_second)));
+      }
+      for (auto it = conversations_.begin(); it != conversations_.end();)
+        it = advance(it->second) ? std::next(it) : conversations_.erase(it);
+      news_.wait_until(std::min(Clock::now() + std::chrono::milliseconds(5), next_arrival));
+    }
+    report(seconds_since(begin));
+  }
+
+ private:
+  struct Conversation {
+    std::vector<int32_t> tokens;
+    int64_t n_turns_left = 0;
+    bool is_first = true;
+    Clock::time_point next_turn, asked, last_token;
+    std::optional<Engine::Ticket> ticket;
+    bool has_token = false;
+  };
+
+  void begin_conversation(Clock::time_point now) {
+    Conversation& conversation = conversations_[n_begun_];
+    conversation.tokens = people_.system();
+    conversation.n_turns_left = people_.turns();
+    conversation.next_turn = now;
+  }
+
+  // False when it is over.
+  bool advance(Conversation& conversation) {
+    if (!conversation.ticket) {
+      if (Clock::now() >= conversation.next_turn) return ask(conversation);
+      return true;
+    }
+    while (const auto event = conversation.ticket->events->try_pop()) note(conversation, *event);
+    return conversation.ticket || conversation.n_turns_left > 0;
+  }
+
+  bool ask(Conversation& conversation) {
+    people_.extend(conversation.tokens, people_.question());
+    Request request{.prompt = conversation.tokens, .max_tokens = people_.answer(), .ignore_end = true};
+    const auto room = settings_.n_ctx - static_cast<int64_t>(conversation.tokens.size());
+    if (room <= request.max_tokens) return false;  // its context is full
+    request.sampling.temperature = 0.0f;
+    conversation.asked = Clock::now();
+    conversation.has_token = false;
+    conversation.ticket = engine_->submit(std::move(request)).ticket;
+    --conversation.n_turns_left;
+    return conversation.ticket.has_value();
+  }
+
+  void note(Conversation& conversation, const Event& event) {
+    if (event.token) {
+      const double waited_s =
+          seconds_since(conversation.has_token ? conversation.last_token : conversation.asked);
+      auto& first = conversation.is_first ? cold_s_ : warm_s_;
+      (std::exchange(conversation.has_token, true) ? gaps_s_ : first).push_back(waited_s);
+      conversation.last_token = Clock::now();
+      conversation.tokens.push_back(*event.token);
+    }
+    if (!event.finish_reason) return;
+    n_prompt_ += event.usage.n_prompt;
+    n_cached_ += event.usage.n_cached;
+    n_generated_ += event.usage.n_generated;
+    conversation.ticket.reset();
+    conversation.is_first = false;
+    conversation.next_turn = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                                std::chrono::duration<double>(people_.pause_s(2.0)));
+  }
+
+  void report(double wall_s) const {
+    const auto line = [](const char* name, const std::vector<double>& values, double unit,
+                         const char* unit_name) {
+      fmt::print("{:<28} p50 {:8.1f}  p95 {:8.1f}  p99 {:8.1f} {} ({} of them)\n", name,
+                 at(values, 0.5) * unit, at(values, 0.95) * unit, at(values, 0.99) * unit, unit_name,
+                 values.size());
+    };
+    fmt::print("{} conversations, {} a second, {} at once, {} positions kept, lengths x {}\n", n_begun_,
+               settings_.per_second, settings_.n_parallel, settings_.n_kv_positions, settings_.scale);
+    line("first token, first turn", cold_s_, 1e3, "ms");
+    line("first token, later turns", warm_s_, 1e3, "ms");
+    line("between tokens", gaps_s_, 1e3, "ms");
+    fmt::print(
+        "{:.1f} tokens/s generated, {:.1f} tokens/s of prompts, {:.1f} % of them cached; {:.1f} s; {} "
+        "preemptions\n",
+        static_cast<double>(n_generated_) / wall_s, static_cast<double>(n_prompt_) / wall_s,
+        100.0 * static_cast<double>(n_cached_) / static_cast<double>(n_prompt_), wall_s,
+        engine_->stats().n_preemptions);
+  }
+
+  const Settings& settings_;
+  People people_;
+  News news_;
+  std::map<int64_t, Conversation> conversations_;
+  std::vector<double> cold_s_, warm_s_, gaps_s_;
+  int64_t n_begun_ = 0, n_prompt_ = 0, n_cached_ = 0, n_generated_ = 0;
+  std::optional<Engine> engine_;  // last: it tells news_
+};
+
+// Seconds until the first token; the answer is added to `tokens`.
+double first_token_s(Engine& engine, std::vector<int32_t>& tokens, int64_t n_answer) {
+  Request request{.prompt = tokens, .max_tokens = n_answer, .ignore_end = true};
+  request.sampling.temperature = 0.0f;
+  const auto begin = Clock::now();
+  const auto submitted = engine.submit(std::move(request));
+  if (!submitted.ticket) fail(ErrorKind::usage, "{}", submitted.refusal);
+  double first_s = 0.0;
+  while (const auto event = submitted.ticket->events->pop()) {
+    if (!event->token) continue;
+    if (first_s == 0.0) first_s = seconds_since(begin);
+    tokens.push_back(*event->token);
+  }
+  return first_s;
+}
+
+void bench_turns(const Settings& settings, const LoadedModel& loaded) {
+  for (const int32_t length : parse_ids(settings.lengths, "--lengths")) {
+    const TemporaryFolder folder;
+    People people(settings, loaded.model->shape().n_vocab);
+    const Engine::Options options{
+        .n_ctx = length + 512,
+        .tier = {.memory_bytes = int64_t{128} << 20, .dir = folder.path(), .disk_bytes = int64_t{64} << 30}};
+    std::vector<int32_t> tokens;
+    people.extend(tokens, length);
+    std::vector<int32_t> again = tokens;
+    double cold_s = 0.0, turn_s = 0.0;
+    {
+      Engine engine(*loaded.model, *loaded.backend, options);
+      cold_s = first_token_s(engine, tokens, 32);
+      people.extend(tokens, 40);  // the next question
+      turn_s = first_token_s(engine, tokens, 1);
+    }
+    const auto begin = Clock::now();
+    Engine engine(*loaded.model, *loaded.backend, options);
+    const double start_s = seconds_since(begin);
+    people.extend(again, 20);
+    const double restarted_s = first_token_s(engine, again, 1);
+    fmt::print(
+        "{:>6} tokens: first token after {:.3f} s cold; {:.3f} s in the next turn ({:.1f} %); {:.3f} s after "
+        "a "
+        "restart ({:.1f} %), which took {:.3f} s besides the weights\n",
+        length, cold_s, turn_s, 100.0 * turn_s / cold_s, restarted_s, 100.0 * restarted_s / cold_s, start_s);
+  }
+}
+
+int run(int n_args, char** args) {
+  Settings settings;
+  Args declared("throughput_bench", "The engine under conversations");
+  declared.positional("MODE", "load or turns", settings.mode, Args::Presence::needed);
+  declared.positional("MODEL", "A .gguf file or a Hugging Face folder", settings.model,
+                      Args::Presence::needed);
+  declared.option("--conversations", "How many arrive", settings.n_conversations);
+  declared.option("--rate", "Conversations that arrive a second", settings.per_second);
+  declared.option("--scale", "Times the lengths of people", settings.scale);
+  declared.option("--parallel", "Answers computed at once", settings.n_parallel);
+  declared.option("--kv-tokens", "Positions kept", settings.n_kv_positions);
+  declared.option("--ctx", "Positions of the longest conversation", settings.n_ctx);
+  declared.option("--lengths", "Of turns: tokens of the first prompt", settings.lengths);
+  settings.compute.declare(declared);
+  if (!declared.parse(n_args - 1, args + 1)) return 0;
+  const LoadedModel loaded = load(settings.model, settings.compute, WithTokenizer::no);
+  if (settings.mode == "turns") {
+    bench_turns(settings, loaded);
+  } else if (settings.mode == "load") {
+    LoadRun(settings, loaded).run();
+  } else {
+    fail(ErrorKind::usage, "the mode should be load or turns, found {}", printable(settings.mode));
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace millrace
+
+int main(int n_args, char** args) {
+  try {
+    return millrace::run(n_args, args);
+  } catch (const millrace::Error& error) {
+    fmt::print(stderr, "throughput_bench: {}\n", error.what());
+    return static_cast<int>(error.kind());
+  }
+}
