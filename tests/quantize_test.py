@@ -184,6 +184,19 @@ class Tools(unittest.TestCase):
         self.assertEqual(metadata["quantize.imatrix.chunks_count"], 2)
         self.assertIn("another model", self.refused(2, "quantize", self.wide(), self.result, "Q4_0", "--imatrix", matrix))
 
+    def test_imatrix_of_embeddings(self):
+        """Each window is a text, with the tokens around it that the tokenizer puts there."""
+        self.source.write_bytes(tiny_gguf.tiny_gguf(pooling=3))
+        matrix, small = self.path / "imatrix.gguf", self.path / "small.gguf"
+        report = self.json_of("imatrix", self.source, self.text, "-o", matrix, "--ctx", 16)
+        self.assertEqual(report["n_weights"], 7)
+        self.assertGreater(report["n_windows"], 10)
+        self.done("imatrix", self.source, "--tokens", "1,2,3", "-o", small)
+        errors = [self.json_of("quantize", self.source, self.result, "Q4_0", "--imatrix", each)["tensors"] for each in (matrix, small)]
+        self.assertNotEqual(*errors)
+        self.assertTrue(any(each.get("has_importance") for each in errors[0]))
+        self.refused(2, "imatrix", self.source, "--tokens", "1,99999", "-o", matrix)
+
     def test_imatrix_needs_a_text(self):
         self.refused(2, "imatrix", self.source, "-o", self.result)
         self.refused(2, "imatrix", self.source, self.text)

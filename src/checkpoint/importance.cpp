@@ -1,5 +1,6 @@
 #include "checkpoint/importance.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -73,9 +74,45 @@ std::vector<float> means_of(std::string_view weight, const Tensor& sums, const T
   return means;
 }
 
+template <class T>
+void put(std::string& out, const T& value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+void put_text(std::string& out, std::string_view text) {
+  put(out, static_cast<int32_t>(text.size()));
+  out += text;
+}
+
+// How many chunks the matrix that saw most has seen, and the means times that; 1 where no row came.
+void put_entry(std::string& out, const ColumnSums& sums, int64_t chunk_tokens) {
+  const int64_t n_most = std::ranges::max(sums.counts), chunk = std::max<int64_t>(1, chunk_tokens);
+  const auto n_calls = static_cast<int32_t>((n_most + chunk - 1) / chunk);
+  put(out, n_calls);
+  put(out, static_cast<int32_t>(sums.squares.size()));
+  const size_t n_cols = sums.squares.size() / sums.counts.size();
+  for (size_t i = 0; i < sums.squares.size(); ++i) {
+    const auto count = static_cast<double>(sums.counts[i / n_cols]);
+    put(out, static_cast<float>((count > 0 ? sums.squares[i] / count : 1.0) * n_calls));
+  }
+}
+
+void write_dat(const fs::path& path, const MeasuredImportance& measured) {
+  std::string out;
+  put(out, static_cast<int32_t>(measured.weights.size()));
+  for (const auto& [name, sums] : measured.weights) {
+    put_text(out, name);
+    put_entry(out, sums, measured.chunk_tokens);
+  }
+  put(out, static_cast<int32_t>(measured.n_chunks));
+  put_text(out, measured.dataset);
+  write_file_atomically(path, out);
+}
+
 }  // namespace
 
 void write_importance(const fs::path& path, const MeasuredImportance& measured) {
+  if (path.extension() == ".dat") return write_dat(path, measured);
   Metadata metadata;
   metadata.add("general.type", std::string_view("imatrix"));
   metadata.add("imatrix.datasets", std::vector<std::string_view>{measured.dataset});

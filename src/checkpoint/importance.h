@@ -1,5 +1,5 @@
 // Importance matrices: how much each column of a weight counts, measured on a text (the mean square of what
-// it is multiplied with). In llama.cpp's GGUF form; its older form (.dat) is read too.
+// it is multiplied with). In llama.cpp's GGUF form, or its older one (.dat).
 #pragma once
 
 #include <filesystem>
@@ -19,6 +19,7 @@ struct MeasuredImportance {
   int64_t n_chunks = 0, chunk_tokens = 0;
 };
 
+// The older form where the name ends in .dat.
 void write_importance(const std::filesystem::path& path, const MeasuredImportance& measured);
 
 class Importance {

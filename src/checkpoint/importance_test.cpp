@@ -36,7 +36,7 @@ void put(std::string& out, T value) {
 }
 
 // The older form: means times calls.
-std::string dat(float value) {
+std::string dat(float value, float other = 2.0f) {
   std::string out;
   put<int32_t>(out, 1);
   put<int32_t>(out, 3);
@@ -44,7 +44,7 @@ std::string dat(float value) {
   put<int32_t>(out, 4);  // calls
   put<int32_t>(out, 2);  // values
   put<float>(out, value);
-  put<float>(out, 2.0f);
+  put<float>(out, other);
   put<int32_t>(out, 7);  // chunks
   put<int32_t>(out, 5);
   return out + "a.txt";
@@ -89,6 +89,19 @@ TEST_F(ImportanceFile, ReadsTheOlderForm) {
   EXPECT_EQ(read.find("w.q")[0], 2.5f);
   EXPECT_EQ(read.find("w.q")[1], 0.5f);
   EXPECT_EQ(read.dataset(), "a.txt");
+  EXPECT_EQ(read.n_chunks(), 7);
+}
+
+TEST_F(ImportanceFile, WritesTheOlderForm) {
+  MeasuredImportance measured{.dataset = "a.txt", .n_chunks = 7, .chunk_tokens = 2};
+  measured.weights["w.q"] = {.squares = {20.0, 16.0}, .counts = {8}};
+  const std::filesystem::path path = folder_.path() / "importance.dat";
+  write_importance(path, measured);
+  EXPECT_EQ(read_file(path, 1000), dat(10.0f, 8.0f));
+  measured.weights["w.q"] = {.squares = {6.0, 3.0, 0.0, 0.0}, .counts = {3, 0}};
+  write_importance(path, measured);
+  const Importance read(path);
+  EXPECT_TRUE(std::ranges::equal(read.find("w.q"), std::vector<float>{2.0f, 1.0f, 1.0f, 1.0f}));
   EXPECT_EQ(read.n_chunks(), 7);
 }
 

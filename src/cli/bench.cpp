@@ -7,10 +7,10 @@
 
 #include "base/json.h"
 #include "cli/bandwidth.h"
+#include "cli/embedding_engine.h"
 #include "cli/loaded_model.h"
 #include "cli/progress.h"
 #include "cli/verb.h"
-#include "engine/engine.h"
 #include "engine/runner.h"
 
 namespace millrace {
@@ -128,16 +128,13 @@ class Bench final : public Command {
     if (depth_ > 0 || wanted_generated_.value_or(0) > 0 || n_prompt_ == 0)
       fail(ErrorKind::usage, "the model gives embeddings: only --pp above 0 can be measured");
     const ModelShape& shape = loaded.model->shape();
-    const bool is_whole = shape.needs_whole_sequences(shape.pooling);
     Engine engine(*loaded.model, *loaded.backend,
-                  {.n_ctx = n_prompt_,
-                   .max_rows = is_whole ? std::max(kMaxRows, n_prompt_) : kMaxRows,
-                   .max_sequences = n_sequences_,
-                   .max_waiting = n_sequences_,
-                   .kv_dtype = compute_.kv_type(),
-                   .pooling = shape.pooling,
-                   .has_prefix_cache = false,
-                   .weights_bytes = loaded.checkpoint->n_bytes()});
+                  options_for_embeddings(loaded, {.pooling = shape.pooling,
+                                                  .n_ctx = n_prompt_,
+                                                  .n_sequences = n_sequences_,
+                                                  .n_texts = n_sequences_,
+                                                  .kv_dtype = compute_.kv_type(),
+                                                  .has_prefix_cache = false}));
     ProgressBar progress("bench", n_repeats_ + 1);
     embed(engine, shape.n_vocab);  // weights and memory are touched once
     std::vector<double> speeds;
@@ -153,16 +150,9 @@ class Bench final : public Command {
   }
 
   void embed(Engine& engine, int64_t n_vocab) const {
-    std::vector<Engine::Ticket> tickets;
-    for (const Sequence& text : histories(n_prompt_, n_vocab)) {
-      Engine::Submitted submitted = engine.submit({.prompt = text.tokens});
-      if (!submitted.ticket) fail(ErrorKind::usage, "{}", submitted.refusal);
-      tickets.push_back(std::move(*submitted.ticket));
-    }
-    for (const Engine::Ticket& ticket : tickets) {
-      const Event event = ticket.events->pop().value();
-      if (event.finish_reason == FinishReason::error) fail(ErrorKind::runtime, "{}", event.error);
-    }
+    std::vector<Request> requests;
+    for (const Sequence& text : histories(n_prompt_, n_vocab)) requests.push_back({.prompt = text.tokens});
+    embed_all(engine, requests);
   }
 
   Json settings() const {

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/embedding_engine.h"
 #include "cli/loaded_model.h"
 #include "cli/standard_input.h"
 #include "cli/verb.h"
@@ -13,7 +14,6 @@ namespace millrace {
 namespace {
 
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
-constexpr int64_t kRowsAStep = 512;  // more where a text that may not be divided has more
 constexpr int64_t kMaxSequences = 64;
 
 // One text a line; the last one may lack its end.
@@ -63,7 +63,7 @@ class EmbedTexts final : public Command {
     Engine engine(*loaded.model, *loaded.backend, engine_options(loaded, pooling, requests));
     const int64_t n_elements =
         pooling == Pooling::rank ? loaded.model->shape().n_scores : loaded.model->shape().n_embedding;
-    const std::vector<Event> events = embed(engine, requests);
+    const std::vector<Event> events = embed_all(engine, requests);
     is_json_ ? print_json(events, pooling, n_elements) : print_text(events, n_elements);
   }
 
@@ -125,32 +125,12 @@ class EmbedTexts final : public Command {
                                  const std::vector<Request>& requests) const {
     int64_t n_longest = 1;
     for (const Request& request : requests) n_longest = std::max(n_longest, std::ssize(request.prompt));
-    const ModelShape& shape = loaded.model->shape();
-    const int64_t n_ctx = std::min(n_longest, shape.n_ctx_train);
-    const bool is_whole = shape.needs_whole_sequences(pooling);
-    return {.n_ctx = n_ctx,
-            .max_rows = is_whole ? std::max(kRowsAStep, n_ctx) : kRowsAStep,
-            .max_sequences = std::clamp<int64_t>(std::ssize(requests), 1, kMaxSequences),
-            .max_waiting = std::max<int64_t>(1, std::ssize(requests)),
-            .kv_dtype = compute_.kv_type(),
-            .pooling = pooling,
-            .weights_bytes = loaded.checkpoint->n_bytes()};
-  }
-
-  static std::vector<Event> embed(Engine& engine, const std::vector<Request>& requests) {
-    std::vector<Engine::Ticket> tickets;
-    for (const Request& request : requests) {
-      Engine::Submitted submitted = engine.submit(request);
-      if (!submitted.ticket) fail(ErrorKind::usage, "text {}: {}", tickets.size() + 1, submitted.refusal);
-      tickets.push_back(std::move(*submitted.ticket));
-    }
-    std::vector<Event> events;
-    for (const Engine::Ticket& ticket : tickets) {
-      events.push_back(ticket.events->pop().value());
-      if (events.back().finish_reason == FinishReason::error)
-        fail(ErrorKind::runtime, "text {}: {}", events.size(), events.back().error);
-    }
-    return events;
+    return options_for_embeddings(loaded,
+                                  {.pooling = pooling,
+                                   .n_ctx = std::min(n_longest, loaded.model->shape().n_ctx_train),
+                                   .n_sequences = std::clamp<int64_t>(std::ssize(requests), 1, kMaxSequences),
+                                   .n_texts = std::max<int64_t>(1, std::ssize(requests)),
+                                   .kv_dtype = compute_.kv_type()});
   }
 
   // A line each embedding.

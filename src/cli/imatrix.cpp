@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "checkpoint/importance.h"
+#include "cli/embedding_engine.h"
 #include "cli/loaded_model.h"
 #include "cli/progress.h"
 #include "cli/verb.h"
@@ -22,7 +23,8 @@ class Imatrix final : public Command {
     args.positional("MODEL", "A .gguf file (of a split model, the first) or a Hugging Face folder", model_,
                     Args::Presence::needed);
     args.positional("TEXT", "The file with the text; or give --tokens", file_, Args::Presence::optional);
-    args.option("-o,--output", "The file to write (GGUF)", output_);
+    args.option("-o,--output", "The file to write: GGUF, or the older form where its name ends in .dat",
+                output_);
     args.option("--tokens", "Token ids instead of a text: 1,2,3", tokens_);
     args.option("-c,--ctx", "Tokens a window", n_ctx_);
     args.option("--chunks", "At most so many windows; 0: all", max_windows_);
@@ -39,12 +41,13 @@ class Imatrix final : public Command {
     if (file_.empty() == tokens_.empty()) fail(ErrorKind::usage, "imatrix: give TEXT or --tokens");
     if (compute_.latent_form() != LatentForm::absorbed)
       fail(ErrorKind::usage, "imatrix measures weights as files have them: --latents absorbed");
-    const LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
+    const LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::either);
     std::vector<int32_t> tokens = tokens_of(loaded);
     if (tokens.empty()) fail(ErrorKind::usage, "the text has no tokens");
     if (max_windows_ > 0) tokens.resize(std::min(tokens.size(), static_cast<size_t>(max_windows_ * n_ctx_)));
     ImportanceBackend backend(*loaded.backend, watched(*loaded.checkpoint));
-    const int64_t n_windows = score(loaded, backend, tokens);
+    const bool embeds = loaded.model->shape().gives_embeddings();
+    const int64_t n_windows = embeds ? embed(loaded, backend, tokens) : score(loaded, backend, tokens);
     const MeasuredImportance measured{.weights = backend.sums(),
                                       .dataset = file_.empty() ? "token ids" : file_,
                                       .n_chunks = n_windows,
@@ -56,7 +59,49 @@ class Imatrix final : public Command {
  private:
   std::vector<int32_t> tokens_of(const LoadedModel& loaded) const {
     if (!tokens_.empty()) return parse_ids(tokens_, "--tokens");
-    return loaded.need_tokenizer().encode(read_file(file_, kMaxTextBytes, ErrorKind::usage), {});
+    const std::string text = read_file(file_, kMaxTextBytes, ErrorKind::usage);
+    // Of embeddings each window is a text by itself, and gets the tokens around it there.
+    return loaded.need_tokenizer().encode(text, {.add_special = !loaded.model->shape().gives_embeddings()});
+  }
+
+  // What the tokenizer puts around a text; nothing around ids that were given.
+  struct Frame {
+    std::vector<int32_t> before, after;
+  };
+  Frame frame_of(const LoadedModel& loaded) const {
+    if (!tokens_.empty()) return {};
+    const std::vector<int32_t> inner = loaded.need_tokenizer().encode("a", {.add_special = false}),
+                               whole = loaded.need_tokenizer().encode("a", {});
+    const auto at = std::ranges::search(whole, inner);
+    return {{whole.begin(), at.begin()}, {at.end(), whole.end()}};
+  }
+
+  // The model reads each window as a text. Returns how many.
+  int64_t embed(const LoadedModel& loaded, Backend& backend, const std::vector<int32_t>& tokens) const {
+    const ModelShape& shape = loaded.model->shape();
+    const Frame frame = frame_of(loaded);
+    const int64_t n_frame = std::ssize(frame.before) + std::ssize(frame.after);
+    const int64_t n_ctx = std::min(n_ctx_, shape.n_ctx_train);
+    if (n_ctx <= n_frame) fail(ErrorKind::usage, "--ctx is {}, expected more than {}", n_ctx_, n_frame);
+    const int64_t window = std::min(n_ctx - n_frame, std::ssize(tokens));
+    Engine engine(*loaded.model, backend,
+                  options_for_embeddings(loaded, {.pooling = shape.pooling,
+                                                  .n_ctx = window + n_frame,
+                                                  .n_sequences = 1,
+                                                  .n_texts = 1,
+                                                  .kv_dtype = compute_.kv_type(),
+                                                  .has_prefix_cache = false}));
+    ProgressBar progress("measuring", std::ssize(tokens));
+    int64_t n_windows = 0;
+    for (int64_t begin = 0; begin < std::ssize(tokens); begin += window, ++n_windows) {
+      const int64_t end = std::min(begin + window, std::ssize(tokens));
+      Request request{.prompt = frame.before};
+      request.prompt.insert(request.prompt.end(), tokens.begin() + begin, tokens.begin() + end);
+      request.prompt.insert(request.prompt.end(), frame.after.begin(), frame.after.end());
+      embed_all(engine, {&request, 1});
+      progress.advance(end);
+    }
+    return n_windows;
   }
 
   // The matrices of the blocks.
