@@ -202,23 +202,30 @@ TEST(Families, LayersOfMultiTokenPredictionAreLeftOut) {
   EXPECT_EQ(run_alone(*model, *backend, tokens, 0), without);
 }
 
-// Gate and up of the experts of every block become one tensor; false where there are none.
+// Two tensors of the experts of a block become one, expert by expert; false where there are none.
+bool fuse(testing::MemoryCheckpoint& checkpoint, const std::string& block, std::string_view kind) {
+  const auto name = [&](const char* part) { return fmt::format("{}ffn_{}_exps.{}", block, part, kind); };
+  const Tensor* found[] = {checkpoint.find(name("gate")), checkpoint.find(name("up"))};
+  if (found[0] == nullptr) return false;
+  const Tensor gate = *found[0], up = *found[1];
+  std::vector<int64_t> shape(gate.shape.begin(), gate.shape.begin() + gate.n_dims);
+  shape[1] *= 2;
+  checkpoint.add_random(name("gate_up"), shape);
+  float* out = checkpoint.find(name("gate_up"))->f32();
+  const int64_t n = gate.n_elems() / gate.dim(0);
+  for (int64_t e = 0; e < gate.dim(0); ++e) {
+    for (const Tensor& part : {gate, up}) out = std::copy_n(part.f32() + e * n, n, out);
+  }
+  checkpoint.remove(name("gate"));
+  checkpoint.remove(name("up"));
+  return true;
+}
+
 bool fuse_experts(testing::MemoryCheckpoint& checkpoint) {
   bool is_any = false;
   for (int64_t i = 0; i < 8; ++i) {
-    const std::string block = testing::block_name(i);
-    const Tensor* found[] = {checkpoint.find(block + "ffn_gate_exps.weight"),
-                             checkpoint.find(block + "ffn_up_exps.weight")};
-    if (found[0] == nullptr) continue;
-    const Tensor gate = *found[0], up = *found[1];
-    checkpoint.add_random(block + "ffn_gate_up_exps.weight", {gate.dim(0), 2 * gate.dim(1), gate.dim(2)});
-    float* out = checkpoint.find(block + "ffn_gate_up_exps.weight")->f32();
-    for (int64_t e = 0; e < gate.dim(0); ++e) {
-      for (const Tensor& part : {gate.at(e), up.at(e)}) out = std::copy_n(part.f32(), part.n_elems(), out);
-    }
-    checkpoint.remove(block + "ffn_gate_exps.weight");
-    checkpoint.remove(block + "ffn_up_exps.weight");
-    is_any = true;
+    is_any |= fuse(checkpoint, testing::block_name(i), "weight");
+    fuse(checkpoint, testing::block_name(i), "bias");
   }
   return is_any;
 }
@@ -228,7 +235,6 @@ TEST(Families, GateAndUpOfExpertsMayBeOneTensor) {
   const std::vector<int32_t> tokens = random_tokens(9, 1);
   int n_fused = 0;
   for (const auto& [name, checkpoint] : testing::tiny_models()) {
-    if (checkpoint->find("blk.0.ffn_gate_exps.bias") != nullptr) continue;  // those stay two
     const std::vector<float> apart = run_alone(*load_model(*checkpoint), *backend, tokens, 0);
     if (!fuse_experts(*checkpoint)) continue;
     EXPECT_EQ(run_alone(*load_model(*checkpoint), *backend, tokens, 0), apart) << name;

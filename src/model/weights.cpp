@@ -77,6 +77,7 @@ void WeightList::add_instead(Tensor& place, std::string_view name, std::vector<i
                              size_t n_replaced) {
   add_optional(place, name, std::move(shape), shard);
   entries_.back().n_replaced = n_replaced;
+  entries_.back().is_f32 = entries_[entries_.size() - 2].is_f32;
 }
 
 void WeightList::add_table(Tensor& place, std::string_view name, std::vector<int64_t> shape) {

@@ -34,6 +34,7 @@ class GptOss final : public Model {
   Ends ends_;
   std::vector<Layer> layers_;
   RopeTable rope_;
+  std::vector<Buffer> made_;  // of biases that the file has in another form
 };
 
 GptOss::GptOss(const Checkpoint& checkpoint) {
@@ -44,6 +45,7 @@ GptOss::GptOss(const Checkpoint& checkpoint) {
   const AttentionSizes& sizes = layers_[0].attention.sizes;
   shape_.kv_layers.assign(layers_.size(), sizes.kv_layer());
   weights().bind(checkpoint);
+  for (Layer& layer : layers_) made_.push_back(split_moe_bias(layer.moe));
 
   const double base = hparams.real_or("rope.freq_base", 150000.0, kRopeBase);
   rope_ = read_rope(hparams,

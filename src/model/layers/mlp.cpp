@@ -147,7 +147,23 @@ void list_moe_bias(WeightList& list, Moe& moe) {
   list.add(moe.router_bias, "ffn_gate_inp.bias", {moe.n_experts});
   list.add_f32(moe.gate_bias, "ffn_gate_exps.bias", {moe.n_experts, moe.n_ff});
   list.add_f32(moe.up_bias, "ffn_up_exps.bias", {moe.n_experts, moe.n_ff});
+  list.add_instead(moe.gate_up_bias, "ffn_gate_up_exps.bias", {moe.n_experts, 2 * moe.n_ff}, Shard::none, 2);
   list.add_f32(moe.down_bias, "ffn_down_exps.bias", {moe.n_experts, moe.hidden});
+}
+
+Buffer split_moe_bias(Moe& moe) {
+  if (!moe.gate_up_bias) return {};
+  const int64_t n = moe.n_experts * moe.n_ff;
+  Buffer made(static_cast<size_t>(2 * n) * sizeof(float));
+  moe.gate_bias = Tensor(made.data(), Dtype::f32, {moe.n_experts, moe.n_ff});
+  moe.up_bias = Tensor(made.data() + n * int64_t{sizeof(float)}, Dtype::f32, {moe.n_experts, moe.n_ff});
+  if (moe.gate_up_bias.data == nullptr) return made;  // only its layout is looked at
+  for (int64_t e = 0; e < moe.n_experts; ++e) {
+    const float* both = moe.gate_up_bias.f32() + 2 * e * moe.n_ff;
+    std::copy_n(both, moe.n_ff, moe.gate_bias.f32() + e * moe.n_ff);
+    std::copy_n(both + moe.n_ff, moe.n_ff, moe.up_bias.f32() + e * moe.n_ff);
+  }
+  return made;
 }
 
 void list_select_bias(WeightList& list, Moe& moe) {

@@ -6,6 +6,7 @@
 #include "model/hparams.h"
 #include "model/model.h"
 #include "model/weights.h"
+#include "tensor/buffer.h"
 
 namespace millrace {
 
@@ -44,6 +45,7 @@ struct Moe {
   Tensor gate, up;                       // (n_experts, n_ff, hidden); or both in gate, one after the other
   Tensor down;                           // (n_experts, hidden, n_ff)
   Tensor gate_bias, up_bias, down_bias;  // (n_experts, n_ff), (n_experts, n_ff), (n_experts, hidden)
+  Tensor gate_up_bias;                   // (n_experts, 2 * n_ff): in place of the first two
   RouteScore score = RouteScore::softmax;
   bool chooses_by_token = false;
   Tensor table;  // int32 (n_vocab, n_used): the experts of each token, where it chooses
@@ -72,6 +74,8 @@ struct ExpertSizes {
 void list_gate_and_up(WeightList& list, Tensor& gate, Tensor& up, const ExpertSizes& sizes);
 void list_moe(WeightList& list, Moe& moe);
 void list_moe_bias(WeightList& list, Moe& moe);  // of the router and of the experts
+// Makes gate_bias and up_bias where the file has them in one tensor, in memory that is returned.
+Buffer split_moe_bias(Moe& moe);
 void list_select_bias(WeightList& list, Moe& moe);
 void list_shared_expert(WeightList& list, Moe& moe);  // where there is one, as the next
 void list_shared_gate(WeightList& list, Moe& moe);
