@@ -377,6 +377,7 @@ class Quantised(unittest.TestCase):
                 seen = millrace("inspect", self.path / "packed", "--check", "--json")
                 self.assertEqual(seen.returncode, 0, seen.stderr)
                 self.assertEqual(json.loads(seen.stdout)["formats"][becomes]["n_tensors"], 7 * LAYERS)
+                self.assertEqual(f"{7 * LAYERS} matrices were quantised in act order" in seen.stderr, becomes == "F16")
 
     def test_families(self):
         if not GOLDENS.exists():

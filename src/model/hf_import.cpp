@@ -193,6 +193,21 @@ class HfFolderCheckpoint final : public HfFolder {
     }
   }
 
+  // Packed weights become F16 where their groups are no runs of inputs, and only there.
+  static void say_what_grows(std::span<const HfPart> parts) {
+    int64_t n = 0, n_bytes = 0;
+    for (const HfPart& part : parts) {
+      if (part.packed == nullptr || part.tensor.dtype != Dtype::f16) continue;
+      ++n;
+      n_bytes += part.tensor.n_bytes();
+    }
+    if (n > 0)
+      log_warning(
+          "{} matrices were quantised in act order and become F16, {} MB: no format has groups that are "
+          "no runs of inputs",
+          n, n_bytes / 1000000);
+  }
+
   // Settles the tensors: those of the files, then those that the config holds.
   void map(HfScope scope) {
     count_contents();
@@ -205,6 +220,7 @@ class HfFolderCheckpoint final : public HfFolder {
       const bool is_one = value != nullptr && std::holds_alternative<int64_t>(*value);
       return is_one ? std::get<int64_t>(*value) : 0;
     };
+    say_what_grows(parts);
     scope.n_layers = metadata().need<int64_t>(arch + ".block_count");
     scope.heads = {.n_heads = metadata().need<int64_t>(arch + ".attention.head_count"),
                    .n_kv_heads = optional(".attention.head_count_kv"),
