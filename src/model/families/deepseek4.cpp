@@ -7,6 +7,7 @@
 
 #include "model/families.h"
 #include "model/hf/keys.h"
+#include "model/layers/compressor.h"
 #include "model/layers/hyper.h"
 #include "model/layers/mlp.h"
 #include "model/layers/rope.h"
@@ -16,24 +17,6 @@ namespace millrace {
 namespace {
 
 // What makes entries of runs of positions; rows of several halves overlap.
-struct Compressor {
-  int64_t stride = 0;
-  int64_t head_dim = 0;
-  int64_t width = 0;  // of what a row gives: head_dim, or twice
-  Tensor kv, gate;    // (width, hidden)
-  Tensor bias;        // (stride, width)
-  Tensor norm;        // (head_dim)
-};
-
-struct Indexer {
-  int64_t n_heads = 0;  // 0: the layer has none, and reads all entries
-  int64_t head_dim = 0;
-  int64_t n_selected = 0;
-  Tensor q_b;      // (n_heads * head_dim, q_rank)
-  Tensor weights;  // (n_heads, hidden)
-  Compressor compressor;
-};
-
 struct Attention {
   Tensor q_a, q_a_norm, q_b;  // (q_rank, hidden), (q_rank), (n_heads * head_dim, q_rank)
   Tensor kv, kv_norm;         // (head_dim, hidden), (head_dim)
@@ -41,7 +24,7 @@ struct Attention {
   Tensor out_a;               // (n_groups * out_rank, n_heads * head_dim / n_groups)
   Tensor out_b;               // (hidden, n_groups * out_rank)
   Compressor compressor;      // stride 0: the layer has positions alone
-  Indexer indexer;
+  EntryIndexer indexer;       // n_heads 0: the layer has none, and reads all entries
   const RopeTable* rope = nullptr;
   const RopeTable* inverse_rope = nullptr;
 };
@@ -66,8 +49,6 @@ class Deepseek4 final : public Model {
   void list_attention(WeightList& list, Attention& attention);
   WeightList weights();
   void check_tables() const;
-  Tensor select_entries(const Pass& pass, const Indexer& indexer, int64_t layer, const Tensor& x,
-                        const Tensor& q_latent) const;
   void run_attention(const Pass& pass, const Attention& attention, int64_t layer, const Tensor& x,
                      const Tensor& out) const;
 
@@ -134,9 +115,9 @@ void Deepseek4::read_ropes(Hparams& hparams) {
 }
 
 void Deepseek4::read_layers(Hparams& hparams, const Checkpoint& checkpoint) {
-  const Indexer indexer{.n_heads = hparams.count("attention.indexer.head_count"),
-                        .head_dim = hparams.count("attention.indexer.key_length"),
-                        .n_selected = hparams.count("attention.indexer.top_k")};
+  const EntryIndexer indexer{.n_heads = hparams.count("attention.indexer.head_count"),
+                             .head_dim = hparams.count("attention.indexer.key_length"),
+                             .n_selected = hparams.count("attention.indexer.top_k")};
   const std::vector<int64_t> strides =
       hparams.counts("attention.compress_ratios", shape_.n_layers, {0, 1 << 16});
   const std::vector<double> limits = hparams.has("swiglu_clamp_exp")
@@ -153,17 +134,13 @@ void Deepseek4::read_layers(Hparams& hparams, const Checkpoint& checkpoint) {
     attention.rope = stride > 0 ? &compress_rope_ : &rope_;
     attention.inverse_rope = stride > 0 ? &inverse_compress_rope_ : &inverse_rope_;
     KvLayer kv{.n_kv_heads = 1, .k_head_dim = head_dim_, .v_head_dim = 0};
-    const auto add_compressor = [&](int64_t head_dim, int64_t width) {
-      kv.sides.push_back({.width = 2 * width});
-      kv.sides.push_back({.width = head_dim, .stride = stride});
-      return Compressor{.stride = stride, .head_dim = head_dim, .width = width};
-    };
     const bool has_indexer =
         stride > 0 && checkpoint.find(fmt::format("blk.{}.indexer.attn_q_b.weight", i)) != nullptr;
-    if (stride > 0) attention.compressor = add_compressor(head_dim_, has_indexer ? 2 * head_dim_ : head_dim_);
+    if (stride > 0)
+      attention.compressor = make_compressor(kv, stride, head_dim_, has_indexer ? 2 * head_dim_ : head_dim_);
     if (has_indexer) {
       attention.indexer = indexer;
-      attention.indexer.compressor = add_compressor(indexer.head_dim, 2 * indexer.head_dim);
+      attention.indexer.compressor = make_compressor(kv, stride, indexer.head_dim, 2 * indexer.head_dim);
     }
     shape_.kv_layers.push_back(kv);
     layer.moe = read_shared_moe(hparams, shape_.hidden, {.score = RouteScore::sqrt_softplus});
@@ -173,16 +150,6 @@ void Deepseek4::read_layers(Hparams& hparams, const Checkpoint& checkpoint) {
     layer.attn_hyper.sizes = layer.ffn_hyper.sizes = hyper_;
   }
   head_.sizes = hyper_;
-}
-
-void list_compressor(WeightList& list, Compressor& compressor, int64_t hidden, std::string_view prefix) {
-  const auto name = [&](std::string_view part) {
-    return fmt::format("{}_compressor_{}.weight", prefix, part);
-  };
-  list.add(compressor.kv, name("kv"), {compressor.width, hidden});
-  list.add(compressor.gate, name("gate"), {compressor.width, hidden});
-  list.add(compressor.bias, name("ape"), {compressor.stride, compressor.width});
-  list.add(compressor.norm, name("norm"), {compressor.head_dim});
 }
 
 void Deepseek4::list_attention(WeightList& list, Attention& attention) {
@@ -197,11 +164,7 @@ void Deepseek4::list_attention(WeightList& list, Attention& attention) {
            Shard::outputs);
   list.add(attention.out_b, "attn_output_b.weight", {shape_.hidden, n_groups_ * out_rank_}, Shard::inputs);
   if (attention.compressor.stride > 0) list_compressor(list, attention.compressor, shape_.hidden, "attn");
-  Indexer& indexer = attention.indexer;
-  if (indexer.n_heads == 0) return;
-  list.add(indexer.q_b, "indexer.attn_q_b.weight", {indexer.n_heads * indexer.head_dim, q_rank_});
-  list.add(indexer.weights, "indexer.proj.weight", {indexer.n_heads, shape_.hidden});
-  list_compressor(list, indexer.compressor, shape_.hidden, "indexer");
+  if (attention.indexer.n_heads > 0) list_entry_indexer(list, attention.indexer, shape_.hidden, q_rank_);
 }
 
 WeightList Deepseek4::weights() {
@@ -238,62 +201,6 @@ void Deepseek4::check_tables() const {
   }
 }
 
-// Stores what the rows give to the entries of side pages `side` and `side` + 1, and makes those that are
-// whole.
-void run_compressor(const Pass& pass, const Compressor& compressor, int64_t layer, size_t side,
-                    const Tensor& x, const Rope& rope, float norm_eps) {
-  const ArenaScope scope(pass.arena);
-  const Tensor kv = pass.arena.take(Dtype::f32, {x.dim(0), compressor.width});
-  const Tensor gate = pass.arena.take(Dtype::f32, {x.dim(0), compressor.width});
-  pass.backend.run(
-      Linear{.x = x,
-             .products = {{.weight = compressor.kv, .out = kv}, {.weight = compressor.gate, .out = gate}},
-             .n_products = 2});
-  const std::vector<Tensor>& sides = pass.kv.layer(layer).sides;
-  pass.backend.run(CompressKv{.batch = pass.batch,
-                              .kv = kv,
-                              .gate = gate,
-                              .bias = compressor.bias,
-                              .norm = compressor.norm,
-                              .row_pages = sides[side],
-                              .entry_pages = sides[side + 1],
-                              .rope = rope,
-                              .rope_begin = compressor.head_dim - 2 * rope.inv_freq.dim(1),
-                              .norm_eps = norm_eps});
-}
-
-// Turns the last dimensions of every head.
-void rotate(const Pass& pass, const Tensor& heads, const Rope& rope) {
-  pass.backend.run(RopeStoreKv{
-      .batch = pass.batch, .q = heads, .rope = rope, .rope_begin = heads.dim(2) - 2 * rope.inv_freq.dim(1)});
-}
-
-// The entries that each row reads: int32 (n_rows, n_selected).
-Tensor Deepseek4::select_entries(const Pass& pass, const Indexer& indexer, int64_t layer, const Tensor& x,
-                                 const Tensor& q_latent) const {
-  const int64_t n_rows = x.dim(0);
-  const Rope rope = compress_rope_.view();
-  const Tensor selected = pass.arena.take(Dtype::i32, {n_rows, indexer.n_selected});
-  const ArenaScope scope(pass.arena);
-  run_compressor(pass, indexer.compressor, layer, 2, x, rope, ends_.norm_eps);
-  const Tensor q = pass.arena.take(Dtype::f32, {n_rows, indexer.n_heads * indexer.head_dim});
-  const Tensor weights = pass.arena.take(Dtype::f32, {n_rows, indexer.n_heads});
-  pass.backend.run(Linear{.x = q_latent, .products = {{.weight = indexer.q_b, .out = q}}});
-  const float scale = 1.0f / std::sqrt(static_cast<float>(indexer.n_heads * indexer.head_dim));
-  pass.backend.run(Linear{.x = x, .products = {{.weight = indexer.weights, .out = weights}}, .scale = scale});
-  const Tensor heads = q.reshaped({n_rows, indexer.n_heads, indexer.head_dim});
-  rotate(pass, heads, rope);
-  const KvPages& pages = pass.kv.layer(layer);
-  pass.backend.run(SelectPositions{.batch = pass.batch,
-                                   .q = heads,
-                                   .weights = weights,
-                                   .k_pages = pages.sides[3],
-                                   .selected = selected,
-                                   .entry_stride = static_cast<int32_t>(indexer.compressor.stride),
-                                   .page_size = pages.k.dim(2)});
-  return selected;
-}
-
 void Deepseek4::run_attention(const Pass& pass, const Attention& attention, int64_t layer, const Tensor& x,
                               const Tensor& out) const {
   const ArenaScope scope(pass.arena);
@@ -321,9 +228,10 @@ void Deepseek4::run_attention(const Pass& pass, const Attention& attention, int6
                                .rope_begin = head_dim_ - n_rotary_,
                                .k_pages = pages.k});
   const bool has_entries = attention.compressor.stride > 0;
-  if (has_entries) run_compressor(pass, attention.compressor, layer, 0, x, rope, ends_.norm_eps);
+  const CompressorRun run{.layer = layer, .x = x, .rope = rope, .norm_eps = ends_.norm_eps};
+  if (has_entries) run_compressor(pass, attention.compressor, run);
   Tensor selected;
-  if (attention.indexer.n_heads > 0) selected = select_entries(pass, attention.indexer, layer, x, q_latent);
+  if (attention.indexer.n_heads > 0) selected = select_entries(pass, attention.indexer, run, q_latent);
 
   const Tensor mixed = pass.arena.take(Dtype::f32, {n_rows, n_heads_, head_dim_});
   pass.backend.run(PagedAttention{
@@ -335,9 +243,9 @@ void Deepseek4::run_attention(const Pass& pass, const Attention& attention, int6
       .out = mixed,
       .scale = 1.0f / std::sqrt(static_cast<float>(head_dim_)),
       .window = static_cast<int32_t>(window_),
-      .entry_pages = has_entries ? pages.sides[1] : Tensor(),
+      .entry_pages = has_entries ? pages.sides[attention.compressor.side + 1] : Tensor(),
       .entry_stride = static_cast<int32_t>(std::max<int64_t>(1, attention.compressor.stride))});
-  rotate(pass, mixed, attention.inverse_rope->view());
+  rotate_heads(pass, mixed, attention.inverse_rope->view());
   const int64_t group_width = n_heads_ * head_dim_ / n_groups_;
   const Tensor low = pass.arena.take(Dtype::f32, {n_rows, n_groups_ * out_rank_});
   pass.backend.run(HeadLinear{.x = mixed.reshaped({n_rows, n_groups_, group_width}),
