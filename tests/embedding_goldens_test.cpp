@@ -13,6 +13,7 @@
 #include "checkpoint/gguf.h"
 #include "checkpoint/safetensors.h"
 #include "engine/engine.h"
+#include "goldens_table.h"
 #include "model/hf_import.h"
 #include "model/testing/driver.h"
 
@@ -21,6 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::Driver;
+using testing::GoldensRow;
 using testing::Rows;
 
 constexpr double kTolerance = 1e-4;
@@ -90,27 +92,29 @@ class EmbeddingGoldens : public ::testing::TestWithParam<const char*> {
   }
 
   // All prompts in one step, their embeddings one after another.
-  std::vector<float> run_batch(const Model& model, Backend& backend, Pooling pooling) const {
-    Driver driver(model, backend, prompts_.size(), 128, 7);
-    driver.set_pooling(pooling);
+  std::vector<float> run_batch(Backend& backend, GoldensRow& row) const {
+    Driver driver(*of_folder_, backend, prompts_.size(), 128, 7);
+    driver.set_pooling(Pooling::none);
     std::vector<Rows> rows;
     for (size_t s = 0; s < prompts_.size(); ++s)
       rows.push_back({s, prompts_[s].tokens, prompts_[s].token_types});
-    return driver.step(rows);
+    std::vector<float> found = driver.step(rows);
+    row.step_bytes = std::max(row.step_bytes, driver.n_bytes());
+    return found;
   }
 
-  // Every row of every prompt. Returns the largest difference from the goldens.
-  double check_hidden_states(Backend& backend, Backend& other_threads) const {
+  // Every row of every prompt. Returns the largest difference from the goldens; notes in `row` what is equal.
+  double check_hidden_states(Backend& backend, Backend& other_threads, GoldensRow& row) const {
     double largest = 0.0;
     std::vector<float> alone;
     for (const Prompt& prompt : prompts_) {
       const std::vector<float> found = run(*of_folder_, backend, prompt, Pooling::none);
       largest = std::max(largest, largest_difference(found, golden(prompt.name + ".last_hidden_state")));
-      EXPECT_EQ(run(*of_gguf_, backend, prompt, Pooling::none), found) << prompt.name << " from GGUF";
-      EXPECT_EQ(run(*of_folder_, other_threads, prompt, Pooling::none), found) << prompt.name << ", threads";
+      row.is_gguf_equal &= run(*of_gguf_, backend, prompt, Pooling::none) == found;
+      row.is_threaded_equal &= run(*of_folder_, other_threads, prompt, Pooling::none) == found;
       alone.insert(alone.end(), found.begin(), found.end());
     }
-    EXPECT_EQ(run_batch(*of_folder_, backend, Pooling::none), alone) << "in a batch";
+    row.is_batch_equal &= run_batch(backend, row) == alone;
     return largest;
   }
 
@@ -144,6 +148,9 @@ class EmbeddingGoldens : public ::testing::TestWithParam<const char*> {
     return largest;
   }
 
+  static void TearDownTestSuite() { print(rows_); }
+
+  static inline std::vector<GoldensRow> rows_;  // of all families
   fs::path folder_;
   std::unique_ptr<SafetensorsModel> tensors_;
   std::vector<Prompt> prompts_;
@@ -157,20 +164,20 @@ TEST_P(EmbeddingGoldens, HiddenStatesAndEmbeddings) {
   for (const char* config : {"config.json", "config_hub.json"}) {
     if (!fs::exists(folder_ / config)) continue;
     load(config);
-    const double on_reference = check_hidden_states(*reference, *reference);
-    const double on_cpu = check_hidden_states(*two, *one);
-    double embedding = 0.0;
+    GoldensRow row{.family = GetParam(), .config = config, .is_greedy_equal = {}, .is_chunked_equal = {}};
+    row.weight_bytes = folder_checkpoint_->n_bytes();
+    row.on_reference = check_hidden_states(*reference, *reference, row);
+    row.on_cpu = check_hidden_states(*two, *one, row);
     for (const auto& [pooling, name] : {std::pair(Pooling::mean, ".embedding_mean"),
                                         {Pooling::cls, ".embedding_cls"},
                                         {Pooling::last, ".embedding_last"}}) {
-      embedding = std::max(embedding, check_pooling(*two, pooling, name));
+      row.on_cpu = std::max(row.on_cpu, check_pooling(*two, pooling, name));
     }
-    fmt::print(
-        "{:<18} {:<16} largest error: hidden states {:.1e} (reference), {:.1e} (cpu); embeddings {:.1e}\n",
-        GetParam(), config, on_reference, on_cpu, embedding);
-    EXPECT_LE(on_reference, kTolerance);
-    EXPECT_LE(on_cpu, kTolerance);
-    EXPECT_LE(embedding, kTolerance);
+    EXPECT_LE(row.on_reference, kTolerance) << config;
+    EXPECT_LE(row.on_cpu, kTolerance) << config;
+    EXPECT_TRUE(row.is_gguf_equal && row.is_batch_equal && row.is_threaded_equal)
+        << config << ": not the same bits everywhere, see the table";
+    rows_.push_back(row);
   }
 }
 
