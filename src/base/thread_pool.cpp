@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <string>
@@ -34,7 +35,7 @@ void await_change(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) {
+ThreadPool::ThreadPool(int n_threads) : shares_(static_cast<size_t>(std::max(1, n_threads))) {
   check(n_threads >= 1, "a thread pool needs a thread");
   for (int thread = 1; thread < n_threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }
@@ -53,7 +54,14 @@ void ThreadPool::run_job(const Job& job) {
   }
   job_ = job;
   n_done_.store(0, std::memory_order_relaxed);
-  cursor_.store(cursor(0, static_cast<uint32_t>(job.n_tasks)), std::memory_order_release);
+  const auto n_threads = static_cast<int64_t>(shares_.size());
+  const auto share_begin = [&](int64_t thread) {
+    return static_cast<uint32_t>(job.n_tasks * thread / n_threads);
+  };
+  for (int64_t i = 0; i < n_threads; ++i) {
+    shares_[static_cast<size_t>(i)].tasks.store(Share::word(share_begin(i), share_begin(i + 1)),
+                                                std::memory_order_release);
+  }
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   take_tasks(0);
@@ -64,15 +72,23 @@ void ThreadPool::run_job(const Job& job) {
 }
 
 void ThreadPool::take_tasks(int thread) {
-  uint64_t state = cursor_.load(std::memory_order_acquire);
+  const size_t n_threads = shares_.size();
+  for (size_t i = 0; i < n_threads; ++i)
+    run_share(shares_[(static_cast<size_t>(thread) + i) % n_threads], i == 0, thread);
+}
+
+void ThreadPool::run_share(Share& share, bool is_own, int thread) {
+  uint64_t state = share.tasks.load(std::memory_order_acquire);
   for (;;) {
-    const auto next = static_cast<uint32_t>(state), n_tasks = static_cast<uint32_t>(state >> 32);
-    if (next >= n_tasks) return;
-    if (!cursor_.compare_exchange_weak(state, cursor(next + 1, n_tasks), std::memory_order_acquire)) continue;
-    job_.call(job_.body, static_cast<int>(next), thread);
-    const bool is_last = n_done_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<int>(n_tasks);
+    const auto begin = static_cast<uint32_t>(state), end = static_cast<uint32_t>(state >> 32);
+    if (begin >= end) return;
+    const uint64_t rest = is_own ? Share::word(begin + 1, end) : Share::word(begin, end - 1);
+    if (!share.tasks.compare_exchange_weak(state, rest, std::memory_order_acquire)) continue;
+    const int n_tasks = job_.n_tasks;  // the job may be another's after its last task
+    job_.call(job_.body, static_cast<int>(is_own ? begin : end - 1), thread);
+    const bool is_last = n_done_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_tasks;
     if (is_last && thread != 0) n_done_.notify_one();
-    state = cursor_.load(std::memory_order_acquire);
+    state = share.tasks.load(std::memory_order_acquire);
   }
 }
 

@@ -40,20 +40,26 @@ class ThreadPool {
     int n_tasks = 0;
   };
 
-  // A job's tasks as one word, so that taking one needs no other look at the job: only a thread that has
-  // taken a task reads job_, and as long as it has not finished, the job does not end.
-  static constexpr uint64_t cursor(uint32_t next, uint32_t n_tasks) {
-    return static_cast<uint64_t>(n_tasks) << 32 | next;
-  }
+  // Each thread has a run of the tasks, so that what one task reads ahead is mostly what the same thread
+  // needs next; it takes them from the front, and when it has none left, those of others from the back. A
+  // share is one word, so that taking one needs no other look at the job: only a thread that has taken a task
+  // reads job_, and as long as it has not finished, the job does not end.
+  struct alignas(64) Share {
+    static constexpr uint64_t word(uint32_t begin, uint32_t end) {
+      return static_cast<uint64_t>(end) << 32 | begin;
+    }
+    std::atomic<uint64_t> tasks{0};
+  };
 
   void run_job(const Job& job);
   void take_tasks(int thread);
+  void run_share(Share& share, bool is_own, int thread);
   void work(int thread);
 
   Job job_;
   alignas(64) std::atomic<uint32_t> generation_{0};  // one up for each job: what workers wait for
-  alignas(64) std::atomic<uint64_t> cursor_{0};
-  alignas(64) std::atomic<int> n_done_{0};  // tasks of the current job that have returned
+  std::vector<Share> shares_;                        // of each thread
+  alignas(64) std::atomic<int> n_done_{0};           // tasks of the current job that have returned
   std::atomic<bool> is_stopping_{false};
   std::vector<std::thread> workers_;
 };
