@@ -2,13 +2,13 @@
 #   x.cpp           part of the floor's library
 #   x_avx2.cpp      the same, compiled for x86-64 with AVX2
 #   x_avx512.cpp    the same, compiled for AVX-512 with VNNI and BF16
-#   x_amx.cpp       the same, with the int8 tiles of AMX besides
+#   x_amx.cpp       the same, with the tiles of AMX besides
 #   x_test.cpp      a test program of its own
 set(MILLRACE_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(MILLRACE_AVX512_FLAGS ${MILLRACE_AVX2_FLAGS} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl
     -mavx512vnni -mavx512bf16 -mavx512vbmi -mprefer-vector-width=512
     -Wno-uninitialized)  # g++ 12 sees its own intrinsics use _mm512_undefined (GCC bug 105593)
-set(MILLRACE_AMX_FLAGS ${MILLRACE_AVX512_FLAGS} -mamx-tile -mamx-int8)
+set(MILLRACE_AMX_FLAGS ${MILLRACE_AVX512_FLAGS} -mamx-tile -mamx-int8 -mamx-bf16)
 
 function(millrace_floor name)
   cmake_parse_arguments(FLOOR "" "" "ON;LIBS" ${ARGN})

@@ -32,18 +32,19 @@ class CpuBackend final : public Backend {
   cpu::Machine machine_;
 };
 
+static_assert(cpu::kMatmulBf16 == static_cast<size_t>(Dtype::bf16));
 static_assert(cpu::kMatmulQ2K == static_cast<size_t>(Dtype::q2_k));
 static_assert(cpu::kMatmulQ6K == static_cast<size_t>(Dtype::q6_k));
 static_assert(cpu::kMatmulIq4Xs == static_cast<size_t>(Dtype::iq4_xs));
 
 #if defined(__x86_64__)
-// Whether the processor has tiles for int8 and the kernel lets this process use them: they are more state
-// than a thread has by itself, so Linux wants to be asked (Documentation/arch/x86/xstate.rst).
+// Whether the processor has tiles for int8 and bfloat16 and the kernel lets this process use them: they are
+// more state than a thread has by itself, so Linux wants to be asked (Documentation/arch/x86/xstate.rst).
 bool has_amx() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  if ((edx & kTile) == 0 || (edx & kInt8) == 0) return false;
+  if (constexpr unsigned kAll = kBf16 | kTile | kInt8; (edx & kAll) != kAll) return false;
   constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }

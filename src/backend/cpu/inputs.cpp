@@ -7,6 +7,16 @@ constexpr int64_t kBlocks32 = kSpan / 32;  // of a span
 
 int64_t n_spans_of(int64_t n_in) { return (n_in + kSpan - 1) / kSpan; }
 
+constexpr int64_t kColumnsATile = 16;
+constexpr int64_t kLinesABlock = 16 * kPartsBf16;
+int64_t n_blocks_of(int64_t n_in) { return (n_in + 31) / 32; }
+// Whole tiles of columns, an odd number of cache lines: a power of two would put the lines of a tile in few
+// places of the cache.
+int64_t bf16_stride_of(int64_t n_columns) {
+  const int64_t n_tiles = (n_columns + kColumnsATile - 1) / kColumnsATile;
+  return (n_tiles | 1) * kColumnsATile;
+}
+
 }  // namespace
 
 InputViews::InputViews(const Kernels& kernels, std::initializer_list<Tensor> weights) {
@@ -14,7 +24,15 @@ InputViews::InputViews(const Kernels& kernels, std::initializer_list<Tensor> wei
     const InputKind kind = kernels.matmul[static_cast<size_t>(weight.dtype)].input;
     has_int8_32 |= kind == InputKind::int8_32;
     has_int8_256 |= kind == InputKind::int8_256;
+    has_bf16 |= kind == InputKind::bf16_pairs;
   }
+}
+
+// Tiles read a column again for every strip: a task's columns stay in the second level of cache.
+int64_t InputViews::max_columns(int64_t n_in) const {
+  constexpr int64_t kCached = 3 << 16;  // elements of Inputs::bf16
+  if (!has_bf16) return kMaxColumns;
+  return std::clamp(kCached / n_in / 32 * 32, int64_t{32}, kMaxColumns);
 }
 
 InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, int64_t n_in) {
@@ -27,6 +45,9 @@ InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, in
     int8_256 = carver.take<int8_t>((n_spans + kColumnsBehind) * kSpan);
     scale256 = carver.take<InputScale256>(n_spans);
   }
+  if (views.has_bf16)
+    bf16 =
+        carver.take<uint32_t>(n_blocks_of(n_in) * kLinesABlock * bf16_stride_of(n_columns) + kColumnsBehind);
 }
 
 Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const InputMemory& memory,
@@ -40,10 +61,29 @@ Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const
                       .int8_32 = memory.int8_32,
                       .scale32 = memory.scale32,
                       .int8_256 = memory.int8_256,
-                      .scale256 = memory.scale256};
+                      .scale256 = memory.scale256,
+                      .bf16 = memory.bf16,
+                      .bf16_stride = bf16_stride_of(n_columns)};
+  const auto row_of = [&](int64_t c) {
+    return x.f32() + (rows.empty() ? c : rows[static_cast<size_t>(c)]) * n_in;
+  };
+  if (views.has_bf16) {
+    for_each_row(machine, (n_columns + kColumnsATile - 1) / kColumnsATile, kColumnsATile * n_in,
+                 [&](int64_t tile, int) {
+                   const int64_t first = tile * kColumnsATile;
+                   const auto n = static_cast<int>(std::min(kColumnsATile, n_columns - first));
+                   const float* columns[kColumnsATile];
+                   for (int c = 0; c < n; ++c) columns[c] = row_of(first + c);
+                   for (int64_t block = 0; block < n_blocks_of(n_in); ++block) {
+                     machine.kernels.split_bf16(
+                         columns, n, n_in, block,
+                         memory.bf16 + block * kLinesABlock * inputs.bf16_stride + first, inputs.bf16_stride);
+                   }
+                 });
+  }
   if (!views.has_int8_32 && !views.has_int8_256) return inputs;
   for_each_row(machine, n_columns, n_in, [&](int64_t c, int) {
-    const float* row = x.f32() + (rows.empty() ? c : rows[static_cast<size_t>(c)]) * n_in;
+    const float* row = row_of(c);
     for (int64_t span = 0; span < n_spans_of(n_in); ++span) {
       const int64_t at = span * n_columns + c;
       const float* values = row + span * kSpan;

@@ -1,4 +1,5 @@
-// Activations in the views that an op's weights are multiplied with: as they are, or as int8 blocks.
+// Activations in the views that an op's weights are multiplied with: as they are, as int8 blocks
+// or in parts of bfloat16.
 #pragma once
 
 #include <initializer_list>
@@ -8,15 +9,22 @@
 
 namespace millrace::cpu {
 
+// A product of more columns than this is cut into several, so that scratch memory is bounded.
+inline constexpr int64_t kMaxColumns = 512;
+
 // Which views weights need.
 struct InputViews {
   InputViews(const Kernels& kernels, std::initializer_list<Tensor> weights);
 
+  // Columns that a task takes at most of n_in elements each.
+  int64_t max_columns(int64_t n_in) const;
+
   bool has_int8_32 = false;
   bool has_int8_256 = false;
+  bool has_bf16 = false;
 };
 
-// Room for the int8 views of n_columns activations of n_in elements.
+// Room for the views of n_columns activations of n_in elements.
 struct InputMemory {
   InputMemory(Carver& carver, InputViews views, int64_t n_columns, int64_t n_in);
 
@@ -24,6 +32,7 @@ struct InputMemory {
   InputScale32* scale32 = nullptr;
   int8_t* int8_256 = nullptr;
   InputScale256* scale256 = nullptr;
+  uint32_t* bf16 = nullptr;
 };
 
 // Fills the views of x (n_rows, n_in). Column c is row c, or row rows[c] where `rows` is not empty: a row may

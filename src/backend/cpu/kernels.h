@@ -24,12 +24,14 @@ struct InputScale256 {
 };
 
 // Which view of the activations a weight format is multiplied with.
-enum class InputKind { f32, int8_32, int8_256 };
+enum class InputKind { f32, int8_32, int8_256, bf16_pairs };
 
 inline constexpr int kSpan = 256;  // elements of a row that kernels keep close at a time
 
-// Kernels read, for nothing, up to so many columns of int8_256 behind the last.
+// Kernels read, for nothing, up to so many columns of int8_256 and of bf16 behind the last.
 inline constexpr int kColumnsBehind = 31;
+
+inline constexpr int kPartsBf16 = 3;  // bfloat16 values that add up to a float32 one
 
 // The activations of one op, a column each; only the views that its weights need are filled. The int8 views
 // lie span by span: n_spans = n_in / kSpan rounded up, the last one perhaps not full.
@@ -42,6 +44,10 @@ struct Inputs {
   const InputScale32* scale32;    // (n_spans, n_columns, kSpan / 32)
   const int8_t* int8_256;         // (n_spans, n_columns, kSpan)
   const InputScale256* scale256;  // (n_spans, n_columns)
+  // (blocks of 32 rounded up, 2, 16, bf16_stride): of each block first the upper, then the lower parts; a
+  // line holds the elements 2 i and 2 i + 1 of each column, zeros behind n_in.
+  const uint32_t* bf16;
+  int64_t bf16_stride;  // at least n_columns
 };
 
 inline constexpr int kMaxLanes = 16;
@@ -67,7 +73,15 @@ struct Matmul {
 };
 
 // Some places in Kernels::matmul, which is by Dtype; cpu.cpp checks them.
-enum : size_t { kMatmulQ2K = 9, kMatmulQ3K, kMatmulQ4K, kMatmulQ5K, kMatmulQ6K, kMatmulIq4Xs = 15 };
+enum : size_t {
+  kMatmulBf16 = 2,
+  kMatmulQ2K = 9,
+  kMatmulQ3K,
+  kMatmulQ4K,
+  kMatmulQ5K,
+  kMatmulQ6K,
+  kMatmulIq4Xs = 15
+};
 
 struct NormRow {
   const float* x;
@@ -180,11 +194,17 @@ struct Kernels {
   void (*quantize32)(const float* x, int64_t n, int8_t* q, InputScale32* scales);
   void (*quantize256)(const float* x, int8_t* q, InputScale256* scale);
 
+  // Lines of a block of Inputs::bf16, of at most 16 columns; nullptr where no weight is multiplied with it.
+  void (*split_bf16)(const float* const* columns, int n_columns, int64_t n_in, int64_t block, uint32_t* lines,
+                     int64_t stride);
+
   void (*rms_norm)(const NormRow& row);
   void (*layer_norm)(const NormRow& row);
   float (*cutoff)(const CutoffRow& row);
   float (*mean_square)(const float* x, int64_t n);
-  void (*cut)(const float* x, float by, float* out, int64_t n);             // out = max(0, x - by)
+  void (*cut)(const float* x, float by, float* out, int64_t n);  // out = max(0, x - by)
+  void (*stream)(const float* from, float* to, int64_t n);       // to = from, past the caches
+  void (*finish_streams)();  // what was streamed is seen by whoever sees what this thread writes next
   void (*add)(float* x, const float* y, int64_t n);                         // x += y
   void (*scale)(float* x, float by, int64_t n);                             // x *= by
   void (*weighted_add)(float* x, const float* y, float weight, int64_t n);  // x = fma(weight, y, x)

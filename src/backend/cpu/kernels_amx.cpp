@@ -1,5 +1,5 @@
 // The kernels of AVX-512, and products of many columns on the tiles of AMX.
-#if defined(__AMX_INT8__)
+#if defined(__AMX_BF16__)
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/lanes_avx512.h"
@@ -10,8 +10,10 @@ namespace {
 // clang-format off
 #include "backend/cpu/text/formats32.inl"
 #include "backend/cpu/text/formats256.inl"
+#include "backend/cpu/text/matmul_float.inl"
 #include "backend/cpu/text/matmul_quant.inl"
 #include "backend/cpu/text/matmul_amx.inl"
+#include "backend/cpu/text/matmul_amx_bf16.inl"
 // clang-format on
 
 // With fewer, expanding the weights for tiles takes longer than the tiles save.
@@ -37,6 +39,8 @@ Kernels make_amx_table() {
   put<Q5K, kMatmulQ5K>(t);
   put<Q6K, kMatmulQ6K>(t);
   put<Iq4Xs, kMatmulIq4Xs>(t);
+  t.matmul[kMatmulBf16] = {InputKind::bf16_pairs, multiply_bf16};
+  t.split_bf16 = split_bf16;
   return t;
 }
 

@@ -24,6 +24,8 @@ inline Floats zeros() { return _mm256_setzero_ps(); }
 inline Floats splat(float x) { return _mm256_set1_ps(x); }
 inline Floats load(const float* p) { return _mm256_loadu_ps(p); }
 inline void store(float* p, Floats x) { _mm256_storeu_ps(p, x); }
+inline void stream(float* p, Floats x) { _mm256_stream_ps(p, x); }  // past the caches; p is aligned
+inline void finish_streams() { _mm_sfence(); }
 inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
 inline Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
 inline Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }

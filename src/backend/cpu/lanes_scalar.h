@@ -43,6 +43,8 @@ inline Floats load(const float* p) {
   return each<float>([&](int i) { return p[i]; });
 }
 inline void store(float* p, const Floats& x) { std::memcpy(p, x.at, sizeof x.at); }
+inline void stream(float* p, const Floats& x) { store(p, x); }
+inline void finish_streams() {}
 inline Floats add(const Floats& a, const Floats& b) {
   return each<float>([&](int i) { return a.at[i] + b.at[i]; });
 }

@@ -64,4 +64,16 @@ void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range
   }
 }
 
+void write_strip(const Kernels& kernels, const float* from, int64_t n_columns, int64_t n, float* out,
+                 int64_t out_stride) {
+  // Smaller results wait in the second level of cache for the op that reads them.
+  constexpr int64_t kStreamFrom = 1 << 18;  // elements
+  if (n_columns * out_stride < kStreamFrom) {
+    for (int64_t c = 0; c < n_columns; ++c) std::copy_n(from + c * kMaxStrip, n, out + c * out_stride);
+    return;
+  }
+  for (int64_t c = 0; c < n_columns; ++c) kernels.stream(from + c * kMaxStrip, out + c * out_stride, n);
+  kernels.finish_streams();
+}
+
 }  // namespace millrace::cpu

@@ -4,7 +4,7 @@
 
 #include <initializer_list>
 
-#include "backend/cpu/compute.h"
+#include "backend/cpu/inputs.h"
 
 namespace millrace::cpu {
 
@@ -47,7 +47,9 @@ struct ColumnRange {
 void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range, const Inputs& inputs,
                     ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride);
 
-// A product of more columns than this is cut into several, so that scratch memory is bounded.
-inline constexpr int64_t kMaxColumns = 512;
+// out[c * out_stride + i] = from[c * kMaxStrip + i] for i < n and c < n_columns: a strip on its way to where
+// the op wants it. Afterwards `from` is as it was, and other threads see `out` as soon as the op ends.
+void write_strip(const Kernels& kernels, const float* from, int64_t n_columns, int64_t n, float* out,
+                 int64_t out_stride);
 
 }  // namespace millrace::cpu

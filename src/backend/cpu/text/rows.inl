@@ -11,6 +11,15 @@ inline void map(int64_t n, float* out, const F& f, const In*... in) {
   __builtin_memcpy(out + i, tail, static_cast<size_t>(n - i) * sizeof(float));
 }
 
+// Writes that wait for no line of the caches: of results that are read only after the caches have held much
+// else. A strip's columns are far apart, and each would bring in, and push out, lines of its own.
+void stream_row(const float* from, float* to, int64_t n) {
+  int64_t i = 0;
+  if (reinterpret_cast<uintptr_t>(to) % (kLanes * sizeof(float)) == 0) {
+    for (; i + kLanes <= n; i += kLanes) stream(to + i, load(from + i));
+  }
+  __builtin_memcpy(to + i, from + i, static_cast<size_t>(n - i) * sizeof(float));
+}
 void add_row(float* x, const float* y, int64_t n) {
   map(
       n, x, [](Floats a, Floats b) { return add(a, b); }, x, y);

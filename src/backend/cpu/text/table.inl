@@ -39,6 +39,8 @@ constexpr Kernels make_table(const char* name) {
   t.cutoff = cutoff_row;
   t.mean_square = mean_square_row;
   t.cut = cut_row;
+  t.stream = stream_row;
+  t.finish_streams = finish_streams;
   t.add = add_row;
   t.scale = scale_row;
   t.weighted_add = weighted_add_row;
