@@ -1,6 +1,7 @@
 // Every setting in the configs of the goldens is changed, one at a time, and plausible ones are added: the
 // folder must then be refused, or load as another model. What may change without that stands in a table here,
-// with the reason. A text that nobody knows is never taken for another one.
+// with the reason. A text that nobody knows is never taken for another one. Likewise the keys that GGUF has
+// for them: they change the logits.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "base/temporary_folder.h"
 #include "model/hf_import.h"
 #include "model/model.h"
+#include "model/testing/driver.h"
 
 namespace millrace {
 namespace {
@@ -68,6 +70,14 @@ constexpr std::string_view kSometimes[] = {"first_k_dense_replace",
                                            "use_double_wide_mlp",
                                            "use_sliding_window",
                                            "vocab_size"};
+
+// Of GGUF's keys: what the tensors say, positions of images, norms that a model does not have.
+constexpr std::string_view kGgufDecidesNothing[] = {"context_length", "vocab_size", "rope.dimension_sections",
+                                                    "attention.layer_norm_epsilon"};
+// What some models have no use for: dense layers, logits; softmax over all experts
+// or over the chosen ones, whose weights are made to sum to 1 in the end.
+constexpr std::string_view kGgufSometimes[] = {"expert_gating_func", "feed_forward_length",
+                                               "final_logit_softcapping"};
 
 // What other models have, or might have one day.
 struct Feature {
@@ -224,6 +234,81 @@ class Settings : public ::testing::Test {
   int64_t n_changes_ = 0;
   std::map<std::string, int64_t> n_noticed_;  // by key
 };
+
+// A checkpoint with one value of its metadata changed.
+class Changed final : public Checkpoint {
+ public:
+  Changed(const Checkpoint& checkpoint, std::string_view key, const MetaValue& value)
+      : checkpoint_(checkpoint) {
+    for (const auto& [name, old] : checkpoint.metadata().entries())
+      metadata_.add(name, name == key ? value : old);
+  }
+  const Metadata& metadata() const override { return metadata_; }
+  std::span<const NamedTensor> tensors() const override { return checkpoint_.tensors(); }
+  const Tensor* find(std::string_view name) const override { return checkpoint_.find(name); }
+
+ private:
+  const Checkpoint& checkpoint_;
+  Metadata metadata_;
+};
+
+MetaValue other_than(const MetaValue& value) {
+  if (const auto* flag = std::get_if<bool>(&value)) return !*flag;
+  if (const auto* count = std::get_if<int64_t>(&value)) return 2 * *count + 1;
+  if (const auto* real = std::get_if<double>(&value)) return *real == 0.0 ? 0.3 : *real / 100.0;
+  if (std::holds_alternative<std::string_view>(value)) return std::string_view("other");
+  MetaValue list = value;
+  if (auto* flags = std::get_if<std::vector<bool>>(&list)) flags->front() = !flags->front();
+  if (auto* counts = std::get_if<std::vector<int64_t>>(&list)) counts->front() = 2 * counts->front() + 1;
+  if (auto* reals = std::get_if<std::vector<double>>(&list)) {
+    for (double& real : *reals) real = 0.01 + real / 100.0;
+  }
+  return list;
+}
+
+// The logits of a text, or nothing where the model is refused.
+std::vector<float> logits_of(const Checkpoint& checkpoint, Backend& backend) {
+  try {
+    const std::unique_ptr<Model> model = load_model(checkpoint);
+    std::vector<int32_t> tokens(70);
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(3 + i * i % 89);
+    testing::Driver driver(*model, backend, 1, std::ssize(tokens));
+    driver.set_prompt_length(0, tokens.size());
+    return driver.run(0, tokens, 0);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_model) << error.what();
+    return {};
+  }
+}
+
+// The same of the keys that GGUF has: they change the logits, or are refused.
+TEST_F(Settings, OfGgufChangeLogits) {
+  const fs::path goldens = fs::path(MILLRACE_DATA_DIR) / "goldens";
+  if (!fs::exists(goldens)) GTEST_SKIP() << "there is no folder " << goldens;
+  const auto backend = make_cpu_backend(1);
+  int64_t n_changes = 0;
+  for (const auto& entry : fs::directory_iterator(goldens)) {
+    if (!fs::exists(entry.path() / "config.json")) continue;
+    const std::unique_ptr<HfFolder> folder = open_hf_directory(entry.path());
+    const std::vector<float> before = logits_of(*folder, *backend);
+    const auto prefix = std::string(folder->metadata().need<std::string_view>("general.architecture")) + ".";
+    for (const auto& [key, value] : folder->metadata().entries()) {
+      const std::string name = key.starts_with(prefix) ? key.substr(prefix.size()) : key;
+      if (name == key && !key.starts_with("millrace.")) continue;
+      if (std::ranges::find(kGgufDecidesNothing, name) != std::end(kGgufDecidesNothing)) continue;
+      const std::vector<float> after = logits_of(Changed(*folder, key, other_than(value)), *backend);
+      const bool is_optional = std::ranges::find(kGgufSometimes, name) != std::end(kGgufSometimes);
+      n_noticed_[name] += after != before ? 1 : 0;
+      EXPECT_TRUE(after != before || is_optional) << entry.path().filename() << ": " << key << " is ignored";
+      EXPECT_TRUE(after.empty() || !std::holds_alternative<std::string_view>(value)) << key;
+      ++n_changes;
+    }
+  }
+  fmt::print("{} changes of keys\n", n_changes);
+  for (const std::string_view key : kGgufSometimes)
+    EXPECT_GT(n_noticed_[std::string(key)], 0) << key << " is never read";
+  EXPECT_GT(n_changes, 500);
+}
 
 TEST_F(Settings, AreReadOrRefused) {
   const fs::path goldens = fs::path(MILLRACE_DATA_DIR) / "goldens";
