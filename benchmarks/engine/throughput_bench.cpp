@@ -39,38 +39,45 @@ struct Settings {
   std::string mode, model;
   int64_t n_conversations = 60, n_parallel = 16, n_kv_positions = 16384, n_ctx = 4096;
   float per_second = 0.5f, scale = 1.0f;
+  bool has_disk = false;
   std::string lengths = "1000,4000";
   ComputeOptions compute;
 };
 
-// What people ask and are answered, in tokens: log-normal, about as in the conversations of ShareGPT.
-class People {
+// What one of them asks and is answered, in tokens: log-normal, about as in the conversations of ShareGPT.
+// The same in every run.
+class Person {
  public:
-  People(const Settings& settings, int64_t n_vocab) : settings_(settings), n_vocab_(n_vocab) {
-    systems_.resize(4);
-    for (auto& system : systems_) extend(system, scaled(300));
-  }
+  Person(const Settings& settings, int64_t n_vocab, uint32_t seed)
+      : settings_(settings), n_vocab_(n_vocab), random_(seed) {}
 
-  std::vector<int32_t> system() { return systems_[random_() % systems_.size()]; }
   void extend(std::vector<int32_t>& tokens, int64_t n) {
     for (int64_t i = 0; i < n; ++i)
       tokens.push_back(static_cast<int32_t>(random_() % static_cast<uint64_t>(n_vocab_)));
   }
+  // One of four, which begin many conversations.
+  std::vector<int32_t> system() {
+    std::vector<int32_t> tokens;
+    Person(settings_, n_vocab_, static_cast<uint32_t>(1000000 + random_() % 4)).extend(tokens, scaled(300));
+    return tokens;
+  }
   int64_t question() { return length(60.0, 1.1, 1500); }
   int64_t answer() { return length(150.0, 0.8, 600); }
   int64_t turns() { return 1 + static_cast<int64_t>(random_() % 4); }
-  double pause_s(double mean) { return std::exponential_distribution<double>(1.0 / mean)(random_); }
+  Clock::duration pause(double mean_s) {
+    const std::chrono::duration<double> pause(std::exponential_distribution<double>(1.0 / mean_s)(random_));
+    return std::chrono::duration_cast<Clock::duration>(pause);
+  }
 
  private:
-  int64_t scaled(double n) const { return std::max<int64_t>(1, std::lround(n * settings_.scale)); }
+  int64_t scaled(double n) const { return std::max<int64_t>(1, std::lround(n * double{settings_.scale})); }
   int64_t length(double median, double sigma, double most) {
     return scaled(std::min(most, median * std::exp(sigma * std::normal_distribution<double>()(random_))));
   }
 
   const Settings& settings_;
   int64_t n_vocab_;
-  std::mt19937 random_{11};
-  std::vector<std::vector<int32_t>> systems_;
+  std::mt19937 random_;
 };
 
 // Wakes one thread when any answer has news.
@@ -96,10 +103,13 @@ class News {
 class LoadRun {
  public:
   LoadRun(const Settings& settings, const LoadedModel& loaded)
-      : settings_(settings), people_(settings, loaded.model->shape().n_vocab) {
+      : settings_(settings), n_vocab_(loaded.model->shape().n_vocab), arrivals_(settings, n_vocab_, 0) {
     Engine::Options options{.n_ctx = settings.n_ctx,
                             .n_kv_positions = settings.n_kv_positions,
                             .max_sequences = settings.n_parallel};
+    if (settings.has_disk)
+      options.tier = {
+          .memory_bytes = int64_t{128} << 20, .dir = folder_.path(), .disk_bytes = int64_t{8} << 30};
     options.on_events = [this] { news_.tell(); };
     engine_.emplace(*loaded.model, *loaded.backend, options);
   }
@@ -111,8 +121,7 @@ class LoadRun {
       const auto now = Clock::now();
       for (; n_begun_ < settings_.n_conversations && next_arrival <= now; ++n_begun_) {
         begin_conversation(now);
-        next_arrival += std::chrono::duration_cast<Clock::duration>(
-            std::chrono::duration<double>(people_.pause_s(1.0 / settings_.per_second)));
+        next_arrival += arrivals_.pause(1.0 / settings_.per_second);
       }
       for (auto it = conversations_.begin(); it != conversations_.end();)
         it = advance(it->second) ? std::next(it) : conversations_.erase(it);
@@ -123,18 +132,20 @@ class LoadRun {
 
  private:
   struct Conversation {
-    std::vector<int32_t> tokens;
+    Person person;
+    std::vector<int32_t> tokens{};
     int64_t n_turns_left = 0;
     bool is_first = true;
-    Clock::time_point next_turn, asked, last_token;
-    std::optional<Engine::Ticket> ticket;
+    Clock::time_point next_turn{}, asked{}, last_token{};
+    std::optional<Engine::Ticket> ticket{};
     bool has_token = false;
   };
 
   void begin_conversation(Clock::time_point now) {
-    Conversation& conversation = conversations_[n_begun_];
-    conversation.tokens = people_.system();
-    conversation.n_turns_left = people_.turns();
+    Person person(settings_, n_vocab_, static_cast<uint32_t>(n_begun_ + 1));
+    Conversation& conversation = conversations_.emplace(n_begun_, Conversation{person}).first->second;
+    conversation.tokens = conversation.person.system();
+    conversation.n_turns_left = conversation.person.turns();
     conversation.next_turn = now;
   }
 
@@ -149,8 +160,9 @@ class LoadRun {
   }
 
   bool ask(Conversation& conversation) {
-    people_.extend(conversation.tokens, people_.question());
-    Request request{.prompt = conversation.tokens, .max_tokens = people_.answer(), .ignore_end = true};
+    Person& person = conversation.person;
+    person.extend(conversation.tokens, person.question());
+    Request request{.prompt = conversation.tokens, .max_tokens = person.answer(), .ignore_end = true};
     const auto room = settings_.n_ctx - static_cast<int64_t>(conversation.tokens.size());
     if (room <= request.max_tokens) return false;  // its context is full
     request.sampling.temperature = 0.0f;
@@ -176,8 +188,7 @@ class LoadRun {
     n_generated_ += event.usage.n_generated;
     conversation.ticket.reset();
     conversation.is_first = false;
-    conversation.next_turn = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                                std::chrono::duration<double>(people_.pause_s(2.0)));
+    conversation.next_turn = Clock::now() + conversation.person.pause(2.0);
   }
 
   void report(double wall_s) const {
@@ -187,8 +198,9 @@ class LoadRun {
                  at(values, 0.5) * unit, at(values, 0.95) * unit, at(values, 0.99) * unit, unit_name,
                  values.size());
     };
-    fmt::print("{} conversations, {} a second, {} at once, {} positions kept, lengths x {}\n", n_begun_,
-               settings_.per_second, settings_.n_parallel, settings_.n_kv_positions, settings_.scale);
+    fmt::print("{} conversations, {} a second, {} at once, {} positions kept, lengths x {}, {}\n", n_begun_,
+               settings_.per_second, settings_.n_parallel, settings_.n_kv_positions, settings_.scale,
+               settings_.has_disk ? "prefixes to the disk" : "no disk");
     line("first token, first turn", cold_s_, 1e3, "ms");
     line("first token, later turns", warm_s_, 1e3, "ms");
     line("between tokens", gaps_s_, 1e3, "ms");
@@ -201,7 +213,9 @@ class LoadRun {
   }
 
   const Settings& settings_;
-  People people_;
+  const int64_t n_vocab_;
+  Person arrivals_;
+  TemporaryFolder folder_;
   News news_;
   std::map<int64_t, Conversation> conversations_;
   std::vector<double> cold_s_, warm_s_, gaps_s_;
@@ -228,24 +242,24 @@ double first_token_s(Engine& engine, std::vector<int32_t>& tokens, int64_t n_ans
 void bench_turns(const Settings& settings, const LoadedModel& loaded) {
   for (const int32_t length : parse_ids(settings.lengths, "--lengths")) {
     const TemporaryFolder folder;
-    People people(settings, loaded.model->shape().n_vocab);
+    Person person(settings, loaded.model->shape().n_vocab, 1);
     const Engine::Options options{
         .n_ctx = length + 512,
         .tier = {.memory_bytes = int64_t{128} << 20, .dir = folder.path(), .disk_bytes = int64_t{64} << 30}};
     std::vector<int32_t> tokens;
-    people.extend(tokens, length);
+    person.extend(tokens, length);
     std::vector<int32_t> again = tokens;
     double cold_s = 0.0, turn_s = 0.0;
     {
       Engine engine(*loaded.model, *loaded.backend, options);
       cold_s = first_token_s(engine, tokens, 32);
-      people.extend(tokens, 40);  // the next question
+      person.extend(tokens, 40);  // the next question
       turn_s = first_token_s(engine, tokens, 1);
     }
     const auto begin = Clock::now();
     Engine engine(*loaded.model, *loaded.backend, options);
     const double start_s = seconds_since(begin);
-    people.extend(again, 20);
+    person.extend(again, 20);
     const double restarted_s = first_token_s(engine, again, 1);
     fmt::print(
         "{:>6} tokens: first token after {:.3f} s cold; {:.3f} s in the next turn ({:.1f} %); {:.3f} s after "
@@ -267,6 +281,7 @@ int run(int n_args, char** args) {
   declared.option("--parallel", "Answers computed at once", settings.n_parallel);
   declared.option("--kv-tokens", "Positions kept", settings.n_kv_positions);
   declared.option("--ctx", "Positions of the longest conversation", settings.n_ctx);
+  declared.flag("--disk", "Of load: keep prefixes on the disk", settings.has_disk);
   declared.option("--lengths", "Of turns: tokens of the first prompt", settings.lengths);
   settings.compute.declare(declared);
   if (!declared.parse(n_args - 1, args + 1)) return 0;

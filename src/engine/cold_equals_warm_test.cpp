@@ -20,14 +20,24 @@ using namespace millrace::testing;
 
 struct Load {
   int n_requests;
-  int64_t max_prompt, n_ctx, page_size, max_rows;
+  int64_t max_prompt, max_answer, n_ctx, page_size, max_rows, max_sequences;
 };
 
 const Load& load() {
-  static constexpr Load kShort{
-      .n_requests = 40, .max_prompt = 80, .n_ctx = 160, .page_size = 4, .max_rows = 64};
-  static constexpr Load kLong{
-      .n_requests = 64, .max_prompt = 4000, .n_ctx = 4100, .page_size = 8, .max_rows = 512};
+  static constexpr Load kShort{.n_requests = 40,
+                               .max_prompt = 80,
+                               .max_answer = 60,
+                               .n_ctx = 160,
+                               .page_size = 4,
+                               .max_rows = 64,
+                               .max_sequences = 8};
+  static constexpr Load kLong{.n_requests = 64,
+                              .max_prompt = 4000,
+                              .max_answer = 300,
+                              .n_ctx = 4100,
+                              .page_size = 8,
+                              .max_rows = 512,
+                              .max_sequences = 24};
   return std::getenv("MILLRACE_LONG_TESTS") != nullptr ? kLong : kShort;
 }
 
@@ -47,7 +57,7 @@ std::vector<Request> mixed_requests(int64_t n_vocab) {
       const auto own = static_cast<int32_t>(random() % static_cast<uint64_t>(n_vocab));
       request.prompt.push_back(k < n_shared ? static_cast<int32_t>(k % 7) : own);
     }
-    request.max_tokens = static_cast<int64_t>(random() % 60);
+    request.max_tokens = static_cast<int64_t>(random() % static_cast<uint64_t>(load().max_answer));
     request.sampling.temperature = i % 2 == 0 ? 0.0f : 0.8f;
     request.sampling.seed = static_cast<uint64_t>(i);
     request.sampling.mirostat = i % 5 == 1 ? 2 : 0;
@@ -67,7 +77,7 @@ Engine::Options plain_options() {
           .n_kv_positions = load().n_ctx,  // just enough for one: they preempt each other
           .page_size = load().page_size,
           .max_rows = load().max_rows,
-          .max_sequences = 8,
+          .max_sequences = load().max_sequences,
           .kv_dtype = Dtype::f32,
           .n_snapshots = 3,
           .snapshot_distance = 2 * load().page_size - 1};  // whole pages

@@ -116,7 +116,10 @@ TEST(DiskStore, WhoIsKilledLosesOneRecord) {
       for (int64_t i = 0;; ++i)
         disk.write(key_of(round * 1000 + i % 1000), content_of(round * 1000 + i % 1000, kBytes));
     }
-    ::usleep(static_cast<useconds_t>(20000 + 1700 * round));
+    // It is at one of the next records.
+    const DiskStore seen(folder.path(), "model", kPlenty);
+    for (int i = 0; i < 20000 && !seen.has(key_of(round * 1000)); ++i) ::usleep(1000);
+    ::usleep(static_cast<useconds_t>(1700 * round));
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -125,7 +128,7 @@ TEST(DiskStore, WhoIsKilledLosesOneRecord) {
     while (has_sound(disk, round * 1000 + n_sound, kBytes)) ++n_sound;
     EXPECT_FALSE(disk.has(key_of(round * 1000 + n_sound))) << "a record under its name that is not whole";
   }
-  EXPECT_GT(files_in(folder.path()).size(), 20u);
+  EXPECT_GE(files_in(folder.path()).size(), 20u);
 }
 
 TEST(DiskStore, DeletesWhatWasUsedLeastRecently) {
