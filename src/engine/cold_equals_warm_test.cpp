@@ -65,6 +65,7 @@ std::vector<Request> mixed_requests(int64_t n_vocab) {
     request.end_tokens = {4};
     request.ignore_end = i % 3 == 1;
     request.n = i % 4 == 2 ? 3 : 1;
+    request.n_prompt_logprobs = i % 5 == 2 ? 1 : -1;
     request.priority = i % 7 == 0 ? 1 : 0;
     request.key = i % 3 == 0 ? "a" : "b";
     requests.push_back(request);
@@ -117,6 +118,7 @@ class Comparison {
         for (size_t index = 0; index < answers.size(); ++index) {
           EXPECT_EQ(answers[index].tokens, alone_[i][index].tokens) << "request " << i << " round " << round;
           EXPECT_EQ(answers[index].reason, alone_[i][index].reason);
+          EXPECT_EQ(answers[index].prompt_logprobs, alone_[i][index].prompt_logprobs);
         }
       }
     }

@@ -44,6 +44,7 @@ struct Job {
   Request request;
   std::shared_ptr<Channel<Event>> events;
   std::vector<Choice> choices;  // the first computes the prompt, from which the others are forked
+  std::vector<TokenLogprobs> prompt_logprobs;  // those that are there, until the first event takes them
   std::chrono::steady_clock::time_point submitted = std::chrono::steady_clock::now();
   double queue_s = -1.0;  // until its first rows were planned; negative before
   bool is_forked = false;
@@ -70,6 +71,7 @@ std::unique_ptr<Job> make_job(Request request, const ModelShape& shape) {
   Sequence& first = job->choices.front().sequence;
   first.tokens = std::move(request.prompt);
   first.token_types = std::move(request.token_types);
+  first.is_scored = request.n_prompt_logprobs >= 0;
   job->request = std::move(request);
   return job;
 }
@@ -177,6 +179,8 @@ class Engine::Loop {
   TierCosts costs() const;
   void note_stats();
   void schedule(Choice& choice);
+  // `logits` (from rows.logits_begin() on) say how likely the tokens after them were.
+  void score_prompt(Job& job, const PlannedRows& rows, std::span<const float> logits);
   // The newest logits of a sequence are there. Those of a prompt serve all answers to it.
   void answer(Choice& choice, std::span<float> logits);
   void fork(Job& job, std::span<const float> logits);
@@ -184,6 +188,7 @@ class Engine::Loop {
   bool append(Choice& choice, int32_t token, std::optional<TokenLogprobs> logprobs);
   void finish_embedding(Choice& choice, std::span<const float> elements);
   void finish(Choice& choice, FinishReason reason, Event event);
+  void emit(Job& job, Event event);
   // All that is left of the job.
   void finish(Job& job, FinishReason reason, const std::string& error = "");
   void fail_all(const std::string& sentence);
@@ -393,17 +398,31 @@ void Engine::Loop::step() {
   keep(took * kKeepShare);
   float* at = out.f32();
   for (const PlannedRows& planned : rows) {
-    if (!planned.wants_logits()) continue;
-    Choice& choice = *choices_.at(planned.sequence->id);
     const bool gives_embedding = model_.shape().gives_embeddings();
-    const size_t n_rows = gives_embedding ? pools_of(planned, 0, *options_.pooling).size() : 1;
+    const size_t n_rows = gives_embedding ? pools_of(planned, 0, *options_.pooling).size()
+                                          : static_cast<size_t>(planned.end - planned.logits_begin());
     const std::span<float> elements(at, n_rows * static_cast<size_t>(out.dim(1)));
     at += elements.size();
+    Choice& choice = *choices_.at(planned.sequence->id);
+    if (choice.job->request.n_prompt_logprobs >= 0) score_prompt(*choice.job, planned, elements);
+    if (!planned.wants_logits()) continue;
     if (gives_embedding) {
       finish_embedding(choice, elements);
     } else {
-      answer(choice, elements);
+      answer(choice, elements.last(static_cast<size_t>(out.dim(1))));
     }
+  }
+}
+
+void Engine::Loop::score_prompt(Job& job, const PlannedRows& rows, std::span<const float> logits) {
+  const auto n_vocab = static_cast<size_t>(model_.shape().n_vocab);
+  const std::vector<int32_t>& tokens = rows.sequence->tokens;
+  for (int64_t i = rows.logits_begin(); i < std::min(rows.end, rows.sequence->n_prompt - 1); ++i) {
+    const auto next = static_cast<size_t>(i + 1);
+    const size_t row = static_cast<size_t>(i - rows.logits_begin());
+    if (job.prompt_logprobs.size() < next)  // else it was preempted and is computed again
+      job.prompt_logprobs.push_back(
+          score(logits.subspan(row * n_vocab, n_vocab), tokens[next], job.request.n_prompt_logprobs));
   }
 }
 
@@ -503,7 +522,7 @@ bool Engine::Loop::append(Choice& choice, int32_t token, std::optional<TokenLogp
   if (reason) {
     finish(choice, *reason, std::move(event));
   } else {
-    choice.job->events->push(std::move(event));
+    emit(*choice.job, std::move(event));
   }
   return !reason;
 }
@@ -523,11 +542,16 @@ void Engine::Loop::finish(Choice& choice, FinishReason reason, Event event) {
     --n_unfinished_;  // before the client knows: its next request must find the place
     finish_clock_.note_finish();
   }
-  job.events->push(std::move(event));
+  emit(job, std::move(event));
   if (--job.n_open > 0) return;
   job.events->close();
   if (job.request.deadline) deadlines_.erase({*job.request.deadline, job.id});
   jobs_.erase(job.id);
+}
+
+void Engine::Loop::emit(Job& job, Event event) {
+  event.prompt_logprobs = std::exchange(job.prompt_logprobs, {});
+  job.events->push(std::move(event));
 }
 
 void Engine::Loop::finish(Job& job, FinishReason reason, const std::string& error) {

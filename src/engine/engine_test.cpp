@@ -45,6 +45,32 @@ TEST(Engine, TheSecondTurnIsCached) {
   expect_cached(StateModel(), 16);  // whole pages, and a distance of snapshots
 }
 
+TEST(Engine, APromptIsScoredAsAnAnswerIs) {
+  const HashModel model;
+  NoBackend backend;
+  for (const int64_t max_rows : {1, 5, 64}) {
+    Engine engine(model, backend, options_of(160, max_rows, true));
+    const Request asked{.prompt = {3, 1, 4, 1}, .max_tokens = 20, .ignore_end = true, .n_logprobs = 2};
+    const Engine::Ticket ticket = *engine.submit(asked).ticket;
+    Request scored{.prompt = asked.prompt, .max_tokens = 0, .n_prompt_logprobs = 2};
+    std::vector<TokenLogprobs> drawn;
+    while (const auto event = ticket.events->pop()) {
+      scored.prompt.push_back(*event->token);
+      drawn.push_back(*event->logprobs);
+    }
+    for (int round = 0; round < 2; ++round) {
+      const auto event = engine.submit(scored).ticket->events->pop();
+      EXPECT_EQ(event->usage.n_cached, 0);
+      ASSERT_EQ(event->prompt_logprobs.size(), scored.prompt.size() - 1);
+      for (size_t i = 0; i < drawn.size(); ++i) {
+        EXPECT_EQ(event->prompt_logprobs[i + 3].chosen, drawn[i].chosen);
+        EXPECT_EQ(event->prompt_logprobs[i + 3].rank, drawn[i].rank);
+        EXPECT_EQ(event->prompt_logprobs[i + 3].best, drawn[i].best);
+      }
+    }
+  }
+}
+
 TEST(Engine, AnswersToOnePromptComputeItOnce) {
   const HashModel model;
   NoBackend backend;

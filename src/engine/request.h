@@ -51,6 +51,8 @@ struct Request {
   // the model. Shared: clients send the same schema again and again.
   std::shared_ptr<const Grammar> grammar;
   int n_logprobs = -1;  // -1: none; n: the chosen token's log-probability and the n best
+  // The same of each token of the prompt but the first. What the prefix cache knows of it is computed again.
+  int n_prompt_logprobs = -1;
   // So many answers to the one prompt, which is computed once. Answer i draws as if alone with the seed of
   // seed_of_choice().
   int n = 1;
@@ -71,6 +73,7 @@ std::string_view name_of(FinishReason reason);  // "stop", "length", ...
 
 struct TokenLogprobs {
   float chosen = 0.0f;  // log-probability of the token, natural log, before truncations
+  int32_t rank = 0;     // 1: no token is likelier
   std::vector<std::pair<int32_t, float>> best;  // n_logprobs of them, descending
 };
 
@@ -87,6 +90,7 @@ struct Event {
   int index = 0;                 // which of the n answers
   std::optional<int32_t> token;  // absent in a last event that brings no token
   std::optional<TokenLogprobs> logprobs;
+  std::vector<TokenLogprobs> prompt_logprobs;  // in the first event of all answers, from token 1 on
   std::optional<FinishReason> finish_reason;
   // Of a model that gives embeddings, in the one event there is: n_embedding elements, or n_scores of them
   // where the pooling is rank. Without pooling those of every position, one after another.

@@ -30,6 +30,8 @@ Fault fault_of_answer(const Request& request, const ModelShape& shape, const Eng
   if (request.max_tokens < -1) return bad("max_tokens is {}, expected -1 or more", request.max_tokens);
   if (request.n_logprobs < -1 || request.n_logprobs > shape.n_vocab)
     return bad("logprobs is {}, expected -1 to {}", request.n_logprobs, shape.n_vocab);
+  if (request.n_prompt_logprobs < -1 || request.n_prompt_logprobs > shape.n_vocab)
+    return bad("prompt_logprobs is {}, expected -1 to {}", request.n_prompt_logprobs, shape.n_vocab);
   if (request.grammar && request.grammar->tokens().n_vocab() != shape.n_vocab) {
     return bad("the grammar is for {} tokens, the model has {}", request.grammar->tokens().n_vocab(),
                shape.n_vocab);
@@ -52,7 +54,8 @@ Fault fault_of_embedding(const Request& request, const ModelShape& shape, const 
         "the text has {} tokens, which this model must compute in one step, and a step computes {}", n_prompt,
         options.max_rows);
   }
-  if (request.max_tokens != -1 || request.n_logprobs != -1 || request.n != 1)
+  const bool wants_logprobs = request.n_logprobs != -1 || request.n_prompt_logprobs != -1;
+  if (request.max_tokens != -1 || wants_logprobs || request.n != 1)
     return bad("the model gives embeddings: max_tokens, logprobs and n mean nothing to it");
   if (!request.token_types.empty() && request.token_types.size() != request.prompt.size())
     return bad("there are {} token types for {} tokens", request.token_types.size(), n_prompt);

@@ -107,8 +107,9 @@ Runner::Wanted Runner::wanted_of(std::span<const PlannedRows> rows) const {
         wanted.pool_begin.push_back(pool.begin);
         wanted.pool_end.push_back(pool.end);
       }
-    } else if (planned.wants_logits()) {
-      wanted.logit_rows.push_back(end_row - 1);
+    } else {
+      for (int64_t n_left = planned.end - planned.logits_begin(); n_left > 0; --n_left)
+        wanted.logit_rows.push_back(static_cast<int32_t>(end_row - n_left));
     }
     first_row = end_row;
   }

@@ -47,9 +47,9 @@ class Runner {
   // Error(does_not_fit) with the numbers where the arena and `memory` exceed the memory there is.
   Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits);
 
-  // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: one row for each
-  // planned sequence that wants logits, in the order of the plan. Of a model that gives embeddings: those of
-  // pools_of() each planned sequence.
+  // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: those of
+  // [logits_begin(), end) of each planned sequence, in the order of the plan. Of a model that gives
+  // embeddings: those of pools_of() each planned sequence.
   Tensor run(std::span<const PlannedRows> rows);
   // The same with the logits of every row, at most limits.max_logit_rows.
   Tensor run_all_logits(const PlannedRows& rows);

@@ -44,6 +44,13 @@ struct OwnDistribution {
   float logprob(int32_t token) const {
     return static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token)]) - log_sum);
   }
+  TokenLogprobs of(int32_t token) && {
+    const float chosen = logits[static_cast<size_t>(token)];
+    likeliest.chosen = logprob(token);
+    likeliest.rank =
+        static_cast<int32_t>(1 + std::ranges::count_if(logits, [&](float other) { return other > chosen; }));
+    return std::move(likeliest);
+  }
 };
 
 OwnDistribution own_distribution(std::span<const float> logits, float max, int n) {
@@ -211,11 +218,14 @@ Sampled sample(std::span<float> logits, std::span<const int32_t> history, const 
   Sampled out;
   out.token =
       sampling.temperature == 0.0f ? peak.token : draw(logits, peak.logit, sampling, history.size(), state);
-  if (own) {
-    out.logprobs = std::move(own->likeliest);
-    out.logprobs->chosen = own->logprob(out.token);
-  }
+  if (own) out.logprobs = std::move(*own).of(out.token);
   return out;
+}
+
+TokenLogprobs score(std::span<const float> logits, int32_t token, int n) {
+  const Peak peak = peak_of(logits);
+  if (peak.token < 0) return {.chosen = NAN};
+  return own_distribution(logits, peak.logit, n).of(token);
 }
 
 }  // namespace millrace

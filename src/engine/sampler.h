@@ -33,4 +33,7 @@ struct Sampled {
 Sampled sample(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling,
                int n_logprobs, SamplerState& state);
 
+// The log-probability of `token`, and the n best beside it. NaN where the logits are.
+TokenLogprobs score(std::span<const float> logits, int32_t token, int n);
+
 }  // namespace millrace

@@ -56,7 +56,10 @@ std::vector<PlannedRows> Scheduler::plan() {
   ++n_steps_;
   while (admit_next()) {
   }
-  Step step{.rows = {}, .budget = limits_.max_rows, .n_fetches = costs_.n_step_pages};
+  Step step{.rows = {},
+            .budget = limits_.max_rows,
+            .n_fetches = costs_.n_step_pages,
+            .logits_budget = limits_.max_sequences - n_running()};
   // Parted before anything is planned: what is matched or fetched on the way may make an answer of a prompt,
   // or a prompt of an answer.
   std::vector<Sequence*> answers, prompts;
@@ -94,12 +97,14 @@ void Scheduler::give_rows(Step& step, Sequence& sequence, int64_t n_rows) {
   if (is_whole && sequence.n_left() > step.budget) return;  // it is the first one some time
   if (!sequence.has_rows && !match_again(step, sequence)) return;
   const int64_t begin = sequence.n_computed;
+  if (sequence.is_scored) n_rows = std::min(n_rows, 1 + step.logits_budget);
   const int64_t wanted = begin + std::min({sequence.n_left(), n_rows, step.budget});
   const int64_t end = reserve(sequence, has_snapshots() ? std::min(wanted, next_stop(sequence)) : wanted);
   if (end <= begin || !take_slot(sequence)) return;
   sequence.has_rows = sequence.was_started = true;
-  step.rows.push_back({&sequence, begin, end, sequence.slot, sequence.next_slot});
+  step.rows.push_back({&sequence, begin, end, sequence.slot, sequence.next_slot, sequence.is_scored});
   step.budget -= end - begin;
+  if (sequence.is_scored) step.logits_budget -= end - begin - 1;
 }
 
 bool Scheduler::follows_another(const Step& step, const Sequence& sequence) const {
@@ -166,9 +171,10 @@ void Scheduler::start(Sequence& sequence) {
   running_.insert(std::ranges::upper_bound(running_, &sequence, is_before), &sequence);
 }
 
-// The newest token is always computed: its logits are wanted.
+// The newest token is always computed: its logits are wanted. So are those that are not scored yet.
 std::span<const int32_t> Scheduler::known_tokens(const Sequence& sequence) const {
-  return std::span(sequence.tokens).first(sequence.tokens.size() - 1);
+  const size_t n = sequence.is_scored ? static_cast<size_t>(sequence.n_scored) : sequence.tokens.size() - 1;
+  return std::span(sequence.tokens).first(n);
 }
 
 void Scheduler::match(Sequence& sequence) {
@@ -438,6 +444,8 @@ void Scheduler::commit(const std::vector<PlannedRows>& rows) {
     Sequence& sequence = *planned.sequence;
     const bool fills_a_page = planned.begin / limits_.page_size != planned.end / limits_.page_size;
     sequence.n_computed = planned.end;
+    if (sequence.is_scored) sequence.n_scored = std::max(sequence.n_scored, planned.end);
+    sequence.is_scored &= planned.end < sequence.n_prompt;
     queue_.charge(sequence, planned.end);
     const Slot before = std::exchange(sequence.slot, std::exchange(sequence.next_slot, -1));
     if (before >= 0 && before != sequence.slot) slots_.release(before);

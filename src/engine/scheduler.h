@@ -48,13 +48,16 @@ struct TierCosts {
 };
 
 // Rows of one sequence: its positions [begin, end). Logits are wanted of the last row when it is the newest
-// token.
+// token, and of all rows while a prompt is scored.
 struct PlannedRows {
   Sequence* sequence;
   int64_t begin, end;
   Slot state_from = -1, state_to = -1;  // as in Batch
+  bool is_scored = false;               // logits are wanted of every row
 
   bool wants_logits() const { return end == static_cast<int64_t>(sequence->tokens.size()); }
+  // The positions from here to `end` give logits.
+  int64_t logits_begin() const { return is_scored ? begin : wants_logits() ? end - 1 : end; }
 };
 
 class Scheduler {
@@ -63,7 +66,7 @@ class Scheduler {
     int64_t n_pages;
     int64_t page_size;
     int64_t max_rows;       // a step
-    int64_t max_sequences;  // running at once
+    int64_t max_sequences;  // running at once; also the rows of logits in a step
     bool has_prefix_cache;
     int64_t n_slots =
         0;  // for states: one for each sequence, and what snapshots may take; 0: nothing is recurrent
@@ -113,7 +116,8 @@ class Scheduler {
   struct Step {
     std::vector<PlannedRows> rows;
     int64_t budget;
-    int64_t n_fetches;  // pages that may still be loaded
+    int64_t n_fetches;      // pages that may still be loaded
+    int64_t logits_budget;  // rows of logits beyond the one that each running sequence may want
   };
 
   // The next one in line runs, if pages for all its tokens are left beside what the running ones still need

@@ -36,6 +36,7 @@ struct Sequence {
   std::vector<int32_t> tokens;       // the prompt, then what was generated
   std::vector<int32_t> token_types;  // of the tokens; empty: all 0
   int64_t n_prompt = 0;
+  bool is_scored = false;  // the logits of every token of the prompt are wanted, until they were computed
   int32_t rope_table = 0;  // also keeps its prefixes apart from those of other tables
 
   // What follows is the scheduler's.
@@ -46,6 +47,7 @@ struct Sequence {
   uint64_t matched_at = 0;   // the step in which the prefix cache was asked last
   int64_t n_computed = 0;    // positions whose keys and values are in the pages
   int64_t n_cached = 0;      // of the prompt, found in the prefix cache when it was started first
+  int64_t n_scored = 0;      // of the prompt of one that is scored: their logits were computed
   int64_t n_charged = 0;     // of its tokens, from the first one: what its key has paid for
   std::vector<Page> pages;   // pages[i] holds positions [i * page_size, (i + 1) * page_size)
   int64_t n_remembered = 0;  // of its pages, from the first one: those that the prefix cache holds too

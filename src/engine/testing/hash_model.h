@@ -100,11 +100,16 @@ struct Answer {
   std::vector<int32_t> tokens;
   FinishReason reason;
   Usage usage;
+  std::vector<std::pair<int32_t, float>>
+      prompt_logprobs;  // of every answer: the best token, the chosen one's
 };
 
 inline std::vector<Answer> answers_of(const Engine::Ticket& ticket, int n) {
   std::vector<Answer> answers(static_cast<size_t>(n));
   while (const auto event = ticket.events->pop()) {
+    for (const TokenLogprobs& one : event->prompt_logprobs) {
+      for (Answer& each : answers) each.prompt_logprobs.emplace_back(one.best.front().first, one.chosen);
+    }
     Answer& answer = answers.at(static_cast<size_t>(event->index));
     if (event->token) answer.tokens.push_back(*event->token);
     if (event->finish_reason) answer.reason = *event->finish_reason;
