@@ -149,6 +149,20 @@ class LlamaServerTest(Dialect):
         self.assertEqual([each["stop"] for each in sent], [False] * (len(sent) - 1) + [True])
         self.refused("/completion", {**asked, "grammar": "root ::= x"}, "grammar")
 
+    def test_infill(self):
+        asked = {"input_prefix": "a", "input_suffix": "b", "prompt": "c", "n_predict": N, "temperature": 0}
+        self.refused("/infill", asked, "trained to fill in")
+        control = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_sep|>"]
+        server = Server(PROGRAM, model_file("infill.gguf", control=control), "--threads", "1")
+        try:
+            reply = server.json("/infill", {**asked, "input_extra": [{"filename": "x", "text": "y"}]})
+            self.assertEqual(reply["prompt"], "<|file_sep|>x\ny\n<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>c")
+            same = server.json("/completion", {"prompt": reply["prompt"], "n_predict": N, "temperature": 0,
+                                               "stop_token_ids": [tiny_gguf.END + 4]})
+            self.assertEqual(same["content"], reply["content"])
+        finally:
+            self.assertEqual(server.end(), 0)
+
     def test_tokens(self):
         ids = SERVER.json("/tokenize", {"content": "hello a"})["tokens"]
         self.assertEqual(SERVER.json("/detokenize", {"tokens": ids}), {"content": "hello a", "prompt": "hello a"})
@@ -184,6 +198,55 @@ class TgiTest(Dialect):
             with self.subTest(name):
                 reply = self.refused("/generate", {"inputs": "ab", "parameters": {name: value}}, name)
                 self.assertEqual(reply["error_type"], "validation")
+
+
+class PromptLogprobsTest(Dialect):
+    """What an answer's tokens are given while it is drawn, they are given as part of a prompt."""
+
+    ASKED = {"prompt": "hello a", "temperature": 0, "max_tokens": N, "logprobs": 2, "ignore_eos": True}
+
+    def test_echo(self):
+        drawn = SERVER.json("/v1/completions", self.ASKED)["choices"][0]
+        whole = SERVER.json("/v1/completions", {**self.ASKED, "echo": True})["choices"][0]
+        self.assertEqual(whole["text"], "hello a" + drawn["text"])
+        self.assertEqual(whole["logprobs"]["tokens"], ["hello", " ", "a", *drawn["logprobs"]["tokens"]])
+        self.assertIsNone(whole["logprobs"]["token_logprobs"][0])
+        self.assertEqual(whole["logprobs"]["token_logprobs"][3:], drawn["logprobs"]["token_logprobs"])
+        self.assertEqual(whole["logprobs"]["text_offset"][:4], [0, 5, 6, 7])
+        ids = [*SERVER.json("/tokenize", {"content": "hello a"})["tokens"],
+               *SERVER.json("/completion", {"prompt": "hello a", "temperature": 0, "n_predict": N, "ignore_eos": True, "return_tokens": True})["tokens"]]
+        for _ in range(2):  # the second time the prefix cache knows it
+            scored = SERVER.json("/v1/completions", {"prompt": ids, "max_tokens": 0, "logprobs": 2, "echo": True, "prompt_logprobs": 0})["choices"][0]
+            self.assertEqual(scored["logprobs"], whole["logprobs"])
+            self.assertEqual([next(iter(one.values()))["logprob"] for one in scored["prompt_logprobs"][1:]],
+                             whole["logprobs"]["token_logprobs"][1:])
+        streamed = [json.loads(each)["choices"][0] for each in events(SERVER.call("POST", "/v1/completions", {**self.ASKED, "echo": True, "stream": True})[2])[:-1]]
+        self.assertEqual("".join(each["text"] for each in streamed), whole["text"])
+        for name, values in whole["logprobs"].items():
+            self.assertEqual([value for each in streamed if each["logprobs"] for value in each["logprobs"][name]], values)
+
+    def test_several_prompts(self):
+        reply = SERVER.json("/v1/completions", {"prompt": ["hello a", "h"], "n": 2, "echo": True, "max_tokens": 0, "logprobs": 0})
+        self.assertEqual([len(choice["logprobs"]["tokens"]) for choice in reply["choices"]], [3, 3, 1, 1])
+
+    def test_ranks(self):
+        reply = SERVER.json("/v1/completions", {"prompt": "hello a", "max_tokens": 1, "prompt_logprobs": 20})["choices"][0]
+        self.assertIsNone(reply["logprobs"])
+        for one in reply["prompt_logprobs"][1:]:
+            ranked = sorted(one.values(), key=lambda each: each["rank"])
+            self.assertEqual(ranked, sorted(one.values(), key=lambda each: -each["logprob"]))
+            self.assertEqual([each["rank"] for each in ranked][:20], list(range(1, 21)))
+
+    def test_tgi(self):
+        asked = {"inputs": "hello a", "parameters": {"max_new_tokens": 1, "decoder_input_details": True}}
+        prefill = SERVER.json("/generate", asked)["details"]["prefill"]
+        scored = SERVER.json("/v1/completions", {"prompt": "hello a", "max_tokens": 0, "logprobs": 0, "echo": True})["choices"][0]["logprobs"]
+        self.assertEqual([each["logprob"] for each in prefill], scored["token_logprobs"])
+        self.refused("/generate_stream", asked, "decoder_input_details")
+
+    def test_refusals(self):
+        self.refused("/v1/completions", {**self.ASKED, "prompt_logprobs": 1, "stream": True}, "prompt_logprobs")
+        self.refused("/v1/chat/completions", {"messages": USER, "prompt_logprobs": 1}, "prompt_logprobs")
 
 
 class ResponsesTest(Dialect):

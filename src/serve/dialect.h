@@ -46,6 +46,8 @@ struct Piece {
   std::string text;                 // whole characters; of a chat empty, and instead:
   std::vector<OutputEvent> output;  // answer, reasoning and calls in their order
   std::vector<GeneratedToken> tokens;
+  // Where they were asked for, with the first part: of the tokens of the prompt but the first.
+  std::span<const TokenLogprobs> prompt_logprobs;
   std::optional<Ending> ending;  // with the last part
   std::vector<float> embedding;  // of a model that gives embeddings or scores
 };

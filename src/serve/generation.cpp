@@ -52,7 +52,7 @@ std::optional<ApiError> Generation::submit() {
     request.n = n;
     Engine::Submitted submitted = model_.engine.submit(std::move(request));
     if (!submitted.ticket) return refused(submitted);
-    batches_.push_back({std::move(*submitted.ticket), first});
+    batches_.push_back({std::move(*submitted.ticket), first, static_cast<size_t>(n), {}});
     first += static_cast<size_t>(n);
   }
   is_submitted_ = true;
@@ -72,10 +72,11 @@ int Generation::n_at_once(size_t first) const {
 
 void Generation::advance(std::string& out) {
   if (is_done()) return;
-  for (const Batch& batch : batches_) {
+  for (Batch& batch : batches_) {
     while (!is_done()) {
-      const auto event = batch.ticket.events->try_pop();
+      auto event = batch.ticket.events->try_pop();
       if (!event) break;
+      if (!event->prompt_logprobs.empty()) take_prompt(batch, std::move(event->prompt_logprobs));
       Run& run = runs_[batch.first + static_cast<size_t>(event->index)];
       if (!run.is_open) continue;
       take(batch, run, *event);
@@ -95,6 +96,12 @@ void Generation::advance(std::string& out) {
   std::vector<Piece> pieces;
   for (Run& run : runs_) pieces.push_back(std::move(run.piece));
   out += ask_.encoder->whole(pieces, totals_);
+}
+
+// Nothing of its choices was sent yet.
+void Generation::take_prompt(Batch& batch, std::vector<TokenLogprobs> logprobs) {
+  batch.prompt_logprobs = std::move(logprobs);
+  for (size_t i = 0; i < batch.n; ++i) runs_[batch.first + i].piece.prompt_logprobs = batch.prompt_logprobs;
 }
 
 void Generation::take(const Batch& batch, Run& run, const Event& event) {

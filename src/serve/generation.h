@@ -42,7 +42,8 @@ class Generation {
   // The choices of one prompt, which the engine computes as one request.
   struct Batch {
     Engine::Ticket ticket;
-    size_t first;  // of the choices
+    size_t first, n;  // of the choices
+    std::vector<TokenLogprobs> prompt_logprobs;
   };
   // One choice while it runs.
   struct Run {
@@ -60,6 +61,7 @@ class Generation {
   };
 
   int n_at_once(size_t first) const;
+  void take_prompt(Batch& batch, std::vector<TokenLogprobs> logprobs);
   void take(const Batch& batch, Run& run, const Event& event);
   void take_token(const Batch& batch, Run& run, const Event& event);
   void take_text(Run& run, const Ask::Choice& choice, int32_t token);

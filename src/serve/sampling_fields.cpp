@@ -121,7 +121,6 @@ void refuse_unserved(Fields& fields) {
   fields.refuse_unless("min_tokens", 0, "an answer has no least length");
   fields.refuse_unless("use_beam_search", false, "tokens are drawn, not searched");
   fields.refuse("truncate_prompt_tokens", "no prompt is cut");
-  fields.refuse("prompt_logprobs", "log-probabilities of the prompt are not computed");
   fields.refuse("bad_words", "use logit_bias");
   fields.refuse("allowed_token_ids", "use logit_bias");
   fields.refuse("lora", "adapters are not served");

@@ -7,10 +7,13 @@
 #include "serve/dialects/table.h"
 #include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
+#include "text/infill.h"
 #include "text/unicode.h"
 
 namespace millrace {
 namespace {
+
+constexpr size_t kMaxFiles = 256;
 
 Json timings(const Totals& totals) {
   const auto rate = [](int64_t n, double seconds) {
@@ -133,7 +136,39 @@ std::vector<int32_t> read_prompt(const Json& given, const ServedModel& model) {
   return out;
 }
 
-Parsed parse_completion(const Incoming& incoming) {
+struct Prompt {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> end_tokens;
+};
+// Nothing where the model knows no such prompt.
+using ReadPrompt = std::optional<Prompt> (*)(Fields&, const ServedModel&);
+
+std::optional<Prompt> read_completion_prompt(Fields& fields, const ServedModel& model) {
+  return Prompt{.ids = read_prompt(fields.need(fields.any("prompt"), "prompt"), model), .end_tokens = {}};
+}
+
+std::vector<InfillText::File> read_files(Fields& fields) {
+  std::vector<InfillText::File> out;
+  const Json* given = fields.array("input_extra", kMaxFiles);
+  for (size_t i = 0; given != nullptr && i < given->as_array().size(); ++i) {
+    Fields one(given->as_array()[i], fmt::format("input_extra[{}]", i));
+    out.push_back({.name = one.text("filename").value_or(""), .text = one.need(one.text("text"), "text")});
+    one.finish();
+  }
+  return out;
+}
+
+std::optional<Prompt> read_infill_prompt(Fields& fields, const ServedModel& model) {
+  const InfillText text{.prefix = fields.need(fields.text("input_prefix"), "input_prefix"),
+                        .suffix = fields.need(fields.text("input_suffix"), "input_suffix"),
+                        .begun = fields.text("prompt").value_or(""),
+                        .files = read_files(fields)};
+  auto prompt = encode_infill(model.need_tokenizer(), text);
+  if (!prompt) return std::nullopt;
+  return Prompt{.ids = std::move(prompt->ids), .end_tokens = std::move(prompt->end_tokens)};
+}
+
+Parsed parse_with(const Incoming& incoming, ReadPrompt read) {
   const Json body = json_body(incoming.http);
   const ServedModel& model = incoming.model;
   Fields fields(body);
@@ -147,27 +182,36 @@ Parsed parse_completion(const Incoming& incoming) {
   if (const int64_t n = fields.integer("n_probs", 0, 100).value_or(0); n > 0)
     choice.request.n_logprobs = static_cast<int>(n);
   const bool returns_tokens = fields.boolean("return_tokens").value_or(false);
-  const Json& prompt = fields.need(fields.any("prompt"), "prompt");
   fields.refuse_unless("dynatemp_range", 0, "the temperature is one number");
   fields.refuse_unless("n_indent", 0, "answers have no least indentation");
   fields.refuse_unless("t_max_predict_ms", 0, "answers are limited in tokens");
   fields.refuse_unless("post_sampling_probs", false, "probabilities are those before sampling");
   fields.refuse_unless("n_keep", 0, "a context is never shifted");
   fields.refuse_unless("min_keep", 0, "truncations keep what they keep");
+  fields.refuse("prompt_logprobs", "ask /v1/completions for log-probabilities of a prompt");
   fields.refuse("samplers", "samplers run in one order");
   fields.refuse("response_fields", "replies are whole");
   fields.refuse("image_data", "this model reads text alone");
   fields.allow({"cache_prompt", "id_slot", "dynatemp_exponent", "timings_per_token"});
   choice.request.grammar = read_grammar(fields, model.grammars);
   refuse_unserved(fields);
+  std::optional<Prompt> prompt = read(fields, model);
   fields.finish();
-  std::vector<int32_t> ids = read_prompt(prompt, model);
-  need_room(model, ids, "prompt");
-  std::string shown = model.tokenizer == nullptr ? "" : repair_utf8(model.tokenizer->decode(ids, true));
-  ask.choices = choices_of(choice, {std::move(ids)}, 1);
+  if (!prompt)
+    throw ApiError(400, "the model was not trained to fill in: its vocabulary has no tokens for that",
+                   "model");
+  need_room(model, prompt->ids, "prompt");
+  auto& ends = choice.request.end_tokens;
+  ends.insert(ends.end(), prompt->end_tokens.begin(), prompt->end_tokens.end());
+  std::string shown =
+      model.tokenizer == nullptr ? "" : repair_utf8(model.tokenizer->decode(prompt->ids, true));
+  ask.choices = choices_of(choice, {std::move(prompt->ids)}, 1);
   ask.encoder = std::make_unique<LlamaEncoder>(model, std::move(shown), returns_tokens);
   return ask;
 }
+
+Parsed parse_completion(const Incoming& incoming) { return parse_with(incoming, read_completion_prompt); }
+Parsed parse_infill(const Incoming& incoming) { return parse_with(incoming, read_infill_prompt); }
 
 Json id_list(const std::vector<int32_t>& ids) { return Json(Json::Array(ids.begin(), ids.end())); }
 
@@ -314,6 +358,11 @@ std::string error_body(const ApiError& error, const std::string&) {
 constexpr std::string_view kCompletions = R"([
   {"prompt": "Once upon a time", "n_predict": 50, "structured_outputs": {"regex": "[a-z ]+"}},
   {"prompt": ["Once", 32], "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "integer"}}}}])";
+constexpr std::string_view kInfills = R"([
+  {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 20,
+   "input_extra": [{"filename": "main.py", "text": "three = add(1, 2)\n"
+}]
+}])";
 constexpr std::string_view kTokenizes = R"([
   {"content": "Hello", "with_pieces": true},
   {"prompt": "Hello", "return_token_strs": true},
@@ -327,6 +376,7 @@ using enum ApiRoute::Runs;
 constexpr ApiRoute kRoutes[] = {
     post_route("/completion", parse_completion, kCompletions),
     post_route("/completions", parse_completion, kCompletions),
+    post_route("/infill", parse_infill, kInfills),
     post_route("/tokenize", tokenize, kTokenizes),
     post_route("/detokenize", detokenize, kDetokenizes),
     post_route("/apply-template", apply_template, kTemplates),

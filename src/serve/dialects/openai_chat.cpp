@@ -146,6 +146,7 @@ int read_logprobs(Fields& fields) {
 void refuse_others(Fields& fields) {
   fields.refuse_unless("functions", Json::Array(), "use tools");
   fields.refuse("function_call", "use tool_choice");
+  fields.refuse("prompt_logprobs", "ask /v1/completions for log-probabilities of a prompt");
   fields.refuse_unless("verbosity", "medium", "the model has no such switch");
   fields.refuse_unless("modalities", Json::Array{"text"}, "the model answers with text alone");
   for (const std::string_view name : {"audio", "prediction", "web_search_options", "moderation"})

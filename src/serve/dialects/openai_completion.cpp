@@ -18,11 +18,73 @@ int64_t n_characters(std::string_view text) {
   return std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
 }
 
+// What is said of a choice besides its text.
+struct Wanted {
+  std::optional<int64_t> n_logprobs;
+  bool echo = false, prompt_logprobs = false;
+};
+
+// The prompt of a choice, where it is echoed with log-probabilities or they are wanted by themselves.
+using PromptIds = std::shared_ptr<const std::vector<int32_t>>;
+
+// The `logprobs` of a choice: four lists of equal length. An alternative is named by its text; of two that
+// share it the likelier counts, and the chosen token keeps its own value.
+class LogprobLists {
+ public:
+  LogprobLists(const ServedModel& model, size_t n_best, int64_t& offset)
+      : model_(model), n_best_(n_best), offset_(offset) {}
+
+  // nullptr: of the first token of a text nothing can be said. `is_shown`: it is part of the text.
+  void add(int32_t token, const TokenLogprobs* logprobs, bool is_shown = true) {
+    const std::string text = shown_token(model_, token);
+    tokens_.emplace_back(text);
+    offsets_.emplace_back(offset_);
+    if (is_shown) offset_ += n_characters(text);
+    values_.push_back(logprobs == nullptr ? Json() : Json(shown_logprob(logprobs->chosen)));
+    best_.push_back(logprobs == nullptr ? Json() : alternatives(text, *logprobs));
+  }
+
+  Json json() && {
+    if (tokens_.empty()) return {};
+    Json out;
+    out["tokens"] = std::move(tokens_);
+    out["token_logprobs"] = std::move(values_);
+    out["top_logprobs"] = std::move(best_);
+    out["text_offset"] = std::move(offsets_);
+    return out;
+  }
+
+ private:
+  Json alternatives(const std::string& text, const TokenLogprobs& logprobs) const {
+    Json out = Json::Object();
+    for (const auto& [id, logprob] :
+         std::span(logprobs.best).first(std::min(n_best_, logprobs.best.size()))) {
+      const std::string name = shown_token(model_, id);
+      if (out.find(name) == nullptr) out[name] = shown_logprob(logprob);
+    }
+    out[text] = shown_logprob(logprobs.chosen);
+    return out;
+  }
+
+  const ServedModel& model_;
+  const size_t n_best_;  // there may be more
+  int64_t& offset_;      // in characters
+  Json::Array tokens_, values_, best_, offsets_;
+};
+
 class CompletionEncoder final : public OpenAiEncoder {
  public:
-  CompletionEncoder(const ServedModel& model, std::string id, StreamOptions options,
-                    std::vector<int64_t> offsets)
-      : OpenAiEncoder(model, std::move(id), options, kObject, kObject), offsets_(std::move(offsets)) {}
+  struct Choice {
+    PromptIds prompt;
+    int64_t offset = 0;  // characters so far
+    bool has_begun = false;
+  };
+
+  CompletionEncoder(const ServedModel& model, std::string id, StreamOptions options, Wanted wanted,
+                    std::vector<Choice> choices)
+      : OpenAiEncoder(model, std::move(id), options, kObject, kObject),
+        wanted_(wanted),
+        choices_(std::move(choices)) {}
 
   void piece(const Piece& piece, const Totals& totals, std::string& out) override {
     send(whole_choice(piece), totals, out);
@@ -35,40 +97,52 @@ class CompletionEncoder final : public OpenAiEncoder {
     Json out;
     out["text"] = piece.text;
     out["index"] = piece.choice;
-    out["logprobs"] = logprobs(piece);
+    out["logprobs"] = wanted_.n_logprobs ? logprobs(piece, choices_[piece.choice]) : Json();
     out["finish_reason"] = piece.ending ? Json(openai_finish(*piece.ending)) : Json();
+    if (wanted_.prompt_logprobs) out["prompt_logprobs"] = prompt_logprobs(piece);
     return out;
   }
 
-  // Four lists of equal length. An alternative is named by its text; of two that share it the likelier
-  // counts, and the chosen token keeps its own value.
-  Json logprobs(const Piece& piece) {
-    Json::Array tokens, values, best, offsets;
-    for (const GeneratedToken& generated : piece.tokens) {
-      if (!generated.logprobs) return {};
-      const std::string text = shown_token(model_, generated.id);
-      Json alternatives = Json::Object();
-      for (const auto& [id, logprob] : generated.logprobs->best) {
-        const std::string name = shown_token(model_, id);
-        if (alternatives.find(name) == nullptr) alternatives[name] = shown_logprob(logprob);
-      }
-      alternatives[text] = shown_logprob(generated.logprobs->chosen);
-      tokens.emplace_back(text);
-      values.emplace_back(shown_logprob(generated.logprobs->chosen));
-      best.push_back(std::move(alternatives));
-      offsets.emplace_back(offsets_[piece.choice]);
-      offsets_[piece.choice] += n_characters(text);
+  Json logprobs(const Piece& piece, Choice& choice) const {
+    LogprobLists lists(model_, static_cast<size_t>(*wanted_.n_logprobs), choice.offset);
+    if (wanted_.echo && !std::exchange(choice.has_begun, true)) {
+      const int32_t first = choice.prompt->front();
+      lists.add(first, nullptr,
+                piece.text.starts_with(shown_token(model_, first)));  // not a BOS that was added
+      for (size_t i = 0; i < piece.prompt_logprobs.size(); ++i)
+        lists.add((*choice.prompt)[i + 1], &piece.prompt_logprobs[i]);
     }
-    if (tokens.empty()) return {};
-    Json out;
-    out["tokens"] = std::move(tokens);
-    out["token_logprobs"] = std::move(values);
-    out["top_logprobs"] = std::move(best);
-    out["text_offset"] = std::move(offsets);
+    for (const GeneratedToken& generated : piece.tokens)
+      lists.add(generated.id, generated.logprobs ? &*generated.logprobs : nullptr);
+    return std::move(lists).json();
+  }
+
+  // vLLM's: of each token of the prompt an object by id, null of the first.
+  Json prompt_logprobs(const Piece& piece) const {
+    const std::vector<int32_t>& prompt = *choices_[piece.choice].prompt;
+    const auto entry = [&](Json& out, int32_t id, float logprob, size_t rank) {
+      Json& one = out[std::to_string(id)];
+      one = Json::Object();
+      one["logprob"] = shown_logprob(logprob);
+      one["rank"] = rank;
+      one["decoded_token"] = shown_token(model_, id);
+    };
+    Json::Array out{Json()};
+    for (size_t i = 0; i < piece.prompt_logprobs.size(); ++i) {
+      const TokenLogprobs& logprobs = piece.prompt_logprobs[i];
+      Json one;
+      entry(one, prompt[i + 1], logprobs.chosen, static_cast<size_t>(logprobs.rank));
+      for (size_t k = 0; k < logprobs.best.size(); ++k) {
+        if (logprobs.best[k].first != prompt[i + 1])
+          entry(one, logprobs.best[k].first, logprobs.best[k].second, k + 1);
+      }
+      out.push_back(std::move(one));
+    }
     return out;
   }
 
-  std::vector<int64_t> offsets_;  // characters of each choice so far
+  const Wanted wanted_;
+  std::vector<Choice> choices_;
 };
 
 // A prompt and its text, where it has one.
@@ -132,13 +206,19 @@ Parsed parse_completion(const Incoming& incoming) {
   Ask::Choice choice;
   choice.request.sampling = read_sampling(fields, model);
   choice.request.max_tokens = fields.integer("max_tokens", 0, INT64_MAX).value_or(kDefaultMaxTokens);
-  choice.request.n_logprobs = static_cast<int>(fields.integer("logprobs", 0, kMaxLogprobs).value_or(-1));
+  const auto n_logprobs = fields.integer("logprobs", 0, kMaxLogprobs);
+  const auto n_of_prompt = fields.integer("prompt_logprobs", 0, kMaxLogprobs);
+  choice.request.n_logprobs = static_cast<int>(n_logprobs.value_or(-1));
   read_ending(fields, model, choice);
   const int64_t n = fields.integer("n", 1, kMaxChoices).value_or(1);
   fields.refuse_unless("best_of", n, "all choices are returned: let it equal n");
-  const bool echoes = fields.boolean("echo").value_or(false);
-  if (echoes && choice.request.n_logprobs >= 0)
-    refuse_field("logprobs", "logprobs with echo is not served: those of the prompt are not computed");
+  const Wanted wanted{.n_logprobs = n_logprobs,
+                      .echo = fields.boolean("echo").value_or(false),
+                      .prompt_logprobs = n_of_prompt.has_value()};
+  if (wanted.prompt_logprobs && ask.is_streamed)
+    refuse_field("prompt_logprobs", "prompt_logprobs comes with a whole answer alone: leave out stream");
+  const int64_t n_echoed = wanted.echo ? n_logprobs.value_or(-1) : -1;
+  choice.request.n_prompt_logprobs = static_cast<int>(std::max(n_echoed, n_of_prompt.value_or(-1)));
   refuse_others(fields);
   choice.request.grammar = read_grammar(fields, model.grammars);
   refuse_unserved(fields);
@@ -148,18 +228,21 @@ Parsed parse_completion(const Incoming& incoming) {
     refuse_field("n", "{} prompts with n {} are more than the {} choices of a request", prompts.size(), n,
                  kMaxChoices);
   std::vector<std::vector<int32_t>> ids;
+  std::vector<PromptIds> kept;
   for (Prompt& prompt : prompts) {
     need_room(model, prompt.ids, "prompt");
+    const bool is_kept = choice.request.n_prompt_logprobs >= 0;
+    kept.push_back(is_kept ? std::make_shared<const std::vector<int32_t>>(prompt.ids) : nullptr);
     ids.push_back(std::move(prompt.ids));
   }
   ask.choices = choices_of(choice, std::move(ids), n);
-  std::vector<int64_t> offsets(ask.choices.size(), 0);
-  for (size_t i = 0; echoes && i < ask.choices.size(); ++i) {
-    ask.choices[i].prefix = prompts[ask.choices[i].prompt].text;
-    offsets[i] = n_characters(ask.choices[i].prefix);
+  std::vector<CompletionEncoder::Choice> choices;
+  for (Ask::Choice& each : ask.choices) {
+    choices.push_back({.prompt = kept[each.prompt]});
+    if (wanted.echo) each.prefix = prompts[each.prompt].text;
   }
-  ask.encoder =
-      std::make_unique<CompletionEncoder>(model, "cmpl-" + incoming.http.id, options, std::move(offsets));
+  ask.encoder = std::make_unique<CompletionEncoder>(model, "cmpl-" + incoming.http.id, options, wanted,
+                                                    std::move(choices));
   return ask;
 }
 

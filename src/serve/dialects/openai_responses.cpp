@@ -409,6 +409,7 @@ void refuse_others(Fields& fields) {
     inner.refuse_unless("include_obfuscation", false, "streams are not padded");
     inner.finish();
   }
+  fields.refuse("prompt_logprobs", "ask /v1/completions for log-probabilities of a prompt");
   fields.refuse_unless("top_logprobs", 0,
                        "log-probabilities are not returned here: use /v1/chat/completions");
   fields.allow({"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"});

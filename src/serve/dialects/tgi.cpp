@@ -14,8 +14,9 @@ enum class Shape { object, list };
 
 class TgiEncoder final : public Encoder {
  public:
-  TgiEncoder(const ServedModel& model, uint64_t seed, int64_t n_input, bool wants_details, Shape shape)
-      : model_(model), seed_(seed), n_input_(n_input), wants_details_(wants_details), shape_(shape) {}
+  TgiEncoder(const ServedModel& model, uint64_t seed, std::vector<int32_t> input, bool wants_details,
+             Shape shape)
+      : model_(model), seed_(seed), input_(std::move(input)), wants_details_(wants_details), shape_(shape) {}
 
   // An event a token: the text that became certain goes with the last one of a piece.
   void piece(const Piece& piece, const Totals& totals, std::string& out) override {
@@ -49,7 +50,7 @@ class TgiEncoder final : public Encoder {
       out["details"] = details(*piece.ending, totals);
       Json::Array tokens;
       for (const GeneratedToken& generated : piece.tokens) tokens.push_back(token(generated));
-      out["details"]["prefill"] = Json::Array();
+      out["details"]["prefill"] = prefill(piece);
       out["details"]["tokens"] = std::move(tokens);
     }
     return shape_ == Shape::object ? out.dump() : Json(Json::Array{std::move(out)}).dump();
@@ -63,6 +64,19 @@ class TgiEncoder final : public Encoder {
     out["logprob"] = generated.logprobs ? Json(shown_logprob(generated.logprobs->chosen)) : Json();
     out["special"] =
         model_.tokenizer != nullptr && model_.tokenizer->token_bytes(generated.id, false).empty();
+    return out;
+  }
+
+  // Of the input, where log-probabilities of it were asked for.
+  Json::Array prefill(const Piece& piece) const {
+    Json::Array out;
+    for (size_t i = 0; i <= piece.prompt_logprobs.size() && !piece.prompt_logprobs.empty(); ++i) {
+      Json one;
+      one["id"] = int{input_[i]};
+      one["text"] = shown_token(model_, input_[i]);
+      one["logprob"] = i == 0 ? Json() : Json(shown_logprob(piece.prompt_logprobs[i - 1].chosen));
+      out.push_back(std::move(one));
+    }
     return out;
   }
 
@@ -86,13 +100,13 @@ class TgiEncoder final : public Encoder {
                                                                  : "stop_sequence";
     out["generated_tokens"] = totals.n_generated;
     out["seed"] = static_cast<int64_t>(seed_ >> 1);
-    out["input_length"] = n_input_;
+    out["input_length"] = input_.size();
     return out;
   }
 
   const ServedModel& model_;
   const uint64_t seed_;
-  const int64_t n_input_;
+  const std::vector<int32_t> input_;
   const bool wants_details_;
   const Shape shape_;
   std::string text_;
@@ -146,7 +160,7 @@ void read_parameters(Fields& fields, const ServedModel& model, Ask::Choice& choi
   choice.keeps_stop = true;
   choice.request.n_logprobs = 0;
   fields.refuse_unless("best_of", 1, "one answer is made");
-  fields.refuse_unless("decoder_input_details", false, "log-probabilities of the prompt are not computed");
+  if (fields.boolean("decoder_input_details").value_or(false)) choice.request.n_prompt_logprobs = 0;
   if (const auto grammar = read_grammar(fields)) choice.request.grammar = compiled(*grammar, model.grammars);
   fields.refuse("top_n_tokens", "alternatives are not returned here: use /v1/completions");
   fields.refuse("truncate", "no prompt is cut");
@@ -172,11 +186,14 @@ Parsed generate(const Incoming& incoming, std::optional<bool> is_streamed, Shape
   const bool wants_details = parameters.boolean("details").value_or(true);
   if (parameters.boolean("return_full_text").value_or(false)) choice.prefix = inputs;
   parameters.finish();
+  if (ask.is_streamed && choice.request.n_prompt_logprobs >= 0)
+    refuse_field("parameters.decoder_input_details",
+                 "parameters.decoder_input_details comes with a whole answer alone: do not stream");
   std::vector<int32_t> prompt =
       model.need_tokenizer().encode(inputs, {.add_special = true, .parse_special = true});
   need_room(model, prompt, "inputs");
-  ask.encoder = std::make_unique<TgiEncoder>(model, choice.request.sampling.seed, std::ssize(prompt),
-                                             wants_details, shape);
+  ask.encoder =
+      std::make_unique<TgiEncoder>(model, choice.request.sampling.seed, prompt, wants_details, shape);
   ask.choices = choices_of(choice, {std::move(prompt)}, 1);
   return ask;
 }
