@@ -12,9 +12,10 @@ import threading
 class Server:
     """The program, listening on a free port of this machine."""
 
-    def __init__(self, program, model, *arguments, port="0"):
-        self.process = subprocess.Popen([program, "serve", model, "--port", port, *arguments], stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
+    def __init__(self, program, model, *arguments, port="0", **popen):
+        program = [program] if isinstance(program, str) else program
+        self.process = subprocess.Popen([*program, "serve", model, "--port", port, *arguments], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, **popen)
         line = self.process.stdout.readline()
         found = re.fullmatch(r"listening on (https?)://(.+):(\d+)\n", line)
         if found is None and not line.startswith("listening on unix:"):

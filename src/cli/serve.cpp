@@ -82,6 +82,7 @@ class Serve final : public Command {
   }
 
   void run() override {
+    inherit_socket();
     need_settings();
     set_log_level(LogLevel::info);
     LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::either);
@@ -110,6 +111,14 @@ class Serve final : public Command {
   }
 
  private:
+  // Where a service manager listens for us, that is the address, whatever the options say.
+  void inherit_socket() {
+    server_.inherited = inherited_socket();
+    if (!server_.inherited) return;
+    server_.host = server_.inherited->host;
+    server_.unix_socket = server_.inherited->path;
+  }
+
   void need_settings() {
     const auto need = [](const char* name, int64_t value, int64_t min, int64_t max) {
       if (value < min || value > max)

@@ -71,27 +71,33 @@ class HttpServer::Core final : public Connection::Owner {
         tick_(*context_),
         signals_(*context_) {
     raise_file_limit();
+    // Before anybody is told that it listens: from then on a signal ends it in order.
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) signals_.add(number);
     if (options_.tls) tls_ = std::make_unique<TlsContext>(*options_.tls);
-    options_.unix_socket.empty() ? listen_tcp() : listen_unix();
+    if (options_.inherited) {
+      inherit(options_.inherited->descriptor);
+    } else {
+      is_unix() ? listen_unix() : listen_tcp();
+    }
   }
 
   ~Core() override {
     for (const auto& connection : connections_) connection->close();
-    if (!options_.unix_socket.empty()) ::unlink(options_.unix_socket.c_str());
+    if (is_unix() && !options_.inherited) ::unlink(options_.unix_socket.c_str());
   }
 
   std::string url() const {
-    if (!options_.unix_socket.empty()) return "unix:" + options_.unix_socket;
+    if (is_unix()) return "unix:" + options_.unix_socket;
     const bool is_v6 = options_.host.find(':') != std::string::npos;
     return fmt::format("{}://{}{}{}:{}", options_.tls ? "https" : "http", is_v6 ? "[" : "", options_.host,
                        is_v6 ? "]" : "", tcp_.local_endpoint().port());
   }
 
   void run() {
-    for (const int number : {SIGTERM, SIGINT, SIGHUP}) signals_.add(number);
     await_signal();
     await_tick();
-    options_.unix_socket.empty() ? accept(tcp_) : accept(unix_);
+    is_unix() ? accept(unix_) : accept(tcp_);
+    manager_.ready();
     context_->run();
   }
 
@@ -122,6 +128,19 @@ class HttpServer::Core final : public Connection::Owner {
   }
 
  private:
+  bool is_unix() const { return !options_.unix_socket.empty(); }
+
+  void inherit(int descriptor) {
+    ErrorCode error;
+    if (is_unix()) {
+      unix_.assign(Unix(), descriptor, error);
+    } else {
+      const bool is_v6 = asio::ip::make_address(options_.host, error).is_v6();
+      tcp_.assign(is_v6 ? Tcp::v6() : Tcp::v4(), descriptor, error);
+    }
+    if (error) fail(ErrorKind::usage, "cannot use the socket of the service manager: {}", error.message());
+  }
+
   void listen_tcp() {
     const Tcp::endpoint endpoint = resolve(options_.host, options_.port);
     ErrorCode error;
@@ -198,10 +217,12 @@ class HttpServer::Core final : public Connection::Owner {
   }
 
   void await_tick() {
-    tick_.expires_after(kTick);
+    tick_.expires_after(
+        manager_.alive_every() ? std::min<std::chrono::microseconds>(kTick, *manager_.alive_every()) : kTick);
     tick_.async_wait([this](const ErrorCode& error) {
       if (error) return;
       const auto now = Connection::Clock::now();
+      if (manager_.alive_every()) manager_.alive();
       for (size_t i = 0; i < connections_.size(); ++i) connections_[i]->check_time(now);
       forget_closed();
       if (is_draining_ && (connections_.empty() || now >= drained_by_)) return context_->stop();
@@ -225,6 +246,7 @@ class HttpServer::Core final : public Connection::Owner {
 
   // What cannot be read leaves things as they are.
   void reload() {
+    manager_.reloading();
     try {
       if (options_.tls) tls_ = std::make_unique<TlsContext>(*options_.tls);
       application_.reload();
@@ -232,11 +254,13 @@ class HttpServer::Core final : public Connection::Owner {
     } catch (const Error& error) {
       log_warning("keys and certificates stay as they were: {}", error.what());
     }
+    manager_.ready();
   }
 
   void drain() {
     log_info("ending: {} connections are open, what runs has {} s", connections_.size(),
              options_.drain.count());
+    manager_.stopping();
     is_draining_ = true;
     drained_by_ = Connection::Clock::now() + options_.drain;
     ErrorCode error;
@@ -250,6 +274,7 @@ class HttpServer::Core final : public Connection::Owner {
   const std::shared_ptr<asio::io_context> context_ = std::make_shared<asio::io_context>(1);
   Tcp::acceptor tcp_;
   Unix::acceptor unix_;
+  const ServiceManager manager_;
   asio::steady_timer tick_;
   asio::signal_set signals_;
   std::vector<std::shared_ptr<Connection>> connections_;

@@ -8,15 +8,17 @@
 #include <string>
 
 #include "serve/net/connection.h"
+#include "serve/net/systemd.h"
 #include "serve/net/tls_files.h"
 
 namespace millrace {
 
 struct ServerOptions {
-  std::string host = "127.0.0.1";  // an address or a name
-  int port = 8080;                 // 0: any that is free
-  std::string unix_socket;         // a path; where it is given nothing listens on host and port
-  std::optional<TlsFiles> tls;     // https, where they are given; read again at SIGHUP
+  std::string host = "127.0.0.1";            // an address or a name
+  int port = 8080;                           // 0: any that is free
+  std::string unix_socket;                   // a path; where it is given nothing listens on host and port
+  std::optional<InheritedSocket> inherited;  // listens already, on that host or path
+  std::optional<TlsFiles> tls;               // https, where they are given; read again at SIGHUP
   int64_t max_connections = 8192;
   std::chrono::seconds drain{30};  // for what runs when the server is told to end
   ConnectionLimits connection;
