@@ -12,6 +12,7 @@
 #include "grammar/grammar_source.h"
 #include "serve/net/server.h"
 #include "serve/service.h"
+#include "serve/traces.h"
 
 namespace millrace {
 namespace {
@@ -76,6 +77,8 @@ class Serve final : public Command {
               allows_no_key_);
     args.option("--max-body-mib", "The longest request, in MiB", max_body_mib_);
     args.option("--drain-seconds", "Time for running requests when the server is told to end", drain_s_);
+    args.option("--otlp", "Send traces of requests to this collector of OpenTelemetry, http://127.0.0.1:4318",
+                collector_);
     prefix_cache_.declare(args);
     sampling_.declare(args);
     compute_.declare(args);
@@ -101,7 +104,10 @@ class Serve final : public Command {
     ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
     if (grammars) model.grammars = &*grammars;
     if (chat_tools) model.chat_tools = &*chat_tools;
+    std::optional<TraceExporter> traces;
+    if (collector_) traces.emplace(*collector_);
     Service service(model, access(), keys());
+    if (traces) service.trace_to(*traces);
     if (keys_file_) service.on_reload([this, &service] { service.set_keys(keys()); });
     HttpServer server(service, server_);
     waker.set(server.waker());
@@ -221,7 +227,7 @@ class Serve final : public Command {
   int64_t max_body_mib_ = 32, drain_s_ = 30;
   bool allows_no_key_ = false, opens_metrics_ = false;
   std::vector<std::string> api_keys_;
-  std::optional<std::string> keys_file_, certificate_, certificate_key_, pooling_;
+  std::optional<std::string> keys_file_, certificate_, certificate_key_, pooling_, collector_;
   std::vector<std::string> names_, allowed_hosts_, cors_origins_;
   SamplingOptions sampling_{SamplingOptions::Otherwise::unchanged};
   PrefixCacheOptions prefix_cache_;

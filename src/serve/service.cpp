@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "serve/generation.h"
+#include "serve/traces.h"
 
 namespace millrace {
 namespace {
@@ -79,6 +80,34 @@ void log_request(const HttpRequest& request, const std::string& key, int status,
   log_line(LogLevel::info, line);
 }
 
+// Under the names of OpenTelemetry and, where those have none, of vLLM.
+Span span_of(const HttpRequest& request, const ServedModel& model, int status, const Generation* generation) {
+  Span span;
+  span.name = fmt::format("{} {}", request.method, request.path);
+  if (const std::string* parent = request.header("traceparent"))
+    span.parent = TraceParent::of_header(*parent);
+  span.has_failed = status >= 500;
+  const auto add = [&](std::string_view key, Json value) {
+    span.attributes.emplace_back(key, std::move(value));
+  };
+  add("http.request.method", request.method);
+  add("url.path", request.path);
+  add("http.response.status_code", status);
+  add("gen_ai.request.id", request.id);
+  add("gen_ai.response.model", model.names.front());
+  if (status >= 400) add("error.type", std::to_string(status));
+  if (generation == nullptr) return span;
+  const Totals& totals = generation->totals();
+  add("gen_ai.response.finish_reasons", Json::Array{generation->ended()});
+  add("gen_ai.usage.input_tokens", totals.n_prompt);
+  add("gen_ai.usage.cache_read.input_tokens", totals.n_cached);
+  add("gen_ai.usage.output_tokens", totals.n_generated);
+  add("gen_ai.latency.time_in_queue", totals.queue_s);
+  add("gen_ai.latency.time_to_first_token", totals.first_token_s);
+  add("gen_ai.latency.e2e", totals.total_s);
+  return span;
+}
+
 // A request from its arrival to the last byte of its answer.
 class Answering final : public Exchange {
  public:
@@ -87,12 +116,14 @@ class Answering final : public Exchange {
     const ServedModel& model;
     Metrics& metrics;
     bool is_draining;
+    TraceExporter* traces;  // nullptr: nobody wants any
   };
   Answering(const Around& around, const Dialect& dialect, std::shared_ptr<ApiKey> key, HttpRequest request,
             HttpHeaders headers)
       : model_(around.model),
         metrics_(around.metrics),
         is_draining_(around.is_draining),
+        traces_(around.traces),
         dialect_(dialect),
         key_(std::move(key)),
         request_(std::move(request)),
@@ -186,6 +217,7 @@ class Answering final : public Exchange {
     const Generation* generation = generation_ ? &*generation_ : nullptr;
     log_request(request_, key_ == nullptr ? std::string() : key_->name, status, seconds(), generation);
     metrics_.count_response(request_.method, status);
+    trace(status);
     if (generation == nullptr || !generation->is_submitted()) return;
     const Totals totals = generation->totals();
     const std::string_view reason = status == 499         ? "abort"
@@ -195,9 +227,19 @@ class Answering final : public Exchange {
     if (key_ != nullptr) key_->tokens.spend(static_cast<double>(totals.n_prompt + totals.n_generated));
   }
 
+  void trace(int status) const {
+    if (traces_ == nullptr) return;
+    Span span = span_of(request_, model_, status, generation_ ? &*generation_ : nullptr);
+    span.end = std::chrono::system_clock::now();
+    span.begin =
+        span.end - std::chrono::duration_cast<std::chrono::system_clock::duration>(Clock::now() - arrived_);
+    traces_->add(std::move(span));
+  }
+
   const ServedModel& model_;
   Metrics& metrics_;
   const bool is_draining_;
+  TraceExporter* const traces_;
   const Dialect& dialect_;
   const std::shared_ptr<ApiKey> key_;
   HttpRequest request_;
@@ -274,13 +316,15 @@ std::unique_ptr<Exchange> Service::start(HttpRequest request, Waker wake) {
   const Dialect* dialect = &all_dialects().front();
   if (request.method == "OPTIONS") return std::make_unique<Whole>(preflight(request));
   std::shared_ptr<ApiKey> key;
+  TraceExporter* traces = traces_;
   auto answering = [&] {
-    return std::make_unique<Answering>(Answering::Around{model_, metrics_, is_draining_}, *dialect,
+    return std::make_unique<Answering>(Answering::Around{model_, metrics_, is_draining_, traces}, *dialect,
                                        std::move(key), std::move(request), std::move(headers));
   };
   try {
     const Found found = find_route(request);
     dialect = found.dialect;
+    if (found.route->key != ApiRoute::Key::needed) traces = nullptr;  // probes and scrapes
     need_access(request);
     key = need_key(request, *found.route);
     if (is_draining_ && found.route->key == ApiRoute::Key::needed)

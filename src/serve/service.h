@@ -15,6 +15,8 @@
 
 namespace millrace {
 
+class TraceExporter;
+
 struct AccessOptions {
   // Names that Host may have, without port; empty: any. A page in a browser can make its own name resolve to
   // this machine (DNS rebinding), but not change the Host that it sends.
@@ -30,6 +32,8 @@ class Service final : public Application {
 
   // I/O thread: the keys from now on.
   void set_keys(KeyRing keys);
+  // Of requests that need a key, where there are keys. `traces` must outlive it.
+  void trace_to(TraceExporter& traces) { traces_ = &traces; }
   // Called at SIGHUP, on the I/O thread.
   void on_reload(std::function<void()> reload) { reload_ = std::move(reload); }
 
@@ -58,6 +62,7 @@ class Service final : public Application {
   const AccessOptions access_;
   KeyRing keys_;
   Metrics metrics_;
+  TraceExporter* traces_ = nullptr;
   std::function<void()> reload_;
   const uint64_t first_id_;
   uint64_t n_ids_ = 0;
