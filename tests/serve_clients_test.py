@@ -12,6 +12,7 @@ import unittest
 try:
     import anthropic
     import huggingface_hub
+    import langchain_openai
     import ollama
     import openai
 except ImportError as missing:
@@ -231,6 +232,27 @@ class HuggingFaceTest(unittest.TestCase):
         async def ask():
             return await huggingface_hub.AsyncInferenceClient(SERVER.url).text_generation("ab", max_new_tokens=4)
         self.assertTrue(asyncio.run(ask()))
+
+
+class LangChainTest(unittest.TestCase):
+    ASKED = [("system", "Be terse."), ("user", "hello")]
+
+    def setUp(self):
+        self.chat = langchain_openai.ChatOpenAI(model="tiny", base_url=SERVER.url + "/v1", api_key="none", temperature=0, max_tokens=16,
+                                                max_retries=0, extra_body={"ignore_eos": True})
+
+    def test_chat(self):
+        reply = self.chat.invoke(self.ASKED)
+        self.assertEqual(reply.usage_metadata["output_tokens"], 16)
+        self.assertEqual("".join(chunk.content for chunk in self.chat.stream(self.ASKED)), reply.content)
+        self.assertEqual(asyncio.run(self.chat.ainvoke(self.ASKED)).content, reply.content)
+        self.assertEqual([each.content for each in self.chat.batch([self.ASKED] * 3)], [reply.content] * 3)
+
+    def test_structured_output(self):
+        schema = {"title": "answer", "type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"], "additionalProperties": False}
+        chat = langchain_openai.ChatOpenAI(model="tiny", base_url=SERVER.url + "/v1", api_key="none", temperature=0, max_tokens=50, max_retries=0)
+        answer = chat.with_structured_output(schema, method="json_schema").invoke("hello")
+        self.assertIn(answer["yes"], (True, False))
 
 
 if __name__ == "__main__":
