@@ -5,6 +5,7 @@ Each weight is quantised twice over: packed, and as the float32 that its codes a
 folders must agree. Layouts: AutoAWQ, GPTQModel, compressed-tensors, ModelOpt, transformers' fp8.
 """
 
+import copy
 import json
 import os
 import pathlib
@@ -378,6 +379,35 @@ class Quantised(unittest.TestCase):
                 self.assertEqual(seen.returncode, 0, seen.stderr)
                 self.assertEqual(json.loads(seen.stdout)["formats"][becomes]["n_tensors"], 7 * LAYERS)
                 self.assertEqual(f"{7 * LAYERS} matrices were quantised in act order" in seen.stderr, becomes == "F16")
+
+    def test_settings_are_read_or_refused(self):
+        """A text that nobody knows, and settings that nobody asks for, wherever they stand."""
+        harmless = {"activation_scheme", "quantization_status", "ignore", "targets"}
+
+        def texts(value, path=()):
+            for key, inner in value.items() if isinstance(value, dict) else ():
+                if isinstance(inner, str) and key not in harmless:
+                    yield (*path, key)
+                yield from texts(inner, (*path, key))
+
+        for name in ("fp8 blocks", "awq", "gptq", "int4", "nvfp4", "nvfp4 modelopt"):
+            scheme, quantisation, _, _ = SCHEMES[name]
+            changes = [(path, "other") for path in texts(quantisation)] + [(("something_new",), 1)]
+            if "config_groups" in quantisation:
+                changes += [(("config_groups", "group_0", "weights", key), value)
+                            for key, value in (("something_new", 1), ("strategy", "other"), ("dynamic", True))]
+            for path, value in changes:
+                with self.subTest(f"{name}: {path}"):
+                    self.setUp()
+                    changed = copy.deepcopy(quantisation)
+                    at = changed
+                    for key in path[:-1]:
+                        at = at[key]
+                    at[path[-1]] = value
+                    self.write(lambda stem: scheme, changed)
+                    refusal = millrace("inspect", self.path / "packed", "--check")
+                    self.assertEqual(refusal.returncode, 3, refusal.stderr)
+                    self.assertIn(path[-1], refusal.stderr)
 
     def test_families(self):
         if not GOLDENS.exists():

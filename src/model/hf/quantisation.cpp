@@ -151,35 +151,43 @@ std::vector<Packing> read_modelopt(HfConfig& config) {
 
 // --- compressed-tensors: a format, and groups of modules with the arguments of their quantisation ---------
 
-// Bits of the packed integers, which all groups must share: the names of a weight do not say its group.
-int read_packed_bits(HfConfig& config) {
+void expect_one_of(HfConfig& config, std::string_view key, std::initializer_list<std::string_view> known) {
+  const std::string found = config.text_or(key, *known.begin());
+  if (std::ranges::find(known, found) == known.end())
+    config.refuse(key, fmt::format("{} is not implemented", printable(found)));
+}
+
+// What the groups say of weights that the tensors do not show.
+struct GroupArguments {
+  int n_bits = 4;  // of packed integers
+  ScaleBlock block;
+};
+
+// All groups must share the bits: the name of a weight does not say its group.
+GroupArguments read_groups(HfConfig& config) {
   const Json* groups = config.find("config_groups");
   if (groups == nullptr || !groups->is_object() || groups->as_object().empty())
     config.refuse("config_groups", "expected an object with groups");
+  GroupArguments all;
   int64_t n_bits = 0;
   for (const auto& [name, group] : groups->as_object()) {
     const Json* weights = group.find("weights");
     if (weights == nullptr || weights->is_null()) continue;
     HfConfig arguments("the weights of a group in quantization_config", {weights});
-    const std::string type = arguments.text_or("type", "int");
-    if (type != "int") continue;
-    const int64_t found = arguments.count("num_bits", {1, 8});
+    expect_one_of(arguments, "type", {"int", "float"});
+    expect_one_of(arguments, "strategy", {"tensor", "channel", "group", "block", "tensor_group"});
+    if (arguments.has("block_structure")) all.block = read_block(arguments, "block_structure");
+    const int64_t found = arguments.count_or("num_bits", 4, {1, 8});
+    ignore(arguments, {"symmetric", "group_size", "actorder", "observer", "observer_kwargs", "scale_dtype",
+                       "zp_dtype", "block_structure"});
+    arguments.refuse_rest();
+    if (arguments.text_or("type", "int") != "int") continue;
     if (n_bits != 0 && found != n_bits)
       config.refuse("config_groups", "groups of different numbers of bits are not implemented");
     n_bits = found;
+    all.n_bits = static_cast<int>(found);
   }
-  return static_cast<int>(n_bits == 0 ? 4 : n_bits);
-}
-
-ScaleBlock read_block_structure(HfConfig& config) {
-  const Json* groups = config.find("config_groups");
-  for (const auto& [name, group] : groups->as_object()) {
-    const Json* weights = group.find("weights");
-    if (weights == nullptr || weights->is_null()) continue;
-    HfConfig arguments("the weights of a group in quantization_config", {weights});
-    if (arguments.has("block_structure")) return read_block(arguments, "block_structure");
-  }
-  return {};
+  return all;
 }
 
 void refuse_sparsity(HfConfig& config) {
@@ -202,17 +210,18 @@ std::vector<Packing> read_compressed_tensors(HfConfig& config) {
   if (const Json* transform = config.find("transform_config");
       transform != nullptr && transform->is_object() && !transform->as_object().empty())
     config.refuse("transform_config", "transforms of weights are not implemented");
-  const int n_bits = read_packed_bits(config);
+  const auto [n_bits, block] = read_groups(config);
   const Nvfp4Names nvfp4{.codes = ".weight_packed",
                          .scale = ".weight_scale",
                          .global_scale = ".weight_global_scale",
                          .use = GlobalScale::divides};
-  std::vector<Packing> packings = fp8_packings(read_block_structure(config));
-  packings.push_back({.codes = ".weight_packed",
-                      .dtype = "I32",
-                      .becomes = ".weight",
-                      .beside = {".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx"},
-                      .make = [n_bits](const PackedTensors& t) { return make_pack_quantized(t, n_bits); }});
+  std::vector<Packing> packings = fp8_packings(block);
+  packings.push_back(
+      {.codes = ".weight_packed",
+       .dtype = "I32",
+       .becomes = ".weight",
+       .beside = {".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx"},
+       .make = [bits = n_bits](const PackedTensors& t) { return make_pack_quantized(t, bits); }});
   packings.push_back({.codes = ".weight",
                       .dtype = "I8",
                       .becomes = ".weight",
