@@ -72,8 +72,9 @@ class Imatrix final : public Command {
     if (!tokens_.empty()) return {};
     const std::vector<int32_t> inner = loaded.need_tokenizer().encode("a", {.add_special = false}),
                                whole = loaded.need_tokenizer().encode("a", {});
-    const auto at = std::ranges::search(whole, inner);
-    return {{whole.begin(), at.begin()}, {at.end(), whole.end()}};
+    const auto begin = std::search(whole.begin(), whole.end(), inner.begin(), inner.end());
+    const auto n_after = std::max<int64_t>(0, whole.end() - begin - std::ssize(inner));
+    return {{whole.begin(), begin}, {whole.end() - n_after, whole.end()}};
   }
 
   // The model reads each window as a text. Returns how many.
