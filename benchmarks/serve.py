@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """The load of conversations over HTTP: tokens a second, and how long until the first one. Against llama-server on the
-same file in the same run where its path is given.
+same file in the same run where its command is given (benchmarks/llama_server.py is one).
 
-    benchmarks/serve.py build/release/millrace model.gguf [--llama-server PATH] [--conversations 16] [--turns 3]
+    benchmarks/serve.py build/release/millrace model.gguf [--llama-server COMMAND] [--conversations 16] [--turns 3] [--rate 2]
 
-Every conversation is a thread that asks, reads the stream to its end, and asks on with all that was said. Prompts begin
-with a text that all share, as they do where people work with one system message. Standard library only."""
+Every conversation is a thread that asks, reads the stream to its end, and asks on with all that was said. They begin all at
+once, or --rate a second on average with the gaps of a Poisson process. Prompts begin with a text that all share, as they do
+where people work with one system message. Standard library only."""
 
 import argparse
 import http.client
 import json
-import pathlib
+import random
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -63,9 +65,12 @@ class Conversation(threading.Thread):
 
 def measure(name, port, arguments):
     conversations = [Conversation(port, index, arguments) for index in range(arguments.conversations)]
+    gaps_rng = random.Random(1)
     began = time.monotonic()
     for each in conversations:
         each.start()
+        if arguments.rate:
+            time.sleep(gaps_rng.expovariate(arguments.rate))
     for each in conversations:
         each.join()
     seconds = time.monotonic() - began
@@ -94,7 +99,7 @@ def serve_llama(arguments):
     port = 18080
     n_ctx = arguments.ctx * arguments.conversations
     threads = ["--threads", str(arguments.threads)] if arguments.threads else []
-    process = subprocess.Popen([arguments.llama_server, "-m", arguments.model, "--port", str(port), "-c", str(n_ctx), "-np",
+    process = subprocess.Popen([*shlex.split(arguments.llama_server), "-m", arguments.model, "--port", str(port), "-c", str(n_ctx), "-np",
                                 str(arguments.conversations), *threads], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(600):
         try:
@@ -112,9 +117,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("program")
     parser.add_argument("model")
-    parser.add_argument("--llama-server", type=pathlib.Path)
+    parser.add_argument("--llama-server", help="a command that takes the flags of llama-server")
     parser.add_argument("--conversations", type=int, default=16)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=0, help="conversations that begin in a second; 0: all at once")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--ctx", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=0)
