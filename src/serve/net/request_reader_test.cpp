@@ -74,6 +74,15 @@ TEST(RequestReader, RefusesWhatCouldBeReadInTwoWays) {
   EXPECT_EQ(status_of("POST / HTTP/1.1\r\n\r\n"), 400);
 }
 
+TEST(RequestReader, ABodyOfTheLastChunkAlone) {
+  const std::string wire = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+  for (size_t n_bytes = 1; n_bytes <= wire.size(); ++n_bytes) {
+    const auto request = read_in_parts(wire, n_bytes);
+    ASSERT_TRUE(request) << n_bytes;
+    EXPECT_EQ(request->body, "");
+  }
+}
+
 TEST(RequestReader, HasLimits) {
   const std::string post = "POST / HTTP/1.1\r\nHost: h\r\n";
   EXPECT_EQ(status_of(post + "Content-Length: 101\r\n\r\n"), 413);
