@@ -63,6 +63,13 @@ class PrefixCacheTest(unittest.TestCase):
         changed[-1] ^= 1
         MODEL.write_bytes(changed)
 
+    def test_a_server_says_that_a_folder_is_of_another(self):
+        run(self.cache)
+        for kv_type, expected in (("f32", 1), ("f16", 0)):
+            server = Server(PROGRAM, str(MODEL), "--threads", "1", "--cache-dir", str(self.cache), "--kv-type", kv_type)
+            self.assertEqual(server.end(), 0)
+            self.assertEqual(sum("holds prefixes of another model" in line for line in server.log), expected, server.log)
+
     def test_a_kill_at_any_time_changes_no_answer(self):
         kept = 0
         for i in range(12):
