@@ -4,6 +4,7 @@
 // comes before it. Aborts where it does not, or where an invariant does not hold.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <set>
@@ -59,6 +60,8 @@ class SchedulerWorkload {
   struct Live {
     Sequence sequence;
     int64_t n_wanted;
+    bool is_scored = false;     // the logits of its prompt are wanted,
+    int64_t n_with_logits = 0;  // and were given of so many tokens
   };
 
   // Which tokens the positions of each page, and each state, were computed of.
@@ -129,6 +132,7 @@ class SchedulerWorkload {
     live.n_wanted = 1 + static_cast<int64_t>(random_() % 30);
     live.sequence.priority = random_() % 10 == 0 ? 1 : 0;
     live.sequence.key = random_() % 2 == 0 ? "a" : "b";
+    live.sequence.is_scored = live.is_scored = random_() % 8 == 0;
     scheduler_.add(live.sequence);
   }
 
@@ -151,21 +155,33 @@ class SchedulerWorkload {
     scheduler_.commit(rows);
     scheduler_.check_integrity();
     for (const PlannedRows& planned : rows) {
-      if (planned.wants_logits()) answer(live_.at(planned.sequence->id));
+      Live& live = live_.at(planned.sequence->id);
+      if (live.is_scored) note_logits(live, planned);
+      if (planned.wants_logits()) answer(live);
     }
   }
 
+  // Of every token of the prompt, whatever was cached, preempted or fetched on the way.
+  void note_logits(Live& live, const PlannedRows& planned) {
+    if (live.n_with_logits >= live.sequence.n_prompt) return;
+    check(planned.logits_begin() <= live.n_with_logits, "no token of a scored prompt is left out");
+    live.n_with_logits = std::max(live.n_with_logits, planned.end);
+    check(!planned.wants_logits() || live.n_with_logits >= live.sequence.n_prompt,
+          "a prompt is scored whole");
+  }
+
   void check_rows(const std::vector<PlannedRows>& rows) const {
-    int64_t n_rows = 0;
+    int64_t n_rows = 0, n_logits = 0;
     std::set<const Sequence*> planned_once;
     for (const PlannedRows& planned : rows) {
       n_rows += planned.end - planned.begin;
+      n_logits += planned.end - planned.logits_begin();
       check(planned_once.insert(planned.sequence).second, "a sequence is planned once");
       check(planned.begin == planned.sequence->n_computed, "rows begin where the last ones ended");
       check(planned.end <= static_cast<int64_t>(planned.sequence->pages.size()) * limits_.page_size,
             "rows have pages");
     }
-    check(n_rows <= limits_.max_rows, "a step within its budget");
+    check(n_rows <= limits_.max_rows && n_logits <= limits_.max_sequences, "a step within its budget");
   }
 
   void answer(Live& live) {
