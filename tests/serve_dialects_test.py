@@ -152,6 +152,7 @@ class LlamaServerTest(Dialect):
     def test_infill(self):
         asked = {"input_prefix": "a", "input_suffix": "b", "prompt": "c", "n_predict": N, "temperature": 0}
         self.refused("/infill", asked, "trained to fill in")
+        self.refused("/v1/completions", {"prompt": "a", "suffix": "b"}, "suffix")
         control = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_sep|>"]
         server = Server(PROGRAM, model_file("infill.gguf", control=control), "--threads", "1")
         try:
@@ -160,6 +161,10 @@ class LlamaServerTest(Dialect):
             same = server.json("/completion", {"prompt": reply["prompt"], "n_predict": N, "temperature": 0,
                                                "stop_token_ids": [tiny_gguf.END + 4]})
             self.assertEqual(same["content"], reply["content"])
+            plain = server.json("/infill", {**asked, "prompt": ""})
+            completed = server.json("/v1/completions", {"prompt": "a", "suffix": "b", "max_tokens": N, "temperature": 0})
+            self.assertEqual(completed["choices"][0]["text"], plain["content"])
+            self.assertIn("suffix", json.dumps(server.json("/v1/completions", {"prompt": [97], "suffix": "b"}, 400)))
         finally:
             self.assertEqual(server.end(), 0)
 

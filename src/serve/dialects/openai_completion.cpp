@@ -4,6 +4,7 @@
 #include "serve/dialects/openai.h"
 #include "serve/grammar_fields.h"
 #include "serve/sampling_fields.h"
+#include "text/infill.h"
 #include "text/unicode.h"
 
 namespace millrace {
@@ -149,10 +150,25 @@ class CompletionEncoder final : public OpenAiEncoder {
 struct Prompt {
   std::vector<int32_t> ids;
   std::string text;
+  std::vector<int32_t> end_tokens;  // besides those of any answer
 };
 
-Prompt prompt_of_text(const ServedModel& model, const std::string& text, bool adds_special) {
-  return {model.need_tokenizer().encode(text, {.add_special = adds_special, .parse_special = true}), text};
+// How texts become prompts.
+struct Encoding {
+  bool adds_special = true;
+  std::string suffix;  // of a text to fill in; empty: the prompt is continued
+};
+
+Prompt prompt_of_text(const ServedModel& model, const std::string& text, const Encoding& encoding) {
+  const Tokenizer& tokenizer = model.need_tokenizer();
+  if (encoding.suffix.empty())
+    return {tokenizer.encode(text, {.add_special = encoding.adds_special, .parse_special = true}), text, {}};
+  auto infill =
+      encode_infill(tokenizer, {.prefix = text, .suffix = encoding.suffix, .begun = {}, .files = {}});
+  if (!infill)
+    refuse_field("suffix",
+                 "suffix: the model was not trained to fill in, its vocabulary has no tokens for it");
+  return {.ids = std::move(infill->ids), .text = text, .end_tokens = std::move(infill->end_tokens)};
 }
 
 Prompt prompt_of_ids(const ServedModel& model, const Json& list) {
@@ -169,14 +185,17 @@ Prompt prompt_of_ids(const ServedModel& model, const Json& list) {
 
 // A string, strings, ids or lists of ids.
 std::vector<Prompt> read_prompts(Fields& fields, const ServedModel& model) {
-  const bool adds_special = fields.boolean("add_special_tokens").value_or(true);
+  const Encoding encoding{.adds_special = fields.boolean("add_special_tokens").value_or(true),
+                          .suffix = fields.text("suffix").value_or("")};
   const Json* given = fields.any("prompt");
   fields.need(given, "prompt");
-  if (given->is_string()) return {prompt_of_text(model, given->as_string(), adds_special)};
+  if (given->is_string()) return {prompt_of_text(model, given->as_string(), encoding)};
   if (!given->is_array())
     refuse_field("prompt", "prompt should be a string or a list, found {}", given->type_name());
   const Json::Array& list = given->as_array();
   if (list.empty()) refuse_field("prompt", "prompt is empty, expected at least one");
+  const bool has_ids = std::ranges::any_of(list, [](const Json& each) { return !each.is_string(); });
+  if (has_ids && !encoding.suffix.empty()) refuse_field("suffix", "suffix needs prompts that are texts");
   if (list.front().is_int()) return {prompt_of_ids(model, *given)};
   if (list.size() > kMaxPrompts)
     refuse_field("prompt", "prompt has {} entries, expected at most {}", list.size(), kMaxPrompts);
@@ -184,15 +203,10 @@ std::vector<Prompt> read_prompts(Fields& fields, const ServedModel& model) {
   for (const Json& each : list) {
     if (!each.is_string() && !each.is_array())
       refuse_field("prompt", "prompt holds {}, expected strings or lists of token ids", each.type_name());
-    out.push_back(each.is_string() ? prompt_of_text(model, each.as_string(), adds_special)
+    out.push_back(each.is_string() ? prompt_of_text(model, each.as_string(), encoding)
                                    : prompt_of_ids(model, each));
   }
   return out;
-}
-
-void refuse_others(Fields& fields) {
-  fields.refuse_unless("suffix", "", "this model is asked to continue, not to fill in");
-  fields.allow({"user"});
 }
 
 }  // namespace
@@ -219,7 +233,7 @@ Parsed parse_completion(const Incoming& incoming) {
     refuse_field("prompt_logprobs", "prompt_logprobs comes with a whole answer alone: leave out stream");
   const int64_t n_echoed = wanted.echo ? n_logprobs.value_or(-1) : -1;
   choice.request.n_prompt_logprobs = static_cast<int>(std::max(n_echoed, n_of_prompt.value_or(-1)));
-  refuse_others(fields);
+  fields.allow({"user"});
   choice.request.grammar = read_grammar(fields, model.grammars);
   refuse_unserved(fields);
   std::vector<Prompt> prompts = read_prompts(fields, model);
@@ -239,7 +253,10 @@ Parsed parse_completion(const Incoming& incoming) {
   std::vector<CompletionEncoder::Choice> choices;
   for (Ask::Choice& each : ask.choices) {
     choices.push_back({.prompt = kept[each.prompt]});
-    if (wanted.echo) each.prefix = prompts[each.prompt].text;
+    const Prompt& prompt = prompts[each.prompt];
+    if (wanted.echo) each.prefix = prompt.text;
+    auto& ends = each.request.end_tokens;
+    ends.insert(ends.end(), prompt.end_tokens.begin(), prompt.end_tokens.end());
   }
   ask.encoder = std::make_unique<CompletionEncoder>(model, "cmpl-" + incoming.http.id, options, wanted,
                                                     std::move(choices));
