@@ -17,6 +17,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -117,8 +118,9 @@ def main():
     parser.add_argument("--seconds", type=int, default=1800)
     parser.add_argument("--clients", type=int, default=32)
     arguments = parser.parse_args()
-    server = subprocess.Popen([arguments.program, "serve", arguments.model, "--port", "0", "--ctx", "2048", "--max-waiting", "64"],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    prefixes = tempfile.TemporaryDirectory(prefix="millrace-soak-")  # begins empty: what lies there is no growth
+    server = subprocess.Popen([arguments.program, "serve", arguments.model, "--port", "0", "--ctx", "2048", "--max-waiting", "64",
+                               "--cache-dir", prefixes.name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     load = Load(int(re.search(r":(\d+)$", server.stdout.readline().strip())[1]))
     threads = [threading.Thread(target=load.work, args=(seed,), daemon=True) for seed in range(arguments.clients)]
     for each in threads:
