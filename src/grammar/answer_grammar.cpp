@@ -14,6 +14,29 @@ namespace {
 using Node = Rules::Node;
 using Shape = ToolSyntax::Shape;
 
+size_t control_token_at(std::string_view text, size_t at, const Tokenizer& tokenizer) {
+  for (size_t n = text.size() - at; n > 2; --n) {
+    const auto id = tokenizer.find_piece(text.substr(at, n));
+    if (id && tokenizer.token_bytes(*id, false).empty()) return n;
+  }
+  return 0;
+}
+
+// A text with its control tokens under special_token_bytes().
+std::string seen_by_grammars(std::string_view text, const Tokenizer& tokenizer) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t n = control_token_at(text, at, tokenizer);
+    if (n > 0) {
+      out += special_token_bytes(text.substr(at, n));
+      at += n;
+    } else {
+      out += text[at++];
+    }
+  }
+  return out;
+}
+
 class Builder {
  public:
   Builder(Rules& rules, const AnswerForm& form, const Tokenizer& tokenizer)
@@ -62,28 +85,7 @@ class Builder {
 
   // ---- signs
 
-  // Text in which the names of control tokens stand for these.
-  std::string seen(std::string_view text) const {
-    std::string out;
-    for (size_t at = 0; at < text.size();) {
-      const size_t n = control_token_at(text, at);
-      if (n > 0) {
-        out += special_token_bytes(text.substr(at, n));
-        at += n;
-      } else {
-        out += text[at++];
-      }
-    }
-    return out;
-  }
-  size_t control_token_at(std::string_view text, size_t at) const {
-    for (size_t n = text.size() - at; n > 2; --n) {
-      const auto id = tokenizer_.find_piece(text.substr(at, n));
-      if (id && tokenizer_.token_bytes(*id, false).empty()) return n;
-    }
-    return 0;
-  }
-  Node sign(std::string_view text) { return rules_.bytes(seen(text)); }
+  Node sign(std::string_view text) { return rules_.bytes(seen_by_grammars(text, tokenizer_)); }
   Node one_of(const std::vector<std::string_view>& texts) {
     std::vector<Node> nodes;
     for (const std::string_view text : texts) nodes.push_back(sign(text));
@@ -102,7 +104,7 @@ class Builder {
     std::vector<Node> ways{rules_.chars(CharClass::all())};
     const auto add = [&](const std::vector<std::string_view>& signs) {
       for (const std::string_view text : signs)
-        if (seen(text) != text) ways.push_back(sign(text));
+        if (seen_by_grammars(text, tokenizer_) != text) ways.push_back(sign(text));
     };
     add(silent_signs());
     add(syntax_.reasoning_begins);

@@ -7,91 +7,31 @@
 #include <optional>
 #include <string>
 
-#include "base/error.h"
 #include "grammar/json_formats.h"
 #include "grammar/json_numbers.h"
 #include "grammar/json_text.h"
 #include "grammar/regex.h"
 #include "grammar/rule_automata.h"
 #include "grammar/schema_merge.h"
+#include "grammar/schema_reader.h"
 
 namespace millrace {
 namespace {
 
 using Node = Rules::Node;
 
-// Keywords and the type they speak of; "" for those that are not of one type, "-" for annotations.
-struct Keyword {
-  std::string_view name, type;
-};
-constexpr Keyword kKeywords[] = {
-    {"type", ""},
-    {"enum", ""},
-    {"const", ""},
-    {"anyOf", ""},
-    {"oneOf", ""},
-    {"allOf", ""},
-    {"$ref", ""},
-    {"nullable", ""},
-    {"minLength", "string"},
-    {"maxLength", "string"},
-    {"pattern", "string"},
-    {"format", ""},
-    {"minimum", "number"},
-    {"maximum", "number"},
-    {"exclusiveMinimum", "number"},
-    {"exclusiveMaximum", "number"},
-    {"multipleOf", "number"},
-    {"items", "array"},
-    {"prefixItems", "array"},
-    {"minItems", "array"},
-    {"maxItems", "array"},
-    {"additionalItems", "array"},
-    {"uniqueItems", "array"},
-    {"properties", "object"},
-    {"required", "object"},
-    {"additionalProperties", "object"},
-    {"patternProperties", "object"},
-    {"propertyNames", "object"},
-    {"minProperties", "object"},
-    {"maxProperties", "object"},
-    {"$defs", "-"},
-    {"definitions", "-"},
-    {"$schema", "-"},
-    {"$id", "-"},
-    {"id", "-"},
-    {"$comment", "-"},
-    {"$anchor", "-"},
-    {"title", "-"},
-    {"description", "-"},
-    {"default", "-"},
-    {"example", "-"},
-    {"examples", "-"},
-    {"deprecated", "-"},
-    {"readOnly", "-"},
-    {"writeOnly", "-"},
-    {"contentEncoding", "-"},
-    {"contentMediaType", "-"},
-    {"contentSchema", "-"},
-    {"enumDescriptions", "-"},
-    {"markdownDescription", "-"},
-    {"discriminator", "-"},
-    {"externalDocs", "-"},
-    {"xml", "-"},
-    {"strict", "-"},
-    {"name", "-"},
-    {"propertyOrdering", "-"},
-};
-
-class Compiler {
+// A reader that makes rules of what it reads.
+class Compiler : private SchemaReader {
  public:
   Compiler(Rules& rules, const Json& root, std::string_view what, const JsonSchemaOptions& options)
-      : rules_(rules), root_(root), what_(what), options_(options) {
+      : SchemaReader(root, what, static_cast<int64_t>(rules.limits().max_states)),
+        rules_(rules),
+        options_(options) {
     scope_.resolve = [this](const Json& ref) -> const Json& { return resolve(ref); };
     scope_.refuse = [this](std::string_view sentence) { refuse("{}", sentence); };
   }
 
-  Node compile_root() { return compile(root_); }
+  Node compile_root() { return compile(root()); }
 
   Node any_value() {
     if (!any_value_) {
@@ -109,112 +49,7 @@ class Compiler {
   }
 
  private:
-  // ---- where we are, and how we say no
-
-  class Place {
-   public:
-    Place(Compiler& compiler, std::string_view step) : compiler_(compiler), n_before_(compiler.path_.size()) {
-      compiler_.path_ += '/';
-      compiler_.path_ += step;
-      if (++compiler_.depth_ > kMaxDepth)
-        compiler_.refuse("schemas are more than {} deep in each other", kMaxDepth);
-    }
-    Place(const Place&) = delete;
-    Place& operator=(const Place&) = delete;
-    ~Place() {
-      compiler_.path_.resize(n_before_);
-      --compiler_.depth_;
-    }
-
-   private:
-    static constexpr int kMaxDepth = 100;
-    Compiler& compiler_;
-    size_t n_before_;
-  };
-
-  template <class... Args>
-  [[noreturn]] void refuse(fmt::format_string<Args...> format, Args&&... args) const {
-    fail(ErrorKind::usage, "{}, at {}: {}", what_, path_.empty() ? "its root" : printable(path_),
-         fmt::format(format, std::forward<Args>(args)...));
-  }
-
-  // ---- members of a schema, with their types
-
-  const Json::Array& need_array(const Json& value, std::string_view key) const {
-    if (!value.is_array()) refuse("{} is a {}, expected an array", key, value.type_name());
-    return value.as_array();
-  }
-  const std::string& need_string(const Json& value, std::string_view key) const {
-    if (!value.is_string()) refuse("{} is a {}, expected a string", key, value.type_name());
-    return value.as_string();
-  }
-  bool flag(const Json& schema, std::string_view key) const {
-    const Json* value = schema.find(key);
-    if (value != nullptr && !value->is_bool())
-      refuse("{} is a {}, expected a boolean", key, value->type_name());
-    return value != nullptr && value->as_bool();
-  }
-  int64_t count(const Json& schema, std::string_view key, int64_t otherwise) const {
-    const Json* value = schema.find(key);
-    if (value == nullptr) return otherwise;
-    const bool is_whole =
-        value->is_int() ||
-        (value->is_double() && value->as_double() == static_cast<double>(static_cast<int64_t>(
-                                                         std::clamp(value->as_double(), 0.0, 1e9))));
-    if (!is_whole || value->as_double() < 0)
-      refuse("{} is {}, expected a whole number from 0", key, value->dump());
-    return static_cast<int64_t>(value->as_double());
-  }
-  std::pair<int64_t, int64_t> counts(const Json& schema, std::string_view min_key,
-                                     std::string_view max_key) const {
-    const int64_t min = count(schema, min_key, 0), max = count(schema, max_key, Rules::kUnbounded);
-    if (max != Rules::kUnbounded && min > max) refuse("{} {} is above {} {}", min_key, min, max_key, max);
-    const auto most = static_cast<int64_t>(rules_.limits().max_states);
-    if (std::max(min, max) > most)
-      refuse("{} of {} cannot be enforced, at most {} can", max > most ? max_key : min_key,
-             std::max(min, max), most);
-    return {min, max};
-  }
-  static const Json* given(const Json& schema, std::string_view key) { return schema.find(key); }
-
-  void check_keywords(const Json& schema) const {
-    for (const auto& [key, value] : schema.as_object()) {
-      const auto known = std::ranges::find(kKeywords, key, &Keyword::name);
-      if (known == std::end(kKeywords) && !key.starts_with("x-"))
-        refuse("the keyword \"{}\" cannot be enforced", printable(key));
-    }
-  }
-
   // ---- references
-
-  const Json& resolve(const Json& ref) const {
-    const std::string& pointer = need_string(ref, "$ref");
-    if (!pointer.starts_with('#')) refuse("$ref \"{}\" leads out of the schema", printable(pointer));
-    const Json* at = &root_;
-    size_t begin = 1;
-    while (begin < pointer.size()) {
-      if (pointer[begin] != '/') refuse("$ref \"{}\" is no JSON pointer", printable(pointer));
-      const size_t end = std::min(pointer.find('/', begin + 1), pointer.size());
-      at = step(*at, unescaped(pointer.substr(begin + 1, end - begin - 1)));
-      if (at == nullptr) refuse("$ref \"{}\" leads to nothing", printable(pointer));
-      begin = end;
-    }
-    return *at;
-  }
-  static const Json* step(const Json& from, const std::string& name) {
-    if (from.is_object()) return from.find(name);
-    if (!from.is_array() || name.empty() || name.size() > 6 ||
-        name.find_first_not_of("0123456789") != std::string::npos)
-      return nullptr;
-    const auto index = static_cast<size_t>(std::stoul(name));
-    return index < from.as_array().size() ? &from.as_array()[index] : nullptr;
-  }
-  static std::string unescaped(std::string name) {
-    for (const auto& [escape, sign] : {std::pair("~1", "/"), std::pair("~0", "~"), std::pair("%25", "%")})
-      for (size_t at; (at = name.find(escape)) != std::string::npos;)
-        name.replace(at, std::string_view(escape).size(), sign);
-    return name;
-  }
 
   Node reference(const Json& ref) {
     const Json& target = resolve(ref);
@@ -236,34 +71,21 @@ class Compiler {
     if (!schema.is_object())
       refuse("a schema is a {}, expected an object, true or false", schema.type_name());
     check_keywords(schema);
-    if (const Json* ref = given(schema, "$ref")) {
+    if (const Json* ref = schema.find("$ref")) {
       const Json rest = without(schema, {"$ref"});
       return says_nothing(rest) ? reference(*ref) : compile_joined({schema});
     }
-    if (const Json* all = given(schema, "allOf")) {
+    if (const Json* all = schema.find("allOf")) {
       std::vector<Json> parts{without(schema, {"allOf"})};
       for (const Json& part : need_array(*all, "allOf")) parts.push_back(part);
       return compile_joined(parts);
     }
     for (const char* key : {"anyOf", "oneOf"})
-      if (given(schema, key) != nullptr) return compile_alternatives(schema, key);
-    if (given(schema, "const") != nullptr || given(schema, "enum") != nullptr) return compile_values(schema);
+      if (schema.find(key) != nullptr) return compile_alternatives(schema, key);
+    if (schema.find("const") != nullptr || schema.find("enum") != nullptr) return compile_values(schema);
     std::vector<Node> ways;
-    for (const std::string& type : types_of_checked(schema)) ways.push_back(compile_type(schema, type));
+    for (const std::string& type : types(schema)) ways.push_back(compile_type(schema, type));
     return rules_.choice(std::move(ways));
-  }
-
-  static Json without(const Json& schema, std::initializer_list<std::string_view> keys) {
-    Json out = Json::Object();
-    for (const auto& [key, value] : schema.as_object())
-      if (std::ranges::find(keys, key) == keys.end()) out[key] = value;
-    return out;
-  }
-  static bool says_nothing(const Json& schema) {
-    return std::ranges::all_of(schema.as_object(), [](const Json::Member& member) {
-      const auto known = std::ranges::find(kKeywords, member.first, &Keyword::name);
-      return known == std::end(kKeywords) || known->type == "-";
-    });
   }
 
   Node compile_joined(const std::vector<Json>& parts) {
@@ -273,9 +95,8 @@ class Compiler {
       if (part.is_object()) check_keywords(part);
       joined = conjoined(joined, part, scope_);
     }
-    if (joined.is_object() &&
-        given(joined, "$ref") != nullptr) {  // one part: what it refers to, and the rest
-      const Json target = resolve(*given(joined, "$ref"));
+    if (joined.is_object() && joined.find("$ref") != nullptr) {  // one part: what it refers to, and the rest
+      const Json target = resolve(*joined.find("$ref"));
       joined = conjoined(target, without(joined, {"$ref"}), scope_);
     }
     return compile(joined);
@@ -284,7 +105,7 @@ class Compiler {
   Node compile_alternatives(const Json& schema, const std::string& key) {
     const Place place(*this, key);
     const Json rest = without(schema, {key});
-    const Json::Array& alternatives = need_array(*given(schema, key), key);
+    const Json::Array& alternatives = need_array(*schema.find(key), key);
     if (key == "oneOf") need_disjoint(alternatives);
     std::vector<Node> ways;
     for (size_t i = 0; i < alternatives.size(); ++i) {
@@ -307,56 +128,23 @@ class Compiler {
     }
   }
 
-  std::vector<std::string> types_of_checked(const Json& schema) const {
-    static constexpr std::array<std::string_view, 7> kTypes{"object",  "array",   "string", "number",
-                                                            "integer", "boolean", "null"};
-    if (const Json* type = given(schema, "type")) {
-      if (!type->is_string() && !type->is_array())
-        refuse("type is a {}, expected a string or a list", type->type_name());
-      if (type->is_array() && type->as_array().empty()) refuse("type is an empty list");
-    }
-    std::vector<std::string> types = types_of(schema);
-    for (const std::string& type : types)
-      if (std::ranges::find(kTypes, type) == kTypes.end()) refuse("there is no type \"{}\"", printable(type));
-    if (given(schema, "type") != nullptr) return types;
-    return narrowed(schema, std::move(types));
-  }
-
-  // Keywords of one type alone, and no `type`: who writes so means that type.
-  std::vector<std::string> narrowed(const Json& schema, std::vector<std::string> types) const {
-    std::vector<std::string> meant;
-    for (const auto& [key, value] : schema.as_object()) {
-      const auto known = std::ranges::find(kKeywords, key, &Keyword::name);
-      if (known == std::end(kKeywords)) continue;
-      std::string type(known->type);
-      if (key == "format") type = "string";
-      if (type.empty() || type == "-" || std::ranges::find(meant, type) != meant.end()) continue;
-      meant.push_back(std::move(type));
-    }
-    if (meant.empty()) return types;
-    if (flag(schema, "nullable")) meant.emplace_back("null");
-    return meant;
-  }
-
   Node compile_values(const Json& schema) {
     for (const auto& [key, value] : schema.as_object()) {
-      const auto known = std::ranges::find(kKeywords, key, &Keyword::name);
-      if (known != std::end(kKeywords) && known->type != "-" && key != "type" && key != "enum" &&
-          key != "const" && key != "nullable")
+      if (is_enforced_keyword(key) && key != "type" && key != "enum" && key != "const" && key != "nullable")
         refuse("{} beside enum or const cannot be enforced", key);
     }
     Json::Array values;
-    if (const Json* listed = given(schema, "enum")) {
+    if (const Json* listed = schema.find("enum")) {
       values = need_array(*listed, "enum");
-      if (const Json* value = given(schema, "const"))
+      if (const Json* value = schema.find("const"))
         std::erase_if(values, [&](const Json& v) { return v != *value; });
     } else {
-      values.push_back(*given(schema, "const"));
+      values.push_back(*schema.find("const"));
     }
-    const std::vector<std::string> types = types_of_checked(schema);
+    const std::vector<std::string> wanted = types(schema);
     std::vector<Node> ways;
     for (const Json& value : values)
-      if (given(schema, "type") == nullptr || is_of_type(value, types))
+      if (schema.find("type") == nullptr || is_of_type(value, wanted))
         ways.push_back(rules_.bytes(value.dump()));
     if (ways.empty()) refuse("no value of enum or const has the type that is asked for");
     return rules_.choice(std::move(ways));
@@ -419,13 +207,13 @@ class Compiler {
   // What pattern and format say, each an expression of the text between the quotes.
   std::vector<Node> texts_of(const Json& schema) {
     std::vector<Node> texts;
-    if (const Json* patterns = given(schema, "pattern")) {
+    if (const Json* patterns = schema.find("pattern")) {
       for (const Json& pattern : patterns->is_array() ? patterns->as_array() : Json::Array{*patterns}) {
         const Place place(*this, "pattern");
         texts.push_back(regex(rules_, need_string(pattern, "pattern"), Matched::somewhere, Spelling::json));
       }
     }
-    if (const Json* format = given(schema, "format")) {
+    if (const Json* format = schema.find("format")) {
       const std::string& name = need_string(*format, "format");
       static constexpr std::array<std::string_view, 5> kSaysNothing{"password", "binary", "byte", "string",
                                                                     "text"};
@@ -453,7 +241,7 @@ class Compiler {
   Node compile_number(const Json& schema, bool is_integer) {
     NumberBounds bounds{.is_integer = is_integer};
     const auto tighten = [&](std::string_view key, std::optional<NumberBounds::Bound>& bound, bool is_min) {
-      const Json* value = given(schema, key);
+      const Json* value = schema.find(key);
       if (value == nullptr) return;
       const bool is_exclusive_key = key.starts_with("exclusive");
       if (is_exclusive_key && value->is_bool()) {  // draft 4: of the bound beside it
@@ -462,7 +250,7 @@ class Compiler {
       }
       if (!value->is_number()) refuse("{} is a {}, expected a number", key, value->type_name());
       const NumberBounds::Bound other{Decimal::of(*value), is_exclusive_key};
-      const Json* inclusive = given(schema, is_min ? "minimum" : "maximum");
+      const Json* inclusive = schema.find(is_min ? "minimum" : "maximum");
       const bool is_tighter = !bound || (is_min ? value->as_double() >= inclusive->as_double()
                                                 : value->as_double() <= inclusive->as_double());
       if (is_tighter) bound = other;
@@ -471,7 +259,7 @@ class Compiler {
     tighten("exclusiveMinimum", bounds.min, true);
     tighten("maximum", bounds.max, false);
     tighten("exclusiveMaximum", bounds.max, false);
-    if (const Json* format = given(schema, "format"); format != nullptr && *format == Json("int32")) {
+    if (const Json* format = schema.find("format"); format != nullptr && *format == Json("int32")) {
       const auto limit = [&](std::optional<NumberBounds::Bound>& bound, int64_t value) {
         if (!bound) bound = {Decimal::of(Json(value)), false};
       };
@@ -481,7 +269,7 @@ class Compiler {
                *format != Json("double")) {
       refuse("the format {} of a number cannot be enforced", printable(format->dump()));
     }
-    if (const Json* of = given(schema, "multipleOf")) {
+    if (const Json* of = schema.find("multipleOf")) {
       if (!of->is_number() || of->as_double() <= 0)
         refuse("multipleOf is {}, expected a number above 0", of->dump());
       bounds.multiple_of = Decimal::of(*of);
@@ -496,11 +284,11 @@ class Compiler {
   Node compile_array(const Json& schema) {
     if (flag(schema, "uniqueItems")) refuse("uniqueItems cannot be enforced");
     const auto [min, max] = counts(schema, "minItems", "maxItems");
-    const Json* prefix = given(schema, "prefixItems");
-    const Json* rest = given(schema, "items");
+    const Json* prefix = schema.find("prefixItems");
+    const Json* rest = schema.find("items");
     if (prefix == nullptr && rest != nullptr && rest->is_array()) {  // before draft 2020
       prefix = rest;
-      rest = given(schema, "additionalItems");
+      rest = schema.find("additionalItems");
     }
     const Json::Array none;
     const Json::Array& first = prefix == nullptr ? none : need_array(*prefix, "prefixItems");
@@ -580,12 +368,8 @@ class Compiler {
   }
 
   Rules& rules_;
-  const Json& root_;
-  std::string what_;
   JsonSchemaOptions options_;
   SchemaScope scope_;
-  std::string path_;
-  int depth_ = 0;
   std::map<const Json*, Rules::Rule> references_;
   std::optional<Rules::Rule> any_value_;
   std::optional<Node> any_string_, rare_char_, space_;
@@ -593,15 +377,15 @@ class Compiler {
 };
 
 Node Compiler::compile_object(const Json& schema) {
-  const Json* properties = given(schema, "properties");
+  const Json* properties = schema.find("properties");
   if (properties != nullptr && !properties->is_object())
     refuse("properties is a {}, expected an object", properties->type_name());
-  const Json* additional = given(schema, "additionalProperties");
-  const bool has_patterns = given(schema, "patternProperties") != nullptr;
+  const Json* additional = schema.find("additionalProperties");
+  const bool has_patterns = schema.find("patternProperties") != nullptr;
   const Json rest = additional != nullptr ? *additional : Json(properties == nullptr && !has_patterns);
 
   std::vector<std::string> required, named;
-  if (const Json* names = given(schema, "required")) {
+  if (const Json* names = schema.find("required")) {
     for (const Json& name : need_array(*names, "required")) required.push_back(need_string(name, "required"));
   }
   std::vector<Rules::Item> items;
@@ -625,8 +409,8 @@ Node Compiler::compile_object(const Json& schema) {
       refuse("the member \"{}\" is required, and additionalProperties forbids it", printable(name));
     add(name, additional != nullptr ? compile(*additional) : any_value(), false);
   }
-  if (given(schema, "propertyNames") != nullptr) {
-    const Json* names = given(schema, "propertyNames");
+  if (schema.find("propertyNames") != nullptr) {
+    const Json* names = schema.find("propertyNames");
     if (!names->is_object()) refuse("propertyNames is a {}, expected an object", names->type_name());
     if (!named.empty()) refuse("propertyNames beside properties cannot be enforced");
   }
@@ -658,7 +442,7 @@ std::vector<Compiler::Region> Compiler::extra_members(const Json& schema,
                                                       const std::vector<std::string>& named,
                                                       const Json& additional) {
   constexpr size_t kMaxPatterns = 4;
-  const Json* patterns = given(schema, "patternProperties");
+  const Json* patterns = schema.find("patternProperties");
   if (patterns != nullptr && !patterns->is_object())
     refuse("patternProperties is a {}, expected an object", patterns->type_name());
   if (patterns != nullptr && patterns->as_object().size() > kMaxPatterns)
@@ -669,7 +453,7 @@ std::vector<Compiler::Region> Compiler::extra_members(const Json& schema,
   const auto quoted = [&](Node text) {
     return rules_.sequence({rules_.bytes("\""), text, rules_.bytes("\"")});
   };
-  const Json* names = given(schema, "propertyNames");
+  const Json* names = schema.find("propertyNames");
   const bool is_any_name = named.empty() && patterns == nullptr && names == nullptr;
   if (is_any_name) return {{any_string(), additional}};
   Node key = quoted(key_chars());
