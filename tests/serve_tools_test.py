@@ -157,6 +157,67 @@ class FamilyChecks:
             self.assertIn(part, prompt)
 
 
+@unittest.skipUnless(TEMPLATES.is_dir(), "needs the corpus of chat templates (MILLRACE_DATA_DIR)")
+class ReasoningTest(unittest.TestCase):
+    """A template whose prompt ends with the sign that begins the reasoning."""
+
+    @classmethod
+    def setUpClass(cls):
+        template = (TEMPLATES / "Qwen-QwQ-32B.jinja").read_text()
+        # It is there with a switch; without one the model reasons always.
+        template = re.sub(r"\{%- if not enable_thinking -%\}.*?\{%- endif -%\}", "", template)
+        cls.server = Server(PROGRAM, model_file("thinker", template), "--threads", "1")
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.server.end() == 0
+
+    def test_it_stands_apart(self):
+        asked = {"messages": USER, "temperature": 0, "max_tokens": 12, "ignore_eos": True}
+        reply = self.server.json("/v1/chat/completions", asked)
+        message = reply["choices"][0]["message"]
+        self.assertEqual((message["content"], message["reasoning"]), ("", message["reasoning_content"]))
+        self.assertEqual(reply["usage"]["completion_tokens_details"]["reasoning_tokens"], 12)
+        joined_again = self.server.json("/v1/chat/completions", {**asked, "reasoning_format": "none"})["choices"][0]["message"]
+        self.assertIn(message["reasoning_content"], joined_again["content"])
+        blocks = self.server.json("/v1/messages", {"messages": USER, "temperature": 0, "max_tokens": 12})["content"]
+        self.assertEqual([block["type"] for block in blocks], ["thinking"])
+        chat = self.server.json("/api/chat", {"model": "thinker", "messages": USER, "stream": False,
+                                              "options": {"temperature": 0, "num_predict": 12, "ignore_eos": True}})
+        self.assertEqual(chat["message"]["thinking"], message["reasoning_content"])
+        items = self.server.json("/v1/responses", {"input": "hello", "temperature": 0, "max_output_tokens": 12, "ignore_eos": True})["output"]
+        self.assertEqual(items[0]["content"][0]["text"], message["reasoning_content"])
+
+    def test_it_has_a_limit(self):
+        for limit in (0, 5, 30):
+            for more in ({}, {"n": 2}, {"tools": OPENAI_TOOLS}, {"tools": OPENAI_TOOLS, "tool_choice": "required"}):
+                with self.subTest((limit, more)):
+                    reply = self.server.json("/v1/chat/completions", {
+                        "messages": USER, "temperature": 1.5, "seed": 3, "max_tokens": 300, "thinking_budget": limit, **more})
+                    for choice in reply["choices"]:
+                        message = choice["message"]
+                        self.assertTrue(message["content"] or message.get("tool_calls"), message)
+                    n = reply["usage"]["completion_tokens_details"]["reasoning_tokens"] / len(reply["choices"])
+                    self.assertLessEqual(n, limit + 12)  # signs, and what a character lacks
+
+    def test_it_is_turned_off(self):
+        for path, more in (("/v1/messages", {"thinking": {"type": "disabled"}}), ("/v1/chat/completions", {"reasoning_effort": "none"})):
+            reply = self.server.json(path, {"messages": USER, "temperature": 1.5, "seed": 3, "max_tokens": 40, **more})
+            if path == "/v1/messages":
+                self.assertEqual([block["type"] for block in reply["content"]], ["text"])
+            else:
+                self.assertNotIn("reasoning_content", reply["choices"][0]["message"])
+
+    def test_what_a_model_without_it_says(self):
+        server = Server(PROGRAM, model_file("speaker", tiny_gguf.TEMPLATE), "--threads", "1")
+        try:
+            for path, field, value in (("/v1/chat/completions", "thinking_budget", 5), ("/v1/messages", "thinking", {"type": "enabled", "budget_tokens": 5})):
+                reply = server.json(path, {"messages": USER, "max_tokens": 5, field: value}, 400)
+                self.assertIn("no reasoning", json.dumps(reply))
+        finally:
+            self.assertEqual(server.end(), 0)
+
+
 for family in FAMILIES if TEMPLATES.is_dir() else ["plain"]:
     globals()[f"Test_{family}"] = family_test(family)
 

@@ -14,6 +14,9 @@
 #include "cli/sampling_options.h"
 #include "cli/standard_input.h"
 #include "cli/verb.h"
+#include "engine/reasoning_limit.h"
+#include "grammar/answer_grammar.h"
+#include "text/chat_tools.h"
 
 namespace millrace {
 namespace {
@@ -40,6 +43,8 @@ class Run final : public Command {
     args.option("--stop", "A text that ends the answer (may be given more than once)", stops_);
     args.flag("--think", "Ask the chat template for reasoning", thinks_);
     args.flag("--no-think", "Ask the chat template for no reasoning", thinks_not_);
+    args.option("--thinking-budget", "At most so many tokens of reasoning: then the answer must begin",
+                max_reasoning_);
     args.flag("--raw", "No chat template: the prompt is continued", is_raw_);
     args.option("--tokens", "The prompt as token ids 1,2,3 (implies --raw)", tokens_);
     args.flag("--ignore-eos", "Go on after a token that ends the answer", ignores_end_);
@@ -61,10 +66,7 @@ class Run final : public Command {
     request_.max_tokens = max_tokens_;
     request_.ignore_end = ignores_end_;
     request_.end_tokens = loaded.end_tokens;
-    if (grammar) {
-      const auto n_vocab = static_cast<int32_t>(loaded.model->shape().n_vocab);
-      request_.grammar = GrammarCache(loaded.need_tokenizer(), n_vocab).get(*grammar);
-    }
+    if (grammar || max_reasoning_) hold_answer(loaded, grammar);
     const bool is_chat = prompt_.empty() && !tokens_ && !is_json_ && is_terminal(STDIN_FILENO);
     if (is_chat && !is_raw_) {
       chat(engine, loaded);
@@ -104,7 +106,10 @@ class Run final : public Command {
                      {ignores_end_ && grammar_.is_given(), "--ignore-eos", "a grammar, which must end"},
                      {is_template_unused && system_, "--system", "--raw or --tokens"},
                      {is_template_unused && thinks_, "--think", "--raw or --tokens"},
-                     {is_template_unused && thinks_not_, "--no-think", "--raw or --tokens"}};
+                     {is_template_unused && thinks_not_, "--no-think", "--raw or --tokens"},
+                     {is_template_unused && max_reasoning_, "--thinking-budget", "--raw or --tokens"}};
+    if (max_reasoning_.value_or(0) < 0)
+      fail(ErrorKind::usage, "--thinking-budget is {}, expected 0 or more", *max_reasoning_);
     for (const auto& [is_conflict, given, with] : conflicts) {
       if (is_conflict) fail(ErrorKind::usage, "run: {} cannot be used with {}", given, with);
     }
@@ -112,6 +117,35 @@ class Run final : public Command {
 
   std::optional<bool> thinking() const {
     return thinks_ || thinks_not_ ? std::optional(thinks_) : std::nullopt;
+  }
+
+  // What the answer must be, behind the reasoning of a model that reasons, and how much of that there may be.
+  void hold_answer(const LoadedModel& loaded, const std::optional<GrammarSource>& source) {
+    const Tokenizer& tokenizer = loaded.need_tokenizer();
+    GrammarCache grammars(tokenizer, static_cast<int32_t>(loaded.model->shape().n_vocab));
+    if (is_raw_ || tokens_) {
+      request_.grammar = grammars.get(*source);
+      return;
+    }
+    const ChatPrompt chat = chat_prompt_of(loaded, thinking());
+    const ChatTools tools(chat, *loaded.template_source, tokenizer);
+    const ChatTools::Reasoning reasoning =
+        tools.reasoning_after(tokenizer.decode(chat.encode({message("user", "?")}), true));
+    if (max_reasoning_ && !tools.has_reasoning())
+      fail(ErrorKind::usage, "--thinking-budget: the model's chat template knows no reasoning");
+    if (max_reasoning_)
+      request_.reasoning = std::make_shared<const ReasoningLimit>(
+          tools.syntax(), tokenizer, OutputParser::Options{.begins_in_reasoning = reasoning.has_begun},
+          *max_reasoning_);
+    if (!source) return;
+    const Json::Array none;
+    const AnswerForm form{.syntax = tools.syntax(),
+                          .tools = none,
+                          .begins_in_reasoning = reasoning.has_begun,
+                          .may_reason = reasoning.may_begin,
+                          .content = &*source,
+                          .end_tokens = request_.end_tokens};
+    request_.grammar = grammars.get(key_of(form), [&] { return answer_rules(form, tokenizer); });
   }
 
   void chat(Engine& engine, const LoadedModel& loaded) {
@@ -196,6 +230,7 @@ class Run final : public Command {
   std::optional<std::string> system_, tokens_;
   std::vector<std::string> stops_;
   int64_t max_tokens_ = -1, n_ctx_ = 0;
+  std::optional<int32_t> max_reasoning_;
   std::optional<int32_t> n_snapshots_, snapshot_distance_;
   bool thinks_ = false, thinks_not_ = false, is_raw_ = false, ignores_end_ = false, is_json_ = false;
   SamplingOptions sampling_;

@@ -1,5 +1,7 @@
 #include "engine/constraint.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace millrace {
@@ -15,6 +17,15 @@ void Constraint::allow(std::vector<uint64_t>& allowed) {
   for (const int32_t token : end_tokens_) {
     const auto t = static_cast<size_t>(token);
     if (token >= 0 && t / 64 < allowed.size()) allowed[t / 64] |= uint64_t{1} << (t % 64);
+  }
+}
+
+bool Constraint::allows(std::span<const int32_t> tokens) const {
+  GrammarMatcher tried = matcher_;
+  try {
+    return std::ranges::all_of(tokens, [&](int32_t token) { return tried.accept(token); });
+  } catch (const Error&) {
+    return false;
   }
 }
 

@@ -24,6 +24,8 @@ class Constraint {
 
   // One bit a token of the vocabulary.
   void allow(std::vector<uint64_t>& allowed);
+  // Whether these tokens may come next.
+  bool allows(std::span<const int32_t> tokens) const;
   // The token, which was allowed, is part of the answer now.
   void accept(int32_t token);
   // The answer is complete, and nothing but its end may come.

@@ -15,6 +15,7 @@
 #include "engine/constraint.h"
 #include "engine/engine_options.h"
 #include "engine/rate_limit.h"
+#include "engine/reasoning_limit.h"
 #include "engine/request_faults.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
@@ -34,8 +35,9 @@ struct Choice {
   Sequence sequence;
   Sampling sampling;
   SamplerState sampler;
-  std::optional<Constraint> constraint;  // where the request has a grammar, from the first draw on
-  bool is_scheduled = false;             // the scheduler knows the sequence
+  std::optional<Constraint> constraint;     // where the request has a grammar, from the first draw on
+  std::optional<ReasoningWatch> reasoning;  // where it has a limit for that, likewise
+  bool is_scheduled = false;                // the scheduler knows the sequence
   bool is_done = false;
 };
 
@@ -185,6 +187,7 @@ class Engine::Loop {
   void answer(Choice& choice, std::span<float> logits);
   void fork(Job& job, std::span<const float> logits);
   void advance(Choice& choice, std::span<float> logits);
+  bool end_reasoning(Choice& choice);
   bool append(Choice& choice, int32_t token, std::optional<TokenLogprobs> logprobs);
   void finish_embedding(Choice& choice, std::span<const float> elements);
   void finish(Choice& choice, FinishReason reason, Event event);
@@ -485,6 +488,8 @@ void Engine::Loop::advance(Choice& choice, std::span<float> logits) {
   const Request& request = choice.job->request;
   if (max_tokens_of(choice) == 0) return finish(choice, FinishReason::length, {});
   if (request.grammar && !choice.constraint) choice.constraint.emplace(request.grammar, request.end_tokens);
+  if (request.reasoning && !choice.reasoning) choice.reasoning.emplace(*request.reasoning);
+  if (choice.reasoning && end_reasoning(choice)) return;
   if (choice.constraint) {
     choice.constraint->allow(choice.sampler.allowed);
     if (!choice.constraint->fault().empty())
@@ -503,6 +508,15 @@ void Engine::Loop::advance(Choice& choice, std::span<float> logits) {
     if (!append(choice, token, std::nullopt)) return;
 }
 
+// Puts what ends the reasoning where that has become too long. False where there is nothing to put.
+bool Engine::Loop::end_reasoning(Choice& choice) {
+  const std::vector<int32_t>& end = choice.job->request.reasoning->end();
+  if (!choice.reasoning->is_spent() || (choice.constraint && !choice.constraint->allows(end))) return false;
+  for (const int32_t token : end)
+    if (!append(choice, token, std::nullopt)) break;
+  return true;
+}
+
 // The token is part of the answer. False where it was the last one.
 bool Engine::Loop::append(Choice& choice, int32_t token, std::optional<TokenLogprobs> logprobs) {
   choice.sequence.tokens.push_back(token);
@@ -510,6 +524,7 @@ bool Engine::Loop::append(Choice& choice, int32_t token, std::optional<TokenLogp
       .index = choice.index, .token = token, .logprobs = std::move(logprobs), .usage = usage_of(choice)};
   std::optional<FinishReason> reason;
   if (event.usage.n_generated == max_tokens_of(choice)) reason = FinishReason::length;
+  if (choice.reasoning) choice.reasoning->take(token);
   if (choice.constraint) {
     choice.constraint->accept(token);
     event.error = choice.constraint->fault();

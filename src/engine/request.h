@@ -13,6 +13,7 @@
 namespace millrace {
 
 class Grammar;
+class ReasoningLimit;
 
 // How the next token is drawn. Applied in the order of the members: bias, penalties, DRY, then temperature
 // and the truncations, then the draw. A default leaves the distribution as the model gives it.
@@ -50,6 +51,7 @@ struct Request {
   // Every answer matches it, unless max_tokens or the context ends it before; compiled for the vocabulary of
   // the model. Shared: clients send the same schema again and again.
   std::shared_ptr<const Grammar> grammar;
+  std::shared_ptr<const ReasoningLimit> reasoning;  // nullptr: it may reason as long as it likes
   int n_logprobs = -1;  // -1: none; n: the chosen token's log-probability and the n best
   // The same of each token of the prompt but the first. What the prefix cache knows of it is computed again.
   int n_prompt_logprobs = -1;

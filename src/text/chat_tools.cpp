@@ -105,6 +105,26 @@ void shorten(Json& id) {
   id = out;
 }
 
+std::string_view trimmed_end(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
+  return text;
+}
+
+bool ends_with_any(std::string_view text, const std::vector<std::string_view>& signs) {
+  return std::ranges::any_of(
+      signs, [&](std::string_view sign) { return trimmed_end(text).ends_with(trimmed_end(sign)); });
+}
+
+// Where the last of the signs stands, counted from 1; 0 where none does.
+size_t last_of(std::string_view text, const std::vector<std::string_view>& signs) {
+  size_t last = 0;
+  for (const std::string_view sign : signs) {
+    const size_t at = text.rfind(sign);
+    if (at != std::string_view::npos) last = std::max(last, at + 1);
+  }
+  return last;
+}
+
 // ---- templates without tools
 
 // As the models of the Hermes and Qwen families are told.
@@ -214,6 +234,20 @@ void ChatTools::try_tools(const ChatPrompt& chat) {
   is_native_ = tells_tools && has_calls && syntax_->shape != ToolSyntax::Shape::none;
   wants_short_ids_ = !writes({call("call_0123456789abcdef01234567", "probe_one")}, "probe_one");
   takes_many_calls_ = writes({call(kShortId, "probe_one"), call("bcdefghij", "probe_two")}, "probe_two");
+}
+
+ChatTools::Reasoning ChatTools::reasoning_after(std::string_view prompt_end, std::string_view begun) const {
+  if (!has_reasoning_) return {};
+  const auto& begins = syntax_->reasoning_begins;
+  const auto& ends = syntax_->reasoning_ends;
+  if (last_of(begun, begins) > 0 || last_of(begun, ends) > 0) {
+    const bool has_begun = last_of(begun, begins) > last_of(begun, ends);
+    return {.may_begin = has_begun, .has_begun = has_begun};
+  }
+  const std::string_view before = prompt_end.substr(0, prompt_end.rfind(begun));
+  const bool has_begun = ends_with_any(begun.empty() ? prompt_end : before, begins);
+  return {.may_begin = has_begun || (begun.empty() && !ends_with_any(prompt_end, ends)),
+          .has_begun = has_begun};
 }
 
 void ChatTools::adapt(Json::Array& messages, Json& variables) const {

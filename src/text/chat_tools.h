@@ -27,6 +27,13 @@ class ChatTools {
   // Whether the template itself writes tools, calls and results.
   bool is_native() const { return is_native_; }
 
+  // How a prompt leaves the reasoning; `begun`: the beginning of the answer that stands at its end.
+  struct Reasoning {
+    bool may_begin = false;  // or has begun
+    bool has_begun = false;
+  };
+  Reasoning reasoning_after(std::string_view prompt_end, std::string_view begun = {}) const;
+
   // `messages` as OpenAI's API has them, but with the arguments of calls as objects. `variables` may hold
   // `tools`.
   void adapt(Json::Array& messages, Json& variables) const;

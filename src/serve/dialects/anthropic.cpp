@@ -311,9 +311,12 @@ bool read_thinking(Fields& fields, const ServedModel& model, ChatAsk& ask) {
   Fields thinking(*given, "thinking");
   const auto type = thinking.need(thinking.choice("type", {"enabled", "adaptive", "disabled"}), "type");
   const bool is_shown = thinking.choice("display", {"summarized", "omitted"}) != "omitted";
-  thinking.refuse("budget_tokens", "reasoning has no limit of its own yet");
+  const auto budget = thinking.integer("budget_tokens", 1, INT64_MAX);
   thinking.finish();
   if (type != "adaptive") set_reasoning(model, type == "enabled", "thinking", ask);
+  if (budget && type != "enabled")
+    refuse_field("thinking.budget_tokens", "thinking.budget_tokens needs thinking of type enabled");
+  if (budget) limit_reasoning(model, *budget, "thinking.budget_tokens", ask);
   return is_shown;
 }
 

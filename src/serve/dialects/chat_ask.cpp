@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/random.h"
+#include "engine/reasoning_limit.h"
 #include "grammar/answer_grammar.h"
 
 namespace millrace {
@@ -16,43 +17,13 @@ void add_variables(const Json& more, ChatAsk& ask) {
   for (const auto& [name, value] : more.as_object()) ask.variables[name] = value;
 }
 
-std::string_view trimmed_end(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
-  return text;
-}
-
-bool ends_with_any(std::string_view text, const std::vector<std::string_view>& signs) {
-  return std::ranges::any_of(
-      signs, [&](std::string_view sign) { return trimmed_end(text).ends_with(trimmed_end(sign)); });
-}
-
-// Where the last of the signs stands, counted from 1; 0 where none does.
-size_t last_of(std::string_view text, const std::vector<std::string_view>& signs) {
-  size_t last = 0;
-  for (const std::string_view sign : signs) {
-    const size_t at = text.rfind(sign);
-    if (at != std::string_view::npos) last = std::max(last, at + 1);
-  }
-  return last;
-}
-
-struct ReasoningAtStart {
-  bool may_begin = false;  // or has begun
-  bool has_begun = false;
-};
-
-ReasoningAtStart reasoning_at_start(const ServedModel& model, const ChatAsk& ask,
-                                    std::span<const int32_t> prompt) {
-  const ChatTools& chat = *model.chat_tools;
-  if (!chat.has_reasoning()) return {};
-  constexpr size_t kTail = 256;
+ChatTools::Reasoning reasoning_after(const ServedModel& model, const ChatAsk& ask,
+                                     std::span<const int32_t> prompt) {
+  constexpr size_t kTail = 64;
   const auto tail = prompt.last(std::min(prompt.size(), kTail));
   const std::string text = model.need_tokenizer().decode(tail, true);
-  const auto& begins = chat.syntax().reasoning_begins;
-  const auto& ends = chat.syntax().reasoning_ends;
-  const bool has_begun =
-      ask.is_begun ? last_of(text, begins) > last_of(text, ends) : ends_with_any(text, begins);
-  return {.may_begin = has_begun || !ends_with_any(text, ends), .has_begun = has_begun};
+  const std::string begun = ask.is_begun ? ask.messages.back().at("content").as_string() : std::string();
+  return model.chat_tools->reasoning_after(text, begun);
 }
 
 Json::Array callable(const ChatAsk& ask) {
@@ -78,11 +49,13 @@ std::shared_ptr<const Grammar> answer_grammar(const ServedModel& model, const An
 }  // namespace
 
 void set_reasoning(const ServedModel& model, bool is_on, const std::string& field, ChatAsk& ask) {
-  if (has_switch(model)) return add_variables(thinking_variables(is_on), ask);
   const bool reasons = model.chat_tools->has_reasoning();
-  if (is_on && !reasons) refuse_field(field, "{}: the model's chat template knows no reasoning", field);
-  if (!is_on && reasons)
-    refuse_field(field, "{}: the model's chat template has no switch that turns reasoning off", field);
+  if (has_switch(model)) {
+    add_variables(thinking_variables(is_on), ask);
+  } else if (is_on && !reasons) {
+    refuse_field(field, "{}: the model's chat template knows no reasoning", field);
+  }
+  if (!is_on && reasons) ask.max_reasoning = 0;
 }
 
 void set_reasoning_effort(const ServedModel& model, const std::string& effort, const std::string& field,
@@ -93,6 +66,12 @@ void set_reasoning_effort(const ServedModel& model, const std::string& effort, c
   const bool has_levels = model.need_chat().tells_apart(given, other);
   if (has_levels) add_variables(given, ask);
   if (!has_levels || has_switch(model)) set_reasoning(model, effort != "none", field, ask);
+}
+
+void limit_reasoning(const ServedModel& model, int64_t max_tokens, const std::string& field, ChatAsk& ask) {
+  if (!model.chat_tools->has_reasoning())
+    refuse_field(field, "{}: the model's chat template knows no reasoning", field);
+  ask.max_reasoning = max_tokens;
 }
 
 std::vector<int32_t> encode_messages(const ServedModel& model, const ChatAsk& ask, const std::string& param) {
@@ -126,7 +105,7 @@ std::vector<int32_t> fill_chat(const ServedModel& model, const ChatAsk& ask, con
                                Ask::Choice& choice) {
   std::vector<int32_t> prompt = encode_messages(model, ask, param);
   const ToolSyntax& syntax = model.chat_tools->syntax();
-  const ReasoningAtStart reasoning = reasoning_at_start(model, ask, prompt);
+  const ChatTools::Reasoning reasoning = reasoning_after(model, ask, prompt);
   Ask::Output output{.syntax = &syntax};
   const Json::Array tools = callable(ask);
   output.tools = std::make_shared<const Json>(tools);
@@ -140,6 +119,11 @@ std::vector<int32_t> fill_chat(const ServedModel& model, const ChatAsk& ask, con
     return std::ranges::find(syntax.reasoning_ends, model.need_tokenizer().piece(token)) !=
            syntax.reasoning_ends.end();
   });
+  if (ask.max_reasoning)
+    choice.request.reasoning = std::make_shared<const ReasoningLimit>(
+        syntax, model.need_tokenizer(),
+        OutputParser::Options{.begins_in_reasoning = reasoning.has_begun, .has_tools = !tools.empty()},
+        *ask.max_reasoning);
   if (!tools.empty() || ask.content) {
     const AnswerForm form{.syntax = syntax,
                           .tools = tools,

@@ -24,8 +24,9 @@ struct ChatAsk {
   bool are_required = false;       // it must call one
   bool are_parallel = true;        // else at most one
 
-  std::optional<AskedGrammar> content;  // what an answer without a call is
-  bool splits_reasoning = true;         // else reasoning is part of the answer
+  std::optional<AskedGrammar> content;   // what an answer without a call is
+  bool splits_reasoning = true;          // else reasoning is part of the answer
+  std::optional<int64_t> max_reasoning;  // tokens
 };
 
 // Reasoning on or off. Throws ApiError(400) naming `field` where the model cannot do it.
@@ -33,6 +34,9 @@ void set_reasoning(const ServedModel& model, bool is_on, const std::string& fiel
 // none, minimal, low, medium, high, xhigh or max
 void set_reasoning_effort(const ServedModel& model, const std::string& effort, const std::string& field,
                           ChatAsk& ask);
+
+// At most so many tokens of it.
+void limit_reasoning(const ServedModel& model, int64_t max_tokens, const std::string& field, ChatAsk& ask);
 
 // The tokens of the prompt. Throws ApiError(400) where the template refuses the messages, naming `param`.
 std::vector<int32_t> encode_messages(const ServedModel& model, const ChatAsk& ask, const std::string& param);

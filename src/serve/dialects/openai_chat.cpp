@@ -156,6 +156,14 @@ void refuse_others(Fields& fields) {
                 "prompt_cache_retention"});
 }
 
+// Qwen's name of it, and vLLM's, where -1 is none.
+void read_reasoning_limit(Fields& fields, const ServedModel& model, ChatAsk& chat) {
+  for (const char* name : {"thinking_budget", "thinking_token_budget"}) {
+    const auto limit = fields.integer(name, -1, INT64_MAX);
+    if (limit.value_or(-1) >= 0) limit_reasoning(model, *limit, name, chat);
+  }
+}
+
 // Whether reasoning stands apart from the answer: llama-server's and SGLang's names of that.
 bool splits_reasoning(Fields& fields) {
   const auto format = fields.choice("reasoning_format", {"none", "auto", "deepseek"});
@@ -188,6 +196,7 @@ Parsed parse_chat_completion(const Incoming& incoming) {
   read_tool_choice(fields, ToolForm::nested, chat);
   chat.content = find_grammar(fields);
   chat.splits_reasoning = splits_reasoning(fields);
+  read_reasoning_limit(fields, model, chat);
   fields.finish();
   std::vector<int32_t> prompt = fill_chat(model, chat, "messages", choice);
   ask.choices = choices_of(choice, {std::move(prompt)}, n);
