@@ -72,6 +72,7 @@ void limit_reasoning(const ServedModel& model, int64_t max_tokens, const std::st
   if (!model.chat_tools->has_reasoning())
     refuse_field(field, "{}: the model's chat template knows no reasoning", field);
   ask.max_reasoning = max_tokens;
+  ask.variables["thinking_budget"] = max_tokens;  // some templates tell the model (Seed-OSS)
 }
 
 std::vector<int32_t> encode_messages(const ServedModel& model, const ChatAsk& ask, const std::string& param) {
