@@ -104,7 +104,7 @@ fs::path name_beside(const fs::path& path) {
 }
 
 struct Found {
-  fs::path path;
+  std::string path;  // there are many, and a fs::path takes four times the memory
   int64_t n_bytes;
   int64_t used_s, used_ns;
 };
@@ -121,7 +121,7 @@ std::vector<Found> records_of(const fs::path& dir) {
     if (it.depth() != 2 || ::lstat(it->path().c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
     const int64_t used_s = info.st_mtim.tv_sec;
     if (!is_unfinished(it->path())) {
-      found.push_back({it->path(), int64_t{info.st_blocks} * 512, used_s, info.st_mtim.tv_nsec});
+      found.push_back({it->path().string(), int64_t{info.st_blocks} * 512, used_s, info.st_mtim.tv_nsec});
     } else if (now_s - used_s > kAbandonedAfterSeconds) {
       ::unlink(it->path().c_str());
     }
