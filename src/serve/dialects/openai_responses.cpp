@@ -415,9 +415,9 @@ void refuse_others(Fields& fields) {
   fields.allow({"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"});
 }
 
-Json member_or(const Json& body, std::string_view name, Json otherwise) {
+Json member_or(const Json& body, std::string_view name, const Json& otherwise) {
   const Json* value = body.find(name);
-  return value == nullptr || value->is_null() ? std::move(otherwise) : *value;
+  return value == nullptr || value->is_null() ? otherwise : *value;
 }
 
 // What a reply repeats.
