@@ -9,7 +9,6 @@ namespace millrace {
 namespace {
 
 constexpr double kFloat32 = 5e-6;
-constexpr double kBfloat16 = 1e-5;  // where activations are two bfloat16 values: off by up to 2^-18
 constexpr double kStored16 = 1e-3;
 constexpr double kStoredBlocks = 1e-2;  // one of some thousand values rounds the other way
 // 8-bit activations of real models, with their outliers, are off by a little over 2e-2; random ones
@@ -58,11 +57,9 @@ double tolerance_of(const Op& op, const Operand& output) {
   if (std::holds_alternative<Embed>(op)) return kFloat32;
   Op copy = op;
   const std::vector<Operand> operands = operands_of(copy);
-  const auto any = [&](const auto& is) {
-    return std::ranges::any_of(operands, [&](const Operand& each) { return is(*each.tensor); });
-  };
-  if (any(is_quantised)) return kQuantised;
-  return any([](const Tensor& tensor) { return tensor.dtype == Dtype::bf16; }) ? kBfloat16 : kFloat32;
+  return std::ranges::any_of(operands, [](const Operand& each) { return is_quantised(*each.tensor); })
+             ? kQuantised
+             : kFloat32;
 }
 
 }  // namespace millrace
