@@ -52,6 +52,49 @@ MappedFile::MappedFile(const std::filesystem::path& path, ErrorKind kind) : path
   ::madvise(mapped, size_, MADV_HUGEPAGE);
 }
 
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+std::byte* aligned_up(std::byte* p) {
+  const auto address = reinterpret_cast<uintptr_t>(p);
+  return p + (kHugePage - address % kHugePage) % kHugePage;
+}
+
+// False where memory or the kernel refuses; then nothing has changed.
+bool move_piece(std::byte* at, size_t n_bytes) {
+  const size_t n_mapped = n_bytes + kHugePage;
+  void* mapped = ::mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return false;
+  auto* begin = static_cast<std::byte*>(mapped);
+  std::byte *copy = aligned_up(begin), *copy_end = copy + n_bytes, *end = begin + n_mapped;
+  ::madvise(copy, n_bytes, MADV_HUGEPAGE);
+  std::memcpy(copy, at, n_bytes);
+  const bool is_moved = ::mprotect(copy, n_bytes, PROT_READ) == 0 &&
+                        ::mremap(copy, n_bytes, n_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) != MAP_FAILED;
+  if (!is_moved) ::munmap(copy, n_bytes);
+  if (copy > begin) ::munmap(begin, static_cast<size_t>(copy - begin));
+  if (end > copy_end) ::munmap(copy_end, static_cast<size_t>(end - copy_end));
+  return is_moved;
+}
+
+}  // namespace
+
+size_t MappedFile::move_to_huge_pages(const std::stop_token& stop) {
+  constexpr size_t kPiece = 8 * kHugePage;  // memory that is taken twice while it is copied
+  if (size_ < 2 * kHugePage) return 0;
+  std::byte* at = aligned_up(const_cast<std::byte*>(data_));
+  size_t n_left = static_cast<size_t>(data_ + size_ - at) / kHugePage * kHugePage, n_moved = 0;
+  while (n_left > 0 && !stop.stop_requested()) {
+    const size_t n = std::min(kPiece, n_left);
+    if (!move_piece(at, n)) break;
+    at += n;
+    n_left -= n;
+    n_moved += n;
+  }
+  return n_moved;
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       data_(std::exchange(other.data_, nullptr)),

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,11 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Puts copies of what is mapped, in pages of 2 MiB, into the place of the mapping, piece by piece:
+  // addresses and content stay, and other threads may read all the while. Memory of the process then holds
+  // what the page cache held. Returns the bytes that were moved: fewer where `stop` asks for it or memory
+  // ends.
+  size_t move_to_huge_pages(const std::stop_token& stop);
   const std::filesystem::path& path() const { return path_; }
 
  private:

@@ -14,6 +14,7 @@
 #include "cli/sampling_options.h"
 #include "cli/standard_input.h"
 #include "cli/verb.h"
+#include "cli/weight_pages.h"
 #include "engine/reasoning_limit.h"
 #include "grammar/answer_grammar.h"
 #include "text/chat_tools.h"
@@ -50,6 +51,7 @@ class Run final : public Command {
     args.flag("--ignore-eos", "Go on after a token that ends the answer", ignores_end_);
     args.flag("--json", "Print one JSON object when the answer is complete", is_json_);
     prefix_cache_.declare(args);
+    weight_pages_.declare(args);
     sampling_.declare(args);
     grammar_.declare(args);
     compute_.declare(args);
@@ -62,6 +64,7 @@ class Run final : public Command {
     if (!stops_.empty() && loaded.tokenizer == nullptr)
       fail(ErrorKind::usage, "--stop needs a text, and the model has no tokenizer to make one");
     Engine engine(*loaded.model, *loaded.backend, engine_options(loaded));
+    const std::jthread moving = weight_pages_.move(loaded);
     request_.sampling = sampling_.sampling(loaded.checkpoint->metadata());
     request_.max_tokens = max_tokens_;
     request_.ignore_end = ignores_end_;
@@ -236,6 +239,7 @@ class Run final : public Command {
   SamplingOptions sampling_;
   GrammarOptions grammar_;
   PrefixCacheOptions prefix_cache_;
+  WeightPages weight_pages_;
   ComputeOptions compute_;
   Request request_;
 };

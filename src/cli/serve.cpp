@@ -9,6 +9,7 @@
 #include "cli/prefix_cache_options.h"
 #include "cli/sampling_options.h"
 #include "cli/verb.h"
+#include "cli/weight_pages.h"
 #include "grammar/grammar_source.h"
 #include "serve/net/server.h"
 #include "serve/service.h"
@@ -80,6 +81,7 @@ class Serve final : public Command {
     args.option("--otlp", "Send traces of requests to this collector of OpenTelemetry, http://127.0.0.1:4318",
                 collector_);
     prefix_cache_.declare(args);
+    weight_pages_.declare(args);
     sampling_.declare(args);
     compute_.declare(args);
   }
@@ -101,6 +103,7 @@ class Serve final : public Command {
     if (loaded.tokenizer != nullptr)
       grammars.emplace(*loaded.tokenizer, static_cast<int32_t>(loaded.model->shape().n_vocab));
     Engine engine(*loaded.model, *loaded.backend, engine_options);
+    const std::jthread moving = weight_pages_.move(loaded);
     ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
     if (grammars) model.grammars = &*grammars;
     if (chat_tools) model.chat_tools = &*chat_tools;
@@ -231,6 +234,7 @@ class Serve final : public Command {
   std::vector<std::string> names_, allowed_hosts_, cors_origins_;
   SamplingOptions sampling_{SamplingOptions::Otherwise::unchanged};
   PrefixCacheOptions prefix_cache_;
+  WeightPages weight_pages_;
   ComputeOptions compute_;
 };
 

@@ -64,6 +64,11 @@ class GgufCheckpoint final : public Checkpoint {
     const NamedTensor* named = tensors_.find(name);
     return named == nullptr ? nullptr : &named->tensor;
   }
+  size_t move_to_huge_pages(const std::stop_token& stop) override {
+    size_t n_moved = 0;
+    for (MappedFile& file : files_) n_moved += file.move_to_huge_pages(stop);
+    return n_moved;
+  }
 
  private:
   std::vector<MappedFile> files_;
