@@ -10,9 +10,11 @@ int64_t n_spans_of(int64_t n_in) { return (n_in + kSpan - 1) / kSpan; }
 constexpr int64_t kColumnsATile = 16;
 constexpr int64_t kLinesABlock = 16 * kPartsBf16;
 int64_t n_blocks_of(int64_t n_in) { return (n_in + 31) / 32; }
-// Whole tiles of columns, an odd number of cache lines: a power of two would put the lines of a tile in few
-// places of the cache.
+// Of few columns, narrow lines: they are read once for each strip. Else whole tiles, an odd number of cache
+// lines: a power of two would put the lines of a tile in few places of the cache.
 int64_t bf16_stride_of(int64_t n_columns) {
+  constexpr int64_t kFew = 4;
+  if (n_columns <= kFew) return kFew;
   const int64_t n_tiles = (n_columns + kColumnsATile - 1) / kColumnsATile;
   return (n_tiles | 1) * kColumnsATile;
 }

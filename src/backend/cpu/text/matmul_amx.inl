@@ -22,13 +22,13 @@ struct alignas(64) TileConfig {
   uint8_t n_rows[16] = {};
 };
 
-// Whole tiles, from here to the end of the scope.
+// Whole tiles, from here to the end of the scope; but 0 to 3 and 6 and 7 may have fewer columns (of 4 bytes).
 class TileScope {
  public:
-  TileScope() {
+  explicit TileScope(int n_columns = 16) {
     TileConfig config;
     for (int i = 0; i < 8; ++i) {
-      config.row_bytes[i] = 64;
+      config.row_bytes[i] = static_cast<uint16_t>(i == 4 || i == 5 ? 64 : 4 * n_columns);
       config.n_rows[i] = 16;
     }
     finish_writes();

@@ -41,7 +41,14 @@ void split_bf16(const float* const* columns, int n_columns, int64_t n_in, int64_
       x1[c] = sub(x1[c], second_half(joined));
       pairs[c] = _mm512_castsi512_ps(joined);
     }
-    transpose(pairs, reinterpret_cast<float*>(lines), stride);
+    if (stride >= kLanes) {
+      transpose(pairs, reinterpret_cast<float*>(lines), stride);
+      continue;
+    }
+    alignas(64) uint32_t wide[kPairsBf16 * kLanes];
+    transpose(pairs, reinterpret_cast<float*>(wide), kLanes);
+    for (int i = 0; i < kPairsBf16; ++i)
+      __builtin_memcpy(lines + i * stride, wide + i * kLanes, static_cast<size_t>(stride) * sizeof *lines);
   }
 }
 
@@ -137,7 +144,8 @@ inline void multiply_bf16_tiles(const StripProduct& p, const Bf16Weights& weight
 
 template <int kGroups>
 inline void multiply_bf16_groups(const StripProduct& p) {
-  const TileScope tiles;
+  const TileScope tiles(p.inputs->bf16_stride < kTileColumnsAmx ? static_cast<int>(p.inputs->bf16_stride)
+                                                                : kTileColumnsAmx);
   const Bf16Weights weights(p);
   finish_writes();
   int first = 0;
