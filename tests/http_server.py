@@ -14,6 +14,8 @@ class Server:
 
     def __init__(self, program, model, *arguments, port="0", **popen):
         program = [program] if isinstance(program, str) else program
+        if not any(str(each).startswith("--cache-d") for each in arguments):
+            arguments = (*arguments, "--cache-disk", "0")  # leaves nothing in the folder of whoever runs the tests
         self.process = subprocess.Popen([*program, "serve", model, "--port", port, *arguments], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, **popen)
         line = self.process.stdout.readline()
