@@ -38,6 +38,12 @@ static_assert(cpu::kMatmulQ6K == static_cast<size_t>(Dtype::q6_k));
 static_assert(cpu::kMatmulIq4Xs == static_cast<size_t>(Dtype::iq4_xs));
 
 #if defined(__x86_64__)
+// clang 14 has no name for this feature: CPUID.1:ECX.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1u << 29)) != 0;
+}
+
 // Whether the processor has tiles for int8 and bfloat16 and the kernel lets this process use them: they are
 // more state than a thread has by itself, so Linux wants to be asked (Documentation/arch/x86/xstate.rst).
 bool has_amx() {
@@ -61,8 +67,7 @@ std::vector<InstructionSet> instruction_sets() {
   // Every flag that *_avx2.cpp and *_avx512.cpp are compiled with (cmake/floors.cmake): the compiler may use
   // any of them.
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") &&
-                        __builtin_cpu_supports("bmi2");
+                        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && has_f16c();
   const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
                           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&

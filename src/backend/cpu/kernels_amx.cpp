@@ -1,5 +1,5 @@
 // The kernels of AVX-512, and products of many columns on the tiles of AMX.
-#if defined(__AMX_BF16__)
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)  // clang 14 spells it so
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/lanes_avx512.h"
