@@ -7,10 +7,6 @@
 namespace millrace {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // of each tensor: a cache line, and the widest vector load
-
-int64_t aligned(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 // Of a page. A stride and a page that do not divide would leave vectors that lie across pages.
 int64_t n_slots_of(const KvSide& side, const KvCache::Shape& shape) {
   check(shape.page_size % side.stride == 0 || side.stride % shape.page_size == 0,

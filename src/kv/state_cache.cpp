@@ -3,13 +3,11 @@
 namespace millrace {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // of each tensor: a cache line, and the widest vector load
-
 // The tensors of a layer one after the other; from nullptr it only measures.
 LayerState state_at(const StateLayer& layer, int64_t n_slots, std::byte*& at) {
   const auto take = [&](std::initializer_list<int64_t> dims) {
     const Tensor tensor(at, Dtype::f32, dims);
-    at += (tensor.n_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    at += aligned(tensor.n_bytes());
     return tensor;
   };
   LayerState state;

@@ -248,7 +248,6 @@ class HfFolderCheckpoint final : public HfFolder {
   template <class Predicate>
   void make(Predicate is_wanted, const Progress& progress) {
     std::vector<NamedTensor> tensors(tensors_.all().begin(), tensors_.all().end());
-    const auto aligned = [](int64_t n) { return (n + 63) / 64 * 64; };
     std::vector<size_t> due;
     int64_t n_bytes = 0;
     for (size_t i = 0; i < tensors.size(); ++i) {

@@ -5,23 +5,22 @@
 #include <cstddef>
 #include <initializer_list>
 
+#include "tensor/buffer.h"
 #include "tensor/tensor.h"
 
 namespace millrace {
 
 class Arena {
  public:
-  static constexpr size_t kAlignment = 64;
-
   // Measures only: hands out tensors whose data are offsets, never to be read.
   Arena() = default;
-  // `memory` (aligned to kAlignment, not owned) must outlive the arena.
+  // `memory` (at a cache line, not owned) must outlive the arena.
   Arena(std::byte* memory, size_t n_bytes) : memory_(memory), n_bytes_(n_bytes) {}
 
   // Elements are not initialised. Aborts when the arena is too small: the plan was wrong.
   Tensor take(Dtype dtype, std::initializer_list<int64_t> dims) {
     Tensor tensor(memory_ + used_bytes_, dtype, dims);
-    used_bytes_ += (static_cast<size_t>(tensor.n_bytes()) + kAlignment - 1) / kAlignment * kAlignment;
+    used_bytes_ += static_cast<size_t>(aligned(tensor.n_bytes()));
     peak_bytes_ = used_bytes_ > peak_bytes_ ? used_bytes_ : peak_bytes_;
     check(memory_ == nullptr || used_bytes_ <= n_bytes_, "the arena is smaller than the plan");
     return tensor;

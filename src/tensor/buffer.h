@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace millrace {
+
+// The room of a tensor among others, each of which begins at a cache line, as wide as the widest vector.
+constexpr int64_t aligned(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
 
 class Buffer {
  public:

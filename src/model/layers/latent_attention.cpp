@@ -242,7 +242,6 @@ Buffer make_latent_weights(LatentAttention& attention, int64_t layer) {
     fail(ErrorKind::bad_model, "block {} should have either attn_k_b and attn_v_b, or attn_kv_b", layer);
   }
   const std::vector<MissingWeight> missing = missing_weights(attention);
-  const auto aligned = [](int64_t n) { return (n + 63) / 64 * 64; };
   int64_t n_bytes = 0;
   for (const MissingWeight& each : missing) n_bytes += aligned(each.layout().n_bytes());
   Buffer made(static_cast<size_t>(n_bytes));
