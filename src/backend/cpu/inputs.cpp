@@ -7,16 +7,31 @@ constexpr int64_t kBlocks32 = kSpan / 32;  // of a span
 
 int64_t n_spans_of(int64_t n_in) { return (n_in + kSpan - 1) / kSpan; }
 
-constexpr int64_t kColumnsATile = 16;
-constexpr int64_t kLinesABlock = 16 * kPartsBf16;
-int64_t n_blocks_of(int64_t n_in) { return (n_in + 31) / 32; }
+constexpr int64_t kLinesABlock = int64_t{kPairsBf16} * kPartsBf16;
+int64_t n_blocks_of(int64_t n_in) { return (n_in + kBlockBf16 - 1) / kBlockBf16; }
+int64_t n_tiles_of(int64_t n_columns) { return (n_columns + kTileColumnsAmx - 1) / kTileColumnsAmx; }
 // Of few columns, narrow lines: they are read once for each strip. Else whole tiles, an odd number of cache
 // lines: a power of two would put the lines of a tile in few places of the cache.
 int64_t bf16_stride_of(int64_t n_columns) {
   constexpr int64_t kFew = 4;
   if (n_columns <= kFew) return kFew;
-  const int64_t n_tiles = (n_columns + kColumnsATile - 1) / kColumnsATile;
-  return (n_tiles | 1) * kColumnsATile;
+  return (n_tiles_of(n_columns) | 1) * kTileColumnsAmx;
+}
+
+// Fills Inputs::bf16; row_of(c) is column c.
+template <class RowOf>
+void split_columns(Machine& machine, const Inputs& inputs, uint32_t* out, const RowOf& row_of) {
+  const int64_t n_in = inputs.n_in;
+  for_each_row(machine, n_tiles_of(inputs.n_columns), kTileColumnsAmx * n_in, [&](int64_t tile, int) {
+    const int64_t first = tile * kTileColumnsAmx;
+    const auto n = static_cast<int>(std::min<int64_t>(kTileColumnsAmx, inputs.n_columns - first));
+    const float* columns[kTileColumnsAmx];
+    for (int c = 0; c < n; ++c) columns[c] = row_of(first + c);
+    for (int64_t block = 0; block < n_blocks_of(n_in); ++block) {
+      uint32_t* lines = out + block * kLinesABlock * inputs.bf16_stride + first;
+      machine.kernels.split_bf16(columns, n, n_in, block, lines, inputs.bf16_stride);
+    }
+  });
 }
 
 }  // namespace
@@ -34,7 +49,8 @@ InputViews::InputViews(const Kernels& kernels, std::initializer_list<Tensor> wei
 int64_t InputViews::max_columns(int64_t n_in) const {
   constexpr int64_t kCached = 3 << 16;  // elements of Inputs::bf16
   if (!has_bf16) return kMaxColumns;
-  return std::clamp(kCached / n_in / 32 * 32, int64_t{32}, kMaxColumns);
+  constexpr int64_t kStep = 2 * kTileColumnsAmx;  // what a kernel takes at a time
+  return std::clamp(kCached / n_in / kStep * kStep, kStep, kMaxColumns);
 }
 
 InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, int64_t n_in) {
@@ -69,20 +85,7 @@ Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const
   const auto row_of = [&](int64_t c) {
     return x.f32() + (rows.empty() ? c : rows[static_cast<size_t>(c)]) * n_in;
   };
-  if (views.has_bf16) {
-    for_each_row(machine, (n_columns + kColumnsATile - 1) / kColumnsATile, kColumnsATile * n_in,
-                 [&](int64_t tile, int) {
-                   const int64_t first = tile * kColumnsATile;
-                   const auto n = static_cast<int>(std::min(kColumnsATile, n_columns - first));
-                   const float* columns[kColumnsATile];
-                   for (int c = 0; c < n; ++c) columns[c] = row_of(first + c);
-                   for (int64_t block = 0; block < n_blocks_of(n_in); ++block) {
-                     machine.kernels.split_bf16(
-                         columns, n, n_in, block,
-                         memory.bf16 + block * kLinesABlock * inputs.bf16_stride + first, inputs.bf16_stride);
-                   }
-                 });
-  }
+  if (views.has_bf16) split_columns(machine, inputs, memory.bf16, row_of);
   if (!views.has_int8_32 && !views.has_int8_256) return inputs;
   for_each_row(machine, n_columns, n_in, [&](int64_t c, int) {
     const float* row = row_of(c);

@@ -31,7 +31,10 @@ inline constexpr int kSpan = 256;  // elements of a row that kernels keep close 
 // Kernels read, for nothing, up to so many columns of int8_256 and of bf16 behind the last.
 inline constexpr int kColumnsBehind = 31;
 
-inline constexpr int kPartsBf16 = 3;  // bfloat16 values that add up to a float32 one
+inline constexpr int kPartsBf16 = 3;               // bfloat16 values that add up to a float32 one
+inline constexpr int kBlockBf16 = 32;              // elements of a row that a tile holds of each
+inline constexpr int kPairsBf16 = kBlockBf16 / 2;  // lines of a tile
+inline constexpr int kTileColumnsAmx = 16;         // columns of a tile
 
 // The activations of one op, a column each; only the views that its weights need are filled. The int8 views
 // lie span by span: n_spans = n_in / kSpan rounded up, the last one perhaps not full.

@@ -69,19 +69,6 @@ void compute_strip(const Kernels& kernels, const Linear& op, const Product& prod
               product.out.f32() + columns.first * n_out + range.first, n_out);
 }
 
-// A strip of gate and of up, side by side.
-struct GatedScratch {
-  GatedScratch(Carver& carver, const Kernels& kernels, const Tensor& gate_weight, const Tensor& up_weight,
-               int64_t max_columns)
-      : strip(carver, kernels, {gate_weight, up_weight}, max_columns),
-        gate(carver.take<float>(max_columns * kMaxStrip)),
-        up(carver.take<float>(max_columns * kMaxStrip)) {}
-
-  StripScratch strip;
-  float* gate;  // (max_columns, kMaxStrip)
-  float* up;
-};
-
 void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange range, const Inputs& inputs,
                          ColumnRange columns, const GatedScratch& scratch) {
   multiply_strip(kernels, op.gate, range, inputs, columns, scratch.strip, scratch.gate, kMaxStrip);
@@ -94,10 +81,7 @@ void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange
     float* up = scratch.up + c * kMaxStrip;
     if (gate_bias != nullptr) kernels.add(gate, gate_bias, range.n);
     if (up_bias != nullptr) kernels.add(up, up_bias, range.n);
-    if (op.limit > 0) {
-      for (int64_t i = 0; i < range.n; ++i) gate[i] = std::min(gate[i], op.limit);
-      for (int64_t i = 0; i < range.n; ++i) up[i] = std::clamp(up[i], -op.limit, op.limit);
-    }
+    clip_gated(gate, up, range.n, op.limit);
     activate(gate, up, gate, range.n);
   }
   const int64_t n_out = op.out.n_cols();

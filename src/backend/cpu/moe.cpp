@@ -60,18 +60,6 @@ struct SharedPart {
   int32_t* rows;  // of x, of each column
 };
 
-struct GatedScratch {
-  GatedScratch(Carver& carver, const Kernels& kernels, const Tensor& gate_weight, const Tensor& up_weight,
-               int64_t max_columns)
-      : strip(carver, kernels, {gate_weight, up_weight}, max_columns),
-        gate(carver.take<float>(max_columns * kMaxStrip)),
-        up(carver.take<float>(max_columns * kMaxStrip)) {}
-
-  StripScratch strip;
-  float* gate;  // (max_columns, kMaxStrip)
-  float* up;
-};
-
 // The products of one slot with rows `range` of its expert, on their way to the activation.
 void finish_products(const Kernels& kernels, const MoeGated& op, int32_t expert, int32_t slot, RowRange range,
                      float* gate, float* up) {
@@ -82,10 +70,7 @@ void finish_products(const Kernels& kernels, const MoeGated& op, int32_t expert,
   const int64_t first = expert * op.gate.dim(1) + range.first;
   if (op.gate_bias) kernels.add(gate, op.gate_bias.f32() + first, range.n);
   if (op.up_bias) kernels.add(up, op.up_bias.f32() + first, range.n);
-  if (op.limit > 0) {
-    for (int64_t i = 0; i < range.n; ++i) gate[i] = std::min(gate[i], op.limit);
-    for (int64_t i = 0; i < range.n; ++i) up[i] = std::clamp(up[i], -op.limit, op.limit);
-  }
+  clip_gated(gate, up, range.n, op.limit);
   if (op.up_offset != 0) {
     for (int64_t i = 0; i < range.n; ++i) up[i] += op.up_offset;
   }

@@ -20,13 +20,12 @@ class Carver {
   template <class T>
   T* take(int64_t n) {
     T* piece = reinterpret_cast<T*>(memory_ + used_bytes_);
-    used_bytes_ += (static_cast<size_t>(n) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    used_bytes_ += static_cast<size_t>(aligned(n * int64_t{sizeof(T)}));
     return piece;
   }
   size_t used_bytes() const { return used_bytes_; }
 
  private:
-  static constexpr size_t kAlignment = 64;
   std::byte* memory_;
   size_t used_bytes_ = 0;
 };

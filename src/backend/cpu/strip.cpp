@@ -76,4 +76,16 @@ void write_strip(const Kernels& kernels, const float* from, int64_t n_columns, i
   kernels.finish_streams();
 }
 
+GatedScratch::GatedScratch(Carver& carver, const Kernels& kernels, const Tensor& gate_weight,
+                           const Tensor& up_weight, int64_t max_columns)
+    : strip(carver, kernels, {gate_weight, up_weight}, max_columns),
+      gate(carver.take<float>(max_columns * kMaxStrip)),
+      up(carver.take<float>(max_columns * kMaxStrip)) {}
+
+void clip_gated(float* gate, float* up, int64_t n, float limit) {
+  if (limit <= 0) return;
+  for (int64_t i = 0; i < n; ++i) gate[i] = std::min(gate[i], limit);
+  for (int64_t i = 0; i < n; ++i) up[i] = std::clamp(up[i], -limit, limit);
+}
+
 }  // namespace millrace::cpu

@@ -52,4 +52,17 @@ void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range
 void write_strip(const Kernels& kernels, const float* from, int64_t n_columns, int64_t n, float* out,
                  int64_t out_stride);
 
+// A strip of gate and of up, side by side.
+struct GatedScratch {
+  GatedScratch(Carver& carver, const Kernels& kernels, const Tensor& gate_weight, const Tensor& up_weight,
+               int64_t max_columns);
+
+  StripScratch strip;
+  float* gate;  // (max_columns, kMaxStrip)
+  float* up;
+};
+
+// gate to at most `limit`, up to [-limit, limit]; nothing where the limit is 0.
+void clip_gated(float* gate, float* up, int64_t n, float limit);
+
 }  // namespace millrace::cpu

@@ -8,7 +8,6 @@
 //
 // Blocks of 32 stay with matmul_quant.inl: their float steps cost as much as the tiles would save.
 
-constexpr int kTileColumnsAmx = 16;  // of activations: the lines of a tile
 constexpr int kTileBytes = 1024;
 
 // What was written before is in memory: the compiler does not know what tile instructions read.

@@ -8,9 +8,6 @@
 // the blocks of 32 in order, the larger parts first, the even and the odd elements of a block apart
 // (TDPBF16PS).
 
-constexpr int kBlockBf16 = 32;              // elements that a tile holds of a row
-constexpr int kPairsBf16 = kBlockBf16 / 2;  // lines of a tile of activations
-
 // Two bfloat16 vectors in one, x0 first.
 inline __m512i join_bf16(Floats x0, Floats x1) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(x1, x0));
