@@ -116,15 +116,9 @@ std::string read_file(const std::filesystem::path& path, size_t max_bytes, Error
   const size_t size = open_size(fd, path, kind);
   if (size > max_bytes) fail(kind, "{} has {} bytes, more than the {} allowed", shown(path), size, max_bytes);
   std::string content(size, '\0');
-  size_t n_read = 0;
-  while (n_read < size) {
-    const ssize_t n = ::read(fd.get(), content.data() + n_read, size - n_read);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(kind, "cannot read {}: {}", shown(path), std::strerror(errno));
-    if (n == 0) break;
-    n_read += static_cast<size_t>(n);
-  }
-  content.resize(n_read);
+  const ssize_t n_read = read_all(fd.get(), std::as_writable_bytes(std::span(content)));
+  if (n_read < 0) fail(kind, "cannot read {}: {}", shown(path), std::strerror(errno));
+  content.resize(static_cast<size_t>(n_read));
   return content;
 }
 
@@ -143,13 +137,9 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(ErrorKind::runtime, "cannot write {}: {}", shown(path_), std::strerror(errno));
-    bytes = bytes.subspan(static_cast<size_t>(n));
-    n_written_ += n;
-  }
+  if (!write_all(fd_, bytes))
+    fail(ErrorKind::runtime, "cannot write {}: {}", shown(path_), std::strerror(errno));
+  n_written_ += static_cast<int64_t>(bytes.size());
   start_writeback();
 }
 

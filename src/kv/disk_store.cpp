@@ -65,25 +65,9 @@ uint64_t checksum_of(Header header, std::span<const std::byte> content) {
   return checksum_of(content, checksum_of(std::as_bytes(std::span(&header, 1)), 1));
 }
 
-bool read_all(int fd, std::span<std::byte> bytes, int64_t at) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::pread(fd, bytes.data(), bytes.size(), at);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    bytes = bytes.subspan(static_cast<size_t>(n));
-    at += n;
-  }
-  return true;
-}
-
-bool write_all(int fd, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return false;
-    bytes = bytes.subspan(static_cast<size_t>(n));
-  }
-  return true;
+// Just these bytes, the next ones.
+bool read_whole(int fd, std::span<std::byte> bytes) {
+  return read_all(fd, bytes) == static_cast<ssize_t>(bytes.size());
 }
 
 // For its owner alone; those above it as usual.
@@ -165,9 +149,9 @@ bool DiskStore::read(const PageKey& key, std::span<std::byte> content) const {
   Header header{};
   const bool is_sound =
       S_ISREG(info.st_mode) && static_cast<uint64_t>(info.st_size) == sizeof header + content.size() &&
-      read_all(file.get(), std::as_writable_bytes(std::span(&header, 1)), 0) &&
+      read_whole(file.get(), std::as_writable_bytes(std::span(&header, 1))) &&
       std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 && header.identity == identity_ &&
-      header.key == key && header.n_bytes == content.size() && read_all(file.get(), content, sizeof header) &&
+      header.key == key && header.n_bytes == content.size() && read_whole(file.get(), content) &&
       header.checksum == checksum_of(header, content);
   if (is_sound) {
     ::futimens(file.get(), nullptr);  // used now; a folder that is read-only keeps the order of its writing
