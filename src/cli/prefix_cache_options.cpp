@@ -34,8 +34,7 @@ int64_t default_size(fs::path dir) {
   return error ? kDiskBytes : std::min(kDiskBytes, static_cast<int64_t>(space.available / 10));
 }
 
-}  // namespace
-
+// "8G", "512M" or "100000" as bytes; K, M, G and T are powers of 1024. Throws Error(usage) that names `what`.
 int64_t parse_size(const std::string& text, const std::string& what) {
   static constexpr std::string_view kUnits = "KMGT";
   int64_t value = 0;
@@ -52,6 +51,8 @@ int64_t parse_size(const std::string& text, const std::string& what) {
     fail(ErrorKind::usage, "{} should be a size like 8G, 512M or 0, found {}", what, printable(text));
   return value << shift;
 }
+
+}  // namespace
 
 void PrefixCacheOptions::declare(Args& args) {
   args.option("--cache-dir",

@@ -20,7 +20,4 @@ class PrefixCacheOptions {
   std::optional<std::string> dir_, disk_;
 };
 
-// "8G", "512M" or "100000" as bytes; K, M, G and T are powers of 1024. Throws Error(usage) that names `what`.
-int64_t parse_size(const std::string& text, const std::string& what);
-
 }  // namespace millrace

@@ -38,6 +38,8 @@ std::jthread WeightPages::move(const LoadedModel& loaded) const {
     yield_to_others();
     const auto begin = std::chrono::steady_clock::now();
     const size_t n_moved = checkpoint.move_to_huge_pages(stop);
+    if (n_moved == 0 && !stop.stop_requested())
+      return log_info("weights stay where they lie: they are not those of a GGUF file, or memory is short");
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     log_info("{} MiB of weights were moved to huge pages in {:.1f} s", n_moved >> 20, seconds.count());
   });

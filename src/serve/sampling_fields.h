@@ -23,7 +23,7 @@ void need_stops(const ServedModel& model, const std::vector<std::string>& stops,
 // A seed that was given, or a drawn one; -1, as Ollama and llama-server send it, asks for that.
 uint64_t seed_or_drawn(std::optional<int64_t> seed);
 
-// What nothing here can do yet, refused by name: grammars and their relatives, beams, adapters.
+// What nothing here can do yet, refused by name: a least length, lists of tokens, beams, adapters.
 void refuse_unserved(Fields& fields);
 
 // `n` choices of each prompt, prompt after prompt; each has a seed of its own that follows from the

@@ -46,6 +46,18 @@ class ChatEncoder final : public OpenAiEncoder {
     size_t n_calls = 0;
   };
 
+  static void add_reasoning(Json& message, const std::string& text) {
+    message["reasoning_content"] = text;
+    message["reasoning"] = text;  // vLLM's name
+  }
+
+  static void add_call(Json& call, const std::string& name, const std::string& arguments) {
+    call["id"] = fresh_call_id("call_");
+    call["type"] = "function";
+    call["function"]["name"] = name;
+    call["function"]["arguments"] = arguments;
+  }
+
   // False for an event that says nothing here.
   static bool add_event(const OutputEvent& event, State& state, Json& delta) {
     using Kind = OutputEvent::Kind;
@@ -55,15 +67,11 @@ class ChatEncoder final : public OpenAiEncoder {
         delta["content"] = event.text;
         return true;
       case Kind::reasoning:
-        delta["reasoning_content"] = event.text;
-        delta["reasoning"] = event.text;  // vLLM's name
+        add_reasoning(delta, event.text);
         return true;
       case Kind::call_begin:
         call["index"] = state.n_calls++;
-        call["id"] = fresh_call_id("call_");
-        call["type"] = "function";
-        call["function"]["name"] = event.text;
-        call["function"]["arguments"] = "";
+        add_call(call, event.text, "");
         break;
       case Kind::arguments:
         call["index"] = state.n_calls - 1;
@@ -84,18 +92,12 @@ class ChatEncoder final : public OpenAiEncoder {
     message["role"] = "assistant";
     message["content"] = output.content.empty() && !output.calls.empty() ? Json() : Json(output.content);
     message["refusal"] = Json();
-    if (!output.reasoning.empty()) {
-      message["reasoning_content"] = output.reasoning;
-      message["reasoning"] = output.reasoning;
-    }
+    if (!output.reasoning.empty()) add_reasoning(message, output.reasoning);
     if (!output.calls.empty()) {
       Json::Array calls;
       for (const auto& [name, arguments] : output.calls) {
         Json call;
-        call["id"] = fresh_call_id("call_");
-        call["type"] = "function";
-        call["function"]["name"] = name;
-        call["function"]["arguments"] = arguments;
+        add_call(call, name, arguments);
         calls.push_back(std::move(call));
       }
       message["tool_calls"] = std::move(calls);
