@@ -141,7 +141,7 @@ class Engine::Loop {
                     .keeps_sequences_whole = keeps_sequences_whole(model, options_),
                     .preemption = options_.preemption,
                     .n_kept_pages = std::max<int64_t>(1, options_.tier.n_kept_tokens / options_.page_size)},
-                   mover_, tier_.get()),
+                   mover_, tier_.get(), options_.prefix_listener),
         rate_limit_(options_.max_requests_per_minute),
         thread_([this] { run(); }) {}
 

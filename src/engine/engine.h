@@ -13,6 +13,7 @@
 #include "base/channel.h"
 #include "engine/request.h"
 #include "engine/sequence.h"
+#include "kv/prefix_listener.h"
 #include "model/model.h"
 
 namespace millrace {
@@ -55,6 +56,9 @@ class Engine {
     // Called by the engine thread after each turn, when channels may hold new events: for one thread that
     // waits for many requests. Must not block, nor call the engine.
     std::function<void()> on_events;
+    // Told by the engine thread what the prefix cache knows and forgets; must outlive the engine. Its keys
+    // tell beginnings apart, and not models.
+    PrefixListener* prefix_listener = nullptr;
   };
 
   // `model` and `backend` must outlive the engine, which is the only user of `backend` while it lives.

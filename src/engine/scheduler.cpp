@@ -7,13 +7,14 @@
 
 namespace millrace {
 
-Scheduler::Scheduler(const Limits& limits, PageMover& mover, PageTier* tier)
+Scheduler::Scheduler(const Limits& limits, PageMover& mover, PageTier* tier, PrefixListener* listener)
     : limits_(limits),
       mover_(mover),
       tier_(tier),
       pool_(limits.n_pages),
       slots_(limits.n_slots),
       tree_(pool_, limits.page_size, is_recurrent() ? &slots_ : nullptr, tier, limits.n_kept_pages) {
+  tree_.set_listener(listener);
   // One more, so that somebody can always leave the snapshot that it begins with.
   check(!is_recurrent() || limits.n_slots >= limits.max_sequences + (limits.has_prefix_cache ? 1 : 0),
         "there is a slot for each sequence");

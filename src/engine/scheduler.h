@@ -77,8 +77,9 @@ class Scheduler {
     int64_t n_kept_pages = 1;  // beginnings that are shorter do not go to the tier
   };
 
-  // `mover` and `tier` must outlive the scheduler; no tier: nullptr.
-  Scheduler(const Limits& limits, PageMover& mover, PageTier* tier = nullptr);
+  // `mover`, `tier` and `listener` must outlive the scheduler; nullptr where there is none.
+  Scheduler(const Limits& limits, PageMover& mover, PageTier* tier = nullptr,
+            PrefixListener* listener = nullptr);
 
   // `sequence` (owned by the caller, who keeps it until remove()) waits; it must fit into all pages alone.
   void add(Sequence& sequence);

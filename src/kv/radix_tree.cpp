@@ -16,13 +16,14 @@ RadixTree::RadixTree(PagePool& pool, int64_t page_size, SlotPool* slots, PageTie
 
 RadixTree::~RadixTree() {
   tier_ = nullptr;  // nothing leaves: all ends
+  listener_ = nullptr;
   while (evict_one()) {
   }
 }
 
 RadixTree::Place RadixTree::root(int32_t salt) {
   const auto [root, is_new] = roots_.try_emplace(salt);
-  if (is_new && tier_ != nullptr) root->second.key = root_key(salt);
+  if (is_new && has_keys()) root->second.key = root_key(salt);
   return &root->second;
 }
 
@@ -124,10 +125,11 @@ RadixTree::Place RadixTree::extend(Place place, std::span<const int32_t> tokens,
       leaves_.erase({place->last_used, place});
       child->second = std::make_unique<Node>(
           Node{.parent = place, .edge = &child->first, .page = page, .depth = place->depth + 1});
-      if (tier_ != nullptr) child->second->key = next_key(place->key, child->first);
+      if (has_keys()) child->second->key = next_key(place->key, child->first);
       pool_.hold(page);
       pool_.set_cached(page, true);
       ++n_pages_;
+      tell_stored(*child->second);
     }
     place = child->second.get();
     if (place->page != page) {
@@ -138,6 +140,12 @@ RadixTree::Place RadixTree::extend(Place place, std::span<const int32_t> tokens,
     if (is_new && place->depth >= n_kept_pages_) want_kept(*place);
   }
   return place;
+}
+
+void RadixTree::tell_stored(const Node& node) const {
+  if (listener_ == nullptr) return;
+  const Node& before = *node.parent;
+  listener_->stored(node.key, before.page < 0 ? nullptr : &before.key, *node.edge);
 }
 
 // With all before it: without them it is of no use.
@@ -213,6 +221,7 @@ bool RadixTree::evict_one() {
     pool_.set_cached(node->page, false);
     pool_.release(node->page);
     --n_pages_;
+    if (listener_ != nullptr) listener_->removed(node->key);
     parent->children.erase(*node->edge);
     // extend() touches what it adds, not what it goes on from: that was used when its children were.
     parent->last_used = std::max(parent->last_used, last_used_of_leaf);
@@ -234,7 +243,7 @@ int64_t RadixTree::check_subtree(const Node& node) const {
     check(has_snapshot == (child->snapshot >= 0), "the snapshots are listed");
     check(!has_snapshot || slots_->n_holders(child->snapshot) > 0, "the tree holds its snapshots");
     check(child->depth == node.depth + 1, "a node knows its depth");
-    check(tier_ == nullptr || child->key == next_key(node.key, edge), "a node knows its key");
+    check(!has_keys() || child->key == next_key(node.key, edge), "a node knows its key");
     check(!child->is_worth_keeping || node.is_worth_keeping || node.page < 0,
           "what is kept is kept from its beginning");
     check((child->keep_turn > 0) == to_keep_.contains(child->keep_turn), "what is to be kept is listed");

@@ -29,6 +29,7 @@
 
 #include "kv/page_pool.h"
 #include "kv/page_tier.h"
+#include "kv/prefix_listener.h"
 
 namespace millrace {
 
@@ -45,6 +46,10 @@ class RadixTree {
   ~RadixTree();
   RadixTree(const RadixTree&) = delete;
   RadixTree& operator=(const RadixTree&) = delete;
+
+  // Who is told of every page that comes and goes, but not of the end. Before there is any; it must outlive
+  // the tree.
+  void set_listener(PrefixListener* listener) { listener_ = listener; }
 
   // Where every sequence of that salt begins.
   Place root(int32_t salt);
@@ -80,7 +85,7 @@ class RadixTree {
   // The node after `place` for the page that `tokens` begin with; nullptr where it is not known.
   Place child(Place place, std::span<const int32_t> tokens) const { return child_of(*place, tokens); }
   static Page page_of(Place place) { return place->page; }
-  // How a tier knows it. Where there is no tier nobody has a key.
+  // How a tier and a listener know it. Where there is neither nobody has a key.
   static const PageKey& key_of(Place place) { return place->key; }
   // What is at `place` came from the tier.
   void set_page_kept(Place place);
@@ -108,9 +113,9 @@ class RadixTree {
     uint64_t last_used = 0;
     Slot snapshot = -1;
     uint64_t snapshot_used = 0;
-    // Where there is a tier:
-    PageKey key{};
+    PageKey key{};      // where somebody asks for it
     int64_t depth = 0;  // pages from the root
+    // Where there is a tier:
     bool is_worth_keeping = false;
     bool is_page_kept = false, is_snapshot_kept = false;
     uint64_t keep_turn = 0;  // in to_keep_; 0: it is not there
@@ -119,6 +124,8 @@ class RadixTree {
 
   // The child of `node` whose edge `tokens` begin with, or nullptr.
   Node* child_of(const Node& node, std::span<const int32_t> tokens) const;
+  bool has_keys() const { return tier_ != nullptr || listener_ != nullptr; }
+  void tell_stored(const Node& node) const;
   void touch(Node& node);
   void touch_snapshot(Node& node);
   void drop_snapshot(Node& node);
@@ -132,6 +139,7 @@ class RadixTree {
   size_t page_size_;
   SlotPool* slots_;
   PageTier* tier_;
+  PrefixListener* listener_ = nullptr;
   int64_t n_kept_pages_;
   int64_t n_pages_ = 0;
   uint64_t clock_ = 0;

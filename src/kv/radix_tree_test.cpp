@@ -148,10 +148,42 @@ TEST_F(Snapshots, GoWithTheirPages) {
   EXPECT_EQ(slots_.n_free(), 3);
 }
 
+// What a router makes of the events: the beginnings that are known.
+class Mirror final : public PrefixListener {
+ public:
+  void stored(const PageKey& key, const PageKey* before, std::span<const int32_t> tokens) override {
+    Tokens beginning = before == nullptr ? Tokens{} : beginnings_.at(*before);
+    beginning.insert(beginning.end(), tokens.begin(), tokens.end());
+    EXPECT_EQ(tokens.size(), static_cast<size_t>(kPageSize));
+    EXPECT_TRUE(known_.insert(beginning).second);
+    EXPECT_TRUE(beginnings_.emplace(key, std::move(beginning)).second);
+  }
+  void removed(const PageKey& key) override {
+    EXPECT_EQ(known_.erase(beginnings_.at(key)), 1u);
+    beginnings_.erase(key);
+  }
+
+  size_t n_pages() const { return beginnings_.size(); }
+  // Of the beginning of `tokens`.
+  size_t n_known(const Tokens& tokens) const {
+    size_t n = 0;
+    while ((n + 1) * kPageSize <= tokens.size() &&
+           known_.contains({tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>((n + 1) * kPageSize)}))
+      ++n;
+    return n;
+  }
+
+ private:
+  std::map<PageKey, Tokens> beginnings_;
+  std::set<Tokens> known_;
+};
+
 // Sequences come, match, take the pages they lack, insert and leave; the naive model remembers which pages
 // were given for which beginning.
 class RandomUse {
  public:
+  RandomUse() { tree_.set_listener(&mirror_); }
+
   void step() {
     if (running_.size() < 6 && random_() % 2 == 0) {
       begin();
@@ -175,6 +207,7 @@ class RandomUse {
     const size_t n = kPageSize * (1 + random_() % 5);
     for (size_t i = 0; i < n; ++i) sequence.tokens.push_back(static_cast<int32_t>(random_() % 2));
     sequence.pages = tree_.match(0, sequence.tokens).pages;
+    ASSERT_EQ(sequence.pages.size(), mirror_.n_known(sequence.tokens));
     for (size_t i = 0; i < sequence.pages.size(); ++i) {
       const Tokens beginning(sequence.tokens.begin(),
                              sequence.tokens.begin() + static_cast<ptrdiff_t>((i + 1) * kPageSize));
@@ -213,10 +246,12 @@ class RandomUse {
       n_idle += by_tree == 1 && n_held[static_cast<size_t>(page)] == 0 ? 1 : 0;
     }
     ASSERT_EQ(n_in_tree, tree_.n_pages());
+    ASSERT_EQ(mirror_.n_pages(), static_cast<size_t>(n_in_tree));
     ASSERT_EQ(n_idle, pool_.n_idle());
   }
 
   std::mt19937 random_{7};
+  Mirror mirror_;
   PagePool pool_{24};
   RadixTree tree_{pool_, kPageSize};
   std::vector<Tokens> content_ = std::vector<Tokens>(24);
