@@ -17,7 +17,10 @@ struct Heard {
   int refused = 0;  // the status
 
   bool agrees(const Heard& other) const {
-    const bool is_refused_otherwise = refused != other.refused && refused != 0 && other.refused != 0;
+    // A head both wrong and too long is refused for what is seen first.
+    const bool is_too_long = refused == 431 || other.refused == 431;
+    const bool is_refused_otherwise =
+        refused != other.refused && refused != 0 && other.refused != 0 && !is_too_long;
     if (is_refused_otherwise || requests.size() != other.requests.size()) return false;
     for (size_t i = 0; i < requests.size(); ++i) {
       const HttpRequest &a = requests[i], &b = other.requests[i];

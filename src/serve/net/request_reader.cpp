@@ -23,9 +23,6 @@ HttpFault fault_of(const boost::system::error_code& error, const HttpLimits& lim
   if (error == http::error::body_limit)
     return {413,
             fmt::format("the body is longer than the {} bytes that this server takes", limits.body_bytes)};
-  if (error == http::error::header_limit)
-    return {431,
-            fmt::format("the head is longer than the {} bytes that this server takes", limits.header_bytes)};
   if (error == http::error::bad_version) return {505, "the version of HTTP is not known: send HTTP/1.1"};
   return {400, fmt::format("this is no HTTP request: {}", error.message())};
 }
@@ -41,10 +38,12 @@ RequestReader::~RequestReader() = default;
 
 void RequestReader::begin() {
   parser_ = std::make_unique<Parser>();
-  parser_->http.header_limit(static_cast<uint32_t>(limits_.header_bytes));
+  // Beast counts a head by what it holds of it at a time: take() counts the whole and comes first.
+  parser_->http.header_limit(static_cast<uint32_t>(limits_.header_bytes + 1));
   parser_->http.body_limit(limits_.body_bytes);
   parser_->http.eager(true);
   head_ = {};
+  n_head_bytes_ = 0;
   has_begun_ = is_head_checked_ = wants_continue_ = false;
 }
 
@@ -57,8 +56,17 @@ bool RequestReader::take(std::string& bytes) {
     boost::system::error_code error;
     // Not eager until the head is judged: no body is taken for a head that is refused.
     parser_->http.eager(is_head_checked_);
-    const size_t n_taken = parser_->http.put(asio::buffer(bytes), error);
+    const bool is_in_head = !has_head();
+    const size_t n_given =
+        is_in_head ? std::min(bytes.size(), limits_.header_bytes - n_head_bytes_) : bytes.size();
+    const size_t n_taken = parser_->http.put(asio::buffer(bytes.data(), n_given), error);
     bytes.erase(0, n_taken);
+    if (is_in_head) n_head_bytes_ += n_taken;
+    if (is_in_head && !has_head() && (!error || error == http::error::need_more) &&
+        n_head_bytes_ + bytes.size() >= limits_.header_bytes)
+      refuse(431, fmt::format("the head is longer than the {} bytes that this server takes",
+                              limits_.header_bytes));
+    if (fault_) return false;
     if (has_head() && !is_head_checked_) {
       check_head();
       if (fault_) return false;

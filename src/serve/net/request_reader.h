@@ -44,6 +44,7 @@ class RequestReader {
   std::unique_ptr<Parser> parser_;
   std::optional<HttpFault> fault_;
   HttpRequest head_;
+  size_t n_head_bytes_ = 0;
   bool has_begun_ = false, is_head_checked_ = false, wants_continue_ = false;
 };
 

@@ -91,6 +91,11 @@ TEST(RequestReader, HasLimits) {
             413);
   EXPECT_EQ(status_of(post + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"), 400);
   EXPECT_EQ(status_of(post + "A: " + std::string(5000, 'x')), 431);
+  const std::string longest = post + "A: " + std::string(4096 - post.size() - 7, 'x') + "\r\n\r\n";
+  for (const size_t n_bytes : {1, 7, 1000, 4096}) {
+    EXPECT_TRUE(read_in_parts(longest, n_bytes)) << n_bytes;
+    EXPECT_FALSE(read_in_parts("POST / HTTP/1.1\r\nB: 1\r\n" + longest.substr(17), n_bytes)) << n_bytes;
+  }
   EXPECT_EQ(status_of(post + "Transfer-Encoding: chunked\r\n\r\n1;" + std::string(70000, 'x')), 400);
 }
 
