@@ -11,6 +11,7 @@
 #include "cli/verb.h"
 #include "cli/weight_pages.h"
 #include "grammar/grammar_source.h"
+#include "serve/kv_event_publisher.h"
 #include "serve/net/server.h"
 #include "serve/service.h"
 #include "serve/traces.h"
@@ -36,6 +37,41 @@ class LateWaker {
  private:
   std::mutex mutex_;
   Waker wake_;
+};
+
+// Whether and where routers hear what the prefix cache holds.
+class KvEventOptions {
+ public:
+  void declare(Args& args) {
+    args.option("--kv-events",
+                "Publish what the prefix cache holds over ZeroMQ as vLLM does: listens at tcp://*:5557 or "
+                "ipc://PATH, connects to tcp://HOST:5557",
+                endpoint_);
+    args.option("--kv-events-replay", "Answer at this endpoint of ZeroMQ who missed some of it, tcp://*:5558",
+                replay_endpoint_);
+    args.option("--kv-events-topic", "The topic of what is published", topic_);
+    args.option("--kv-events-format", "maps, or arrays as vLLM had them before June 2026", format_);
+  }
+
+  bool are_wanted() const { return endpoint_.has_value(); }
+  KvEventPublisher::Options publisher(int64_t page_size) const {
+    const bool has_maps = !format_ || *format_ == "maps";
+    if (!has_maps && *format_ != "arrays")
+      fail(ErrorKind::usage, "--kv-events-format should be maps or arrays, found {}", printable(*format_));
+    return {.endpoint = *endpoint_,
+            .replay_endpoint = replay_endpoint_.value_or(""),
+            .topic = topic_.value_or(""),
+            .format = has_maps ? KvEventPublisher::Format::maps : KvEventPublisher::Format::arrays,
+            .page_size = page_size};
+  }
+  void need_settings() const {
+    if (!endpoint_ && (replay_endpoint_ || topic_ || format_))
+      fail(ErrorKind::usage,
+           "--kv-events-replay, --kv-events-topic and --kv-events-format belong to --kv-events: give it too");
+  }
+
+ private:
+  std::optional<std::string> endpoint_, replay_endpoint_, topic_, format_;
 };
 
 class Serve final : public Command {
@@ -80,6 +116,7 @@ class Serve final : public Command {
     args.option("--drain-seconds", "Time for running requests when the server is told to end", drain_s_);
     args.option("--otlp", "Send traces of requests to this collector of OpenTelemetry, http://127.0.0.1:4318",
                 collector_);
+    kv_events_.declare(args);
     prefix_cache_.declare(args);
     weight_pages_.declare(args);
     sampling_.declare(args);
@@ -102,11 +139,22 @@ class Serve final : public Command {
     std::optional<GrammarCache> grammars;
     if (loaded.tokenizer != nullptr)
       grammars.emplace(*loaded.tokenizer, static_cast<int32_t>(loaded.model->shape().n_vocab));
+    std::optional<KvEventQueue> kv_events;
+    std::optional<KvEventPublisher> publisher;
+    if (kv_events_.are_wanted()) {
+      publisher.emplace(kv_events.emplace(), kv_events_.publisher(engine_options.page_size));
+      engine_options.prefix_listener = &*kv_events;
+      engine_options.on_events = [&] {
+        kv_events->flush();  // first: whoever has an answer finds counted what it changed
+        waker.wake();
+      };
+    }
     Engine engine(*loaded.model, *loaded.backend, engine_options);
     const std::jthread moving = weight_pages_.move(loaded);
     ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
     if (grammars) model.grammars = &*grammars;
     if (chat_tools) model.chat_tools = &*chat_tools;
+    if (kv_events) model.kv_events = &*kv_events;
     std::optional<TraceExporter> traces;
     if (collector_) traces.emplace(*collector_);
     Service service(model, access(), keys());
@@ -139,6 +187,7 @@ class Serve final : public Command {
     need("--max-body-mib", max_body_mib_, 1, 1024);
     need("--drain-seconds", drain_s_, 0, 86400);
     need("--kv-tokens", n_kv_positions_, 0, INT32_MAX);
+    kv_events_.need_settings();
     server_.drain = std::chrono::seconds(drain_s_);
     server_.connection.http.body_bytes = static_cast<size_t>(max_body_mib_) << 20;
     if (certificate_.has_value() != certificate_key_.has_value())
@@ -235,6 +284,7 @@ class Serve final : public Command {
   SamplingOptions sampling_{SamplingOptions::Otherwise::unchanged};
   PrefixCacheOptions prefix_cache_;
   WeightPages weight_pages_;
+  KvEventOptions kv_events_;
   ComputeOptions compute_;
 };
 

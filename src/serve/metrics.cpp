@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <fstream>
 
+#include "serve/kv_event_queue.h"
+
 namespace millrace {
 namespace {
 
@@ -146,6 +148,14 @@ std::string Metrics::text(const ServedModel& model) const {
   for (const auto& [key, n] : responses_)
     out += fmt::format("http_requests_total{{method=\"{}\",status=\"{}\"}} {}\n", label_value(key.first),
                        key.second, n);
+  if (model.kv_events != nullptr) {
+    const KvEventQueue::Counts counts = model.kv_events->counts();
+    counter("millrace:kv_event_batches_total", "Batches of KV events",
+            static_cast<int64_t>(counts.n_batches));
+    counter("millrace:kv_event_batches_dropped_total",
+            "Of those, batches that were not published: too many waited",
+            static_cast<int64_t>(counts.n_dropped));
+  }
   const MemoryPlan& memory = model.engine.memory();
   gauge("millrace:kv_bytes", "Memory of keys and values", memory.kv_bytes);
   gauge("millrace:state_bytes", "Memory of recurrent states", memory.state_bytes);

@@ -13,16 +13,18 @@
 namespace millrace {
 
 class GrammarCache;
+class KvEventQueue;
 
 struct ServedModel {
   Engine& engine;
   const ModelShape& shape;
-  const Tokenizer* tokenizer = nullptr;   // nullptr: prompts are token ids, and there is no text
-  const ChatPrompt* chat = nullptr;       // nullptr where the model has no chat template
-  const ChatTools* chat_tools = nullptr;  // there with the chat template
-  GrammarCache* grammars = nullptr;       // there with the tokenizer
-  bool template_knows_developer = false;  // the role that OpenAI's newer clients send instead of system
-  std::vector<std::string> names;         // that requests may call it by; replies use the first
+  const Tokenizer* tokenizer = nullptr;     // nullptr: prompts are token ids, and there is no text
+  const ChatPrompt* chat = nullptr;         // nullptr where the model has no chat template
+  const ChatTools* chat_tools = nullptr;    // there with the chat template
+  GrammarCache* grammars = nullptr;         // there with the tokenizer
+  const KvEventQueue* kv_events = nullptr;  // nullptr: nobody wants them
+  bool template_knows_developer = false;    // the role that OpenAI's newer clients send instead of system
+  std::vector<std::string> names;           // that requests may call it by; replies use the first
   std::vector<int32_t> end_tokens;
   std::string template_source;  // of the chat template; empty where there is none
   std::string container;        // "gguf" or "safetensors"
