@@ -111,7 +111,7 @@ class TracesTest(unittest.TestCase):
     def test_a_collector_that_is_slow_or_gone(self):
         with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
             gone = f"http://127.0.0.1:{silent.getsockname()[1]}"
-            for collector, n_said in ((Collector(seconds=2.0).url, 0), (Collector(status=503).url, 1), (gone, 1), ("http://127.0.0.1:1", 1)):
+            for collector, n_said in ((Collector(seconds=1.0).url, 0), (Collector(status=503).url, 1), (gone, 1), ("http://127.0.0.1:1", 1)):
                 with self.subTest(collector):
                     server = self.start(collector)
                     times = []
