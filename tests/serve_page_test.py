@@ -2,6 +2,7 @@
 """The web page in a browser: asks, streams, stops, asks again, remembers. Screenshots lie in the folder that
 MILLRACE_SCREENSHOTS names, else nowhere."""
 
+import json
 import os
 import pathlib
 import sys
@@ -90,12 +91,17 @@ class PageTest(unittest.TestCase):
         self.assertEqual(self.answers(), [])
         self.browser.run("document.querySelector('#conversations .name').click()")
         self.assertEqual(len(self.answers()), 2)
-        self.look()
         self.browser.run("document.querySelector('#conversations button[aria-label]').click()")
         self.assertEqual(self.browser.run("JSON.parse(localStorage.getItem('millrace.conversations')).length"), 0)
 
-    def look(self):
-        """Light, dark, and as wide as a phone."""
+    def test_looks(self):
+        """Light, dark, and as wide as a phone, with a conversation that has some of everything."""
+        said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Hello. What would you like to know?"},
+                {"role": "user", "content": "Show me some of everything."}, {"role": "assistant", "content": MARKDOWN}]
+        self.browser.run(f"localStorage.setItem('millrace.conversations', {json.dumps(json.dumps([{'title': 'Some of everything', 'messages': said}]))})")
+        self.browser.call("Page.reload")
+        self.browser.wait("document.readyState === 'complete' && document.querySelectorAll('article').length === 4")
+        self.browser.wait("document.querySelector('#memory').textContent.includes('iB')")
         self.browser.screenshot(f"{SCREENSHOTS}/page-light.png")
         light = self.browser.run("getComputedStyle(document.body).backgroundColor")
         self.browser.scheme(dark=True)
