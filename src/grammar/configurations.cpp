@@ -4,8 +4,6 @@
 #include <map>
 
 #include "base/error.h"
-#include "grammar/automaton.h"
-#include "grammar/signs.h"
 
 namespace millrace {
 namespace {
@@ -53,7 +51,7 @@ void InternedLists::grow() {
 }
 
 Configurations::Configurations(const GrammarMachine& machine)
-    : machine_(machine), n_classes_(machine.n_classes()) {
+    : machine_(machine), n_classes_(machine.n_classes()), state_runs_(machine) {
   frames_.number_of({});                                   // the bottom
   frames_.number_of(std::vector{packed(kEnd, kUnknown)});  // unknown: like no other
   behind_.assign(2, kNotKnown);
@@ -84,70 +82,15 @@ Configurations::Number Configurations::behind_frame(uint32_t frame) {
   return behind_[frame] = number;
 }
 
-Configurations::Run Configurations::compute_run(Number number) {
-  // Along the chain of configurations that single characters lead through, from its end back. A chain that is
-  // longer than tokens are is cut, and then only known for sure where it reaches far enough.
-  constexpr size_t kMaxChain = kMaxTokenBytes + 32;
-  std::vector<Number> chain;
-  Number at = number;
-  Run after{.signs = ~uint64_t{0}, .n_chars = 0};
-  const auto record = [&](Number of, const Run& run) { runs_[of] = {after = run, true}; };
-  while (!runs_[at].is_known && chain.size() < kMaxChain) {
-    const Number next = step(at, 'a');
-    if (next == kDead || step(at, 'e') != next || step(at, 't') != next) {
-      record(at, {});
-    } else if (next == at) {
-      record(at, {signs_between(at, at), UINT8_MAX});
-    } else {
-      chain.push_back(at);
-      at = next;
-    }
+const SignRun& Configurations::find_run(Number number) {
+  SignRun best;
+  for (uint32_t i = infos_[number].reached_begin; i < infos_[number].reached_end; ++i) {
+    const Item item = unpacked(reached_[i]);
+    if (item.state == kEnd) continue;
+    const SignRun& run = state_runs_.of(item.state);
+    if (run.n_chars > best.n_chars) best = run;
   }
-  const bool is_cut = !runs_[at].is_known;
-  if (!is_cut) after = runs_[at].run;
-  for (; !chain.empty(); chain.pop_back()) {
-    const uint64_t signs = signs_between(chain.back(), at);
-    const bool goes_on = (signs & ~after.signs) == 0;
-    const int n_chars = goes_on ? std::min(after.n_chars + 1, int{UINT8_MAX}) : 1;
-    at = chain.back();
-    after = {signs, static_cast<uint8_t>(n_chars)};
-    if (!is_cut || n_chars >= static_cast<int>(kMaxTokenBytes)) record(at, after);
-  }
-  if (!runs_[number].is_known) record(number, after);  // shorter than it is: other characters lead elsewhere
-  return runs_[number].run;
-}
-
-uint64_t Configurations::signs_between(Number from, Number to) {
-  uint64_t some = 0, others = 0;
-  for (size_t c = 0; c < kSigns.size(); ++c)
-    (step(from, static_cast<uint8_t>(c)) == to ? some : others) |= kSigns[c];
-  uint64_t signs = some & ~others;
-  struct Lead {  // of valid UTF-8: first bytes, second bytes, further bytes
-    uint8_t first, last, low, high;
-    int n_more;
-  };
-  static constexpr Lead kLeads[] = {{0xc2, 0xdf, 0x80, 0xbf, 0}, {0xe0, 0xe0, 0xa0, 0xbf, 1},
-                                    {0xe1, 0xec, 0x80, 0xbf, 1}, {0xed, 0xed, 0x80, 0x9f, 1},
-                                    {0xee, 0xef, 0x80, 0xbf, 1}, {0xf0, 0xf0, 0x90, 0xbf, 2},
-                                    {0xf1, 0xf3, 0x80, 0xbf, 2}, {0xf4, 0xf4, 0x80, 0x8f, 2}};
-  const bool has_all = std::ranges::all_of(kLeads, [&](const Lead& lead) {
-    for (int byte = lead.first; byte <= lead.last;
-         byte = machine_.next_class_begin(static_cast<uint8_t>(byte))) {
-      const Number next = step(from, static_cast<uint8_t>(byte));
-      if (next == kDead || !leads_all(next, to, lead.low, lead.high, lead.n_more)) return false;
-    }
-    return true;
-  });
-  return has_all ? signs | kBeyondAscii : signs;
-}
-
-bool Configurations::leads_all(Number from, Number to, uint8_t first, uint8_t last, int n_more) {
-  for (int byte = first; byte <= last; byte = machine_.next_class_begin(static_cast<uint8_t>(byte))) {
-    const Number next = step(from, static_cast<uint8_t>(byte));
-    if (next == kDead) return false;
-    if (n_more == 0 ? next != to : !leads_all(next, to, 0x80, 0xbf, n_more - 1)) return false;
-  }
-  return true;
+  return (runs_[number] = {best, true}).run;
 }
 
 int Configurations::only_byte(Number number) const {

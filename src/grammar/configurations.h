@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "grammar/grammar_machine.h"
+#include "grammar/state_runs.h"
 
 namespace millrace {
 
@@ -60,13 +61,12 @@ class Configurations {
     return known != kNotKnown ? known : compute_step(from, byte_class);
   }
 
-  // How long any text of some kinds of characters (signs.h), whatever their order, can go on from here; each
-  // length leads to one configuration. So a branch of the vocabulary need not be walked through.
-  struct Run {
-    uint64_t signs = 0;
-    uint8_t n_chars = 0;
-  };
-  Run run_from(Number number) { return runs_[number].is_known ? runs_[number].run : compute_run(number); }
+  // How any text of some characters can go on from here; more may.
+  const SignRun& run_from(Number number) {
+    return runs_[number].is_known ? runs_[number].run : find_run(number);
+  }
+  // Of the state alone, whatever comes behind its rule.
+  const SignRun& run_of_state(uint32_t state) { return state_runs_.of(state); }
 
   // The text may end here.
   bool is_complete(Number number) const { return infos_[number].is_complete; }
@@ -106,13 +106,10 @@ class Configurations {
   };
 
   struct KnownRun {
-    Run run;
+    SignRun run;
     bool is_known = false;
   };
-  Run compute_run(Number number);
-  // The kinds of characters all of which lead to `to`.
-  uint64_t signs_between(Number from, Number to);
-  bool leads_all(Number from, Number to, uint8_t first, uint8_t last, int n_more);
+  const SignRun& find_run(Number number);
   void work(size_t n_edges);
   Number compute_step(Number from, uint32_t byte_class);
   // The configuration that holds the items and what they return to. Empties `kernel`.
@@ -130,6 +127,7 @@ class Configurations {
   std::vector<Number> steps_;      // [configuration, byte class]
   std::vector<Number> behind_;     // of each frame
   std::vector<KnownRun> runs_;
+  StateRuns state_runs_;
   size_t work_left_ = static_cast<size_t>(-1);
 };
 

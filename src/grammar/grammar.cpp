@@ -6,10 +6,13 @@
 #include <utility>
 
 #include "base/error.h"
+#include "grammar/signs.h"
 
 namespace millrace {
 namespace {
 
+// Where not even all small letters go on, few tokens do, and they are found quicker by walking.
+constexpr uint64_t kLetters = kSigns['a'] | kSigns['z'];
 constexpr size_t kMaxConfigurationBytes = size_t{64} << 20;
 
 void set_bit(std::span<uint64_t> bits, int32_t token) {
@@ -22,9 +25,9 @@ void clear_bit(std::span<uint64_t> bits, int32_t token) {
 size_t n_words(const TokenTrie& tokens) { return (static_cast<size_t>(tokens.n_vocab()) + 63) / 64; }
 
 // A bit for each token of the runs of nodes, set or, where that is less work, what is between them cleared.
-std::vector<uint64_t> bits_of(const TokenTrie& trie, std::span<const std::pair<uint32_t, uint32_t>> runs,
-                              size_t n_allowed) {
-  std::vector<uint64_t> bits(n_words(trie), 0);
+TokenMask bits_of(const TokenTrie& trie, std::span<const std::pair<uint32_t, uint32_t>> runs,
+                  size_t n_allowed) {
+  TokenMask bits(n_words(trie), 0);
   const std::span<const int32_t> all = trie.tokens(0, trie.nodes().size());
   if (n_allowed < all.size() / 2) {
     for (const auto& [begin, end] : runs)
@@ -55,7 +58,7 @@ void walk(const TokenTrie& trie, Configurations& configurations, size_t begin, s
   for (size_t i = begin; i < end;) {
     const TokenTrie::Node& node = nodes[i];
     if (node.after > i + kFewNodes) {
-      const Configurations::Run run = configurations.run_from(at[node.depth - 1u]);
+      const SignRun& run = configurations.run_from(at[node.depth - 1u]);
       if ((node.signs & ~run.signs) == 0 && node.n_chars <= run.n_chars) {
         visit_all(i, node.after);
         i = node.after;
@@ -117,6 +120,50 @@ const Grammar::StateMask& Grammar::mask_of(uint32_t state, Configurations& confi
 }
 
 Grammar::StateMask Grammar::compute_mask(uint32_t state, Configurations& configurations) const {
+  const Configurations::Number from = configurations.at_state(state);
+  const SignRun run = configurations.run_of_state(state);
+  return run.is_whole && (run.signs & kLetters) == kLetters ? run_mask(from, run, configurations)
+                                                            : walked_mask(from, configurations);
+}
+
+Grammar::StateMask Grammar::run_mask(Configurations::Number from, const SignRun& run,
+                                     Configurations& configurations) const {
+  StateMask mask{.plain = tokens_->of_signs(run.signs),
+                 .n_chars = std::min<size_t>(run.n_chars, TokensOfSigns::kMaxChars)};
+  const std::span<const TokensOfSigns::Other> others = mask.plain->others;
+  std::array<Configurations::Number, kMaxTokenBytes + 1> at;
+  at[0] = from;
+  std::vector<uint32_t> reached;  // of `others`
+  std::vector<size_t> leaving;    // of `reached`
+  for (uint32_t i = 0; i < others.size();) {
+    const Configurations::Number to = configurations.step(at[others[i].depth - 1u], others[i].byte);
+    if (to == Configurations::kDead) {
+      i = others[i].after;
+      continue;
+    }
+    at[others[i].depth] = to;
+    if (configurations.leaves_rule(to) && others[i].after > i + 1) leaving.push_back(reached.size());
+    reached.push_back(i);
+    const auto tokens = tokens_->tokens(others[i].node);
+    mask.few.insert(mask.few.end(), tokens.begin(), tokens.end());
+    ++i;
+  }
+  for (const size_t r : leaving) {
+    // Where all that goes on is allowed inside of the rule, it need not be tried behind it.
+    const uint32_t i = reached[r], last = others[i].after - 1;
+    if (r + (last - i) < reached.size() && reached[r + (last - i)] == last) continue;
+    mask.leaving.push_back(others[i].node);
+  }
+  if (mask.few.size() * sizeof(int32_t) > n_words(*tokens_) * sizeof(uint64_t) / 2) {
+    mask.many = mask.plain->up_to[mask.n_chars];
+    for (const int32_t token : mask.few) set_bit(mask.many, token);
+    mask.few = {};
+    mask.plain = nullptr;
+  }
+  return mask;
+}
+
+Grammar::StateMask Grammar::walked_mask(Configurations::Number from, Configurations& configurations) const {
   StateMask mask;
   const TokenTrie& trie = *tokens_;
   // Runs of nodes whose tokens are allowed, in their order.
@@ -126,7 +173,7 @@ Grammar::StateMask Grammar::compute_mask(uint32_t state, Configurations& configu
     runs.back().second = static_cast<uint32_t>(end);
   };
   walk(
-      trie, configurations, 0, trie.nodes().size(), configurations.at_state(state),
+      trie, configurations, 0, trie.nodes().size(), from,
       [&](size_t node, Configurations::Number at) {
         allow(node, node + 1);
         if (configurations.leaves_rule(at) && trie.nodes()[node].after > node + 1)
@@ -188,7 +235,8 @@ void GrammarMatcher::fill(TokenMask& mask) {
     if (state >= grammar_->machine_.states().size()) continue;  // the end
     const Grammar::StateMask& own = grammar_->mask_of(state, configurations);
     for (const int32_t token : own.few) set_bit(mask, token);
-    for (size_t w = 0; w < own.many.size(); ++w) mask[w] |= own.many[w];
+    const TokenMask& many = own.plain != nullptr ? own.plain->up_to[own.n_chars] : own.many;
+    for (size_t w = 0; w < many.size(); ++w) mask[w] |= many[w];
     if (own.leaving.empty() || frame == Configurations::kBottom) continue;
     const Configurations::Number behind = configurations.behind_frame(frame);
     for (const uint32_t node : own.leaving)

@@ -22,9 +22,6 @@
 
 namespace millrace {
 
-// One bit a token of the vocabulary, the lowest bit first.
-using TokenMask = std::vector<uint64_t>;
-
 // May be shared by any number of matchers on any threads.
 class Grammar {
  public:
@@ -48,8 +45,10 @@ class Grammar {
 
   // What may come where only one state is known.
   struct StateMask {
-    std::vector<int32_t> few;       // the tokens that end inside of the rule or with it...
-    std::vector<uint64_t> many;     // ... as a mask where they are many
+    std::vector<int32_t> few;                      // the tokens that end inside of the rule or with it...
+    TokenMask many;                                // ... as a mask where they are many...
+    std::shared_ptr<const TokensOfSigns> plain{};  // ... and these, up to so many characters
+    size_t n_chars = 0;
     std::vector<uint32_t> leaving;  // nodes of the trie where the rule ends and tokens go on
   };
   static constexpr size_t kMaxWork = 4'000'000;  // edges looked at for one mask: some 20 ms
@@ -57,6 +56,9 @@ class Grammar {
   void prepare(double seconds);
   const StateMask& mask_of(uint32_t state, Configurations& configurations) const;
   StateMask compute_mask(uint32_t state, Configurations& configurations) const;
+  StateMask walked_mask(Configurations::Number from, Configurations& configurations) const;
+  // The same for a place from which texts of some characters go on until they are too long.
+  StateMask run_mask(Configurations::Number from, const SignRun& run, Configurations& configurations) const;
 
   GrammarMachine machine_;
   std::shared_ptr<const TokenTrie> tokens_;

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+
 #include "base/error.h"
 #include "grammar/gbnf.h"
 #include "grammar/json_schema.h"
@@ -67,6 +70,63 @@ void expect_language(const std::shared_ptr<const Grammar>& grammar, const Case& 
   SCOPED_TRACE(c.source);
   for (const std::string_view text : c.matching) expect_exact_masks(grammar, text);
   for (const std::string_view text : c.others) EXPECT_FALSE(matches(grammar, text)) << text;
+}
+
+// Tokens at random, short and long ones, whole and broken, where runs of characters begin, end and go on
+// behind the rule.
+TEST(Grammar, MasksOfRunsAreExact) {
+  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()));
+  const std::string_view parts[] = {"a", "b",  "z", "Z", "0", " ",    "\"",  "\\",
+                                    "n", "\n", "<", "é", "😀", "\xc3", "\xa9"};
+  std::vector<std::string> pieces;
+  for (int i = 0; i < 400; ++i) {
+    std::string piece;
+    const size_t n_parts = i < 380 ? 1 + random() % 6 : 25 + random() % 20, n_kinds = i % 3 == 0 ? 15 : 3;
+    while (n_parts > 0 && piece.size() < n_parts) piece += parts[random() % n_kinds];
+    if (std::ranges::find(pieces, piece) == pieces.end()) pieces.push_back(piece);
+  }
+  const ListTokenizer tokenizer = ListTokenizer::of_bytes(pieces);
+  const auto tokens = std::make_shared<const TokenTrie>(tokenizer);
+  const auto of_tokens = [&](Rules rules, Rules::Node node) {
+    rules.define(rules.root, node);
+    return std::make_shared<const Grammar>(rules, tokens, Grammar::Options{.prepare_s = 0});
+  };
+  std::vector<std::shared_ptr<const Grammar>> grammars;
+  for (const char* schema :
+       {R"({"maxLength":3})", R"({"minLength":2,"maxLength":40})", R"({"maxLength":300})", "{}",
+        R"({"pattern":"^[a-z ]{2,9}0"})", R"({"pattern":"^[^<]*<b"})"}) {
+    Json json = Json::parse(schema, "the schema");
+    json["type"] = "string";
+    Rules rules;
+    rules.root = rules.declare("root");
+    const Rules::Node node = json_schema(rules, json, "the schema");
+    grammars.push_back(of_tokens(std::move(rules), node));
+  }
+  for (const char* source :
+       {"root ::= w \" \" w \"0\" w\nw ::= [a-z]{0,3}", "root ::= (w [b-z0])*\nw ::= [a-z]{2,4} | [a-z] w",
+        "root ::= [^<]* (\"<\" root)?",
+        "root ::= c{1,20}\nc ::= [a-zé] | [\\u0080-\\U0010ffff] | \"\\\\\" [nz\"]"})
+    grammars.push_back(
+        std::make_shared<const Grammar>(parse_gbnf(source), tokens, Grammar::Options{.prepare_s = 0}));
+  for (size_t g = 0; g < grammars.size(); ++g) {
+    for (int i = 0; i < 6; ++i) {
+      GrammarMatcher matcher(grammars[g]);
+      for (int step = 0; step < 12 && !matcher.is_finished(); ++step) {
+        TokenMask mask;
+        matcher.fill(mask);
+        std::vector<int32_t> allowed;
+        for (int32_t token = 0; token < tokenizer.n_vocab(); ++token) {
+          GrammarMatcher next = matcher;
+          const bool is_allowed = next.accept(token);
+          ASSERT_EQ((mask[static_cast<size_t>(token) / 64] >> (token % 64) & 1) != 0, is_allowed)
+              << "grammar " << g << ", step " << step << ", " << tokenizer.piece(token);
+          if (is_allowed) allowed.push_back(token);
+        }
+        ASSERT_FALSE(allowed.empty());
+        matcher.accept(allowed[random() % allowed.size()]);
+      }
+    }
+  }
 }
 
 TEST(Grammar, RegularExpressions) {

@@ -74,7 +74,7 @@ void TokenTrie::build() {
                         .byte = static_cast<uint8_t>(bytes[path.size() - 1]),
                         .depth = static_cast<uint8_t>(path.size())});
     }
-    add_signs(path, bytes);
+    made_of_.push_back(add_signs(path, bytes));
     before = bytes;
   }
   for (const uint32_t node : path) nodes_[node].after = static_cast<uint32_t>(nodes_.size());
@@ -83,23 +83,71 @@ void TokenTrie::build() {
       {.after = end, .tokens_begin = static_cast<uint32_t>(tokens_.size()), .byte = 0, .depth = 0});
 }
 
-void TokenTrie::add_signs(std::span<const uint32_t> path, std::string_view bytes) {
-  uint64_t signs = 0;
-  uint8_t n_chars = 0;
+TokenTrie::MadeOf TokenTrie::add_signs(std::span<const uint32_t> path, std::string_view bytes) {
+  MadeOf made_of;
+  auto& [signs, n_chars] = made_of;
   // A character that the token begins without ending it counts: whoever takes all characters takes its
   // beginning.
   const size_t unfinished = bytes.size() - static_cast<size_t>(n_unfinished_utf8(bytes));
+  int n_behind = 0;  // bytes behind that go on a character
   for (size_t i = bytes.size(); i-- > 0;) {
     const auto byte = static_cast<uint8_t>(bytes[i]);
-    const bool goes_on = (byte & 0xc0) == 0x80;  // a character that began before
-    if (!goes_on) ++n_chars;
+    const bool goes_on = (byte & 0xc0) == 0x80;
     signs |= byte < 0x80 ? kSigns[byte] : kBeyondAscii;
-    const bool is_broken = goes_on || (byte >= 0x80 && i != unfinished && !next_utf8(bytes, i).is_valid);
+    if (!goes_on) {
+      ++n_chars;
+      const Utf8Char c = next_utf8(bytes, i);
+      if (i != unfinished && !(c.is_valid && c.n_bytes == 1 + n_behind)) signs |= kBrokenChars;
+    }
+    n_behind = goes_on ? n_behind + 1 : 0;
     Node& node = nodes_[path[i]];
     node.n_chars = std::max(node.n_chars, n_chars);
-    node.signs |= signs | (is_broken ? kBrokenChars : 0);
-    if (is_broken && !goes_on) signs |= kBrokenChars;
+    node.signs |= signs | (goes_on ? kBrokenChars : 0);
   }
+  if (n_behind > 0) signs |= kBrokenChars;
+  return made_of;
+}
+
+std::shared_ptr<const TokensOfSigns> TokenTrie::of_signs(uint64_t signs) const {
+  constexpr size_t kMaxKept = 16;
+  const std::lock_guard lock(mutex_);
+  auto at = std::ranges::find(of_signs_, signs, &TokensOfSigns::signs);
+  if (at == of_signs_.end()) {
+    if (of_signs_.size() == kMaxKept) of_signs_.pop_back();
+    of_signs_.push_back(std::make_shared<const TokensOfSigns>(find_of_signs(signs)));
+    at = of_signs_.end() - 1;
+  }
+  std::rotate(of_signs_.begin(), at, at + 1);
+  return of_signs_.front();
+}
+
+TokensOfSigns TokenTrie::find_of_signs(uint64_t signs) const {
+  TokensOfSigns out{.signs = signs,
+                    .up_to = std::vector(TokensOfSigns::kMaxChars + 1, TokenMask(has_bytes_.size(), 0))};
+  std::vector<uint32_t> path;   // of `others`, as far as they are those of the node
+  std::vector<uint32_t> nodes;  // from the root to the node
+  for (uint32_t node = 0; node + 1 < nodes_.size(); ++node) {
+    nodes.resize(nodes_[node].depth - 1u);
+    nodes.push_back(node);
+    for (; path.size() >= nodes.size(); path.pop_back())
+      out.others[path.back()].after = static_cast<uint32_t>(out.others.size());
+    for (uint32_t i = nodes_[node].tokens_begin; i < nodes_[node + 1].tokens_begin; ++i) {
+      if ((made_of_[i].signs & ~signs) == 0 && made_of_[i].n_chars <= TokensOfSigns::kMaxChars) {
+        const auto token = static_cast<size_t>(tokens_[i]);
+        out.up_to[made_of_[i].n_chars][token / 64] |= uint64_t{1} << (token % 64);
+        continue;
+      }
+      while (path.size() < nodes.size()) {
+        const uint32_t on_path = nodes[path.size()];
+        path.push_back(static_cast<uint32_t>(out.others.size()));
+        out.others.push_back({on_path, 0, nodes_[on_path].byte, nodes_[on_path].depth});
+      }
+    }
+  }
+  for (const uint32_t other : path) out.others[other].after = static_cast<uint32_t>(out.others.size());
+  for (size_t n = 1; n < out.up_to.size(); ++n)
+    for (size_t w = 0; w < has_bytes_.size(); ++w) out.up_to[n][w] |= out.up_to[n - 1][w];
+  return out;
 }
 
 }  // namespace millrace

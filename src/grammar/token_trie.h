@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,24 @@
 #include "text/tokenizer.h"
 
 namespace millrace {
+
+// One bit a token of the vocabulary, the lowest bit first.
+using TokenMask = std::vector<uint64_t>;
+
+// The tokens made of some kinds of characters (signs.h) only, and the part of the trie where the others lie:
+// a text that goes on by such characters, whatever their order, need not try each of them.
+struct TokensOfSigns {
+  static constexpr size_t kMaxChars = 32;  // longer ones are among the others
+
+  uint64_t signs = 0;
+  std::vector<TokenMask> up_to;  // [n]: of at most n characters
+  struct Other {
+    uint32_t node;   // of the trie: a token that is not in the masks begins with it
+    uint32_t after;  // of `others`: the first one that is not below it
+    uint8_t byte, depth;
+  };
+  std::vector<Other> others;
+};
 
 // const after it is made; any thread may read it.
 class TokenTrie {
@@ -42,11 +61,14 @@ class TokenTrie {
   }
   std::span<const int32_t> tokens(size_t node) const { return tokens(node, node + 1); }
 
+  // Made when they are asked for first (some 2 ms), and kept while no others are asked for more lately.
+  std::shared_ptr<const TokensOfSigns> of_signs(uint64_t signs) const;
+
   // Tokens that spell the beginning of `text`, as the tokenizer cuts it, all but the last one, which might be
   // another one if more text followed. None where the tokenizer spells something else.
   std::vector<int32_t> spell(std::string_view text) const;
   // One bit for each token of the vocabulary: whether it is in the trie.
-  const std::vector<uint64_t>& has_bytes() const { return has_bytes_; }
+  const TokenMask& has_bytes() const { return has_bytes_; }
   int32_t n_vocab() const { return static_cast<int32_t>(bytes_begin_.size() - 1); }
   // What a token adds, as the trie has it; empty for one that is left out.
   std::string_view bytes_of(int32_t token) const {
@@ -55,16 +77,24 @@ class TokenTrie {
   }
 
  private:
+  struct MadeOf {
+    uint64_t signs = 0;
+    uint8_t n_chars = 0;
+  };
   void build();
-  // `path`: the nodes of the token's bytes.
-  void add_signs(std::span<const uint32_t> path, std::string_view bytes);
+  // To the nodes of the path, which spell the bytes; gives what all of them are made of.
+  MadeOf add_signs(std::span<const uint32_t> path, std::string_view bytes);
+  TokensOfSigns find_of_signs(uint64_t signs) const;
 
   const Tokenizer& tokenizer_;
   std::string bytes_;  // of all tokens, one after another
   std::vector<uint32_t> bytes_begin_;
   std::vector<Node> nodes_;      // and one behind the last
   std::vector<int32_t> tokens_;  // in the order of the nodes
-  std::vector<uint64_t> has_bytes_;
+  std::vector<MadeOf> made_of_;  // each of tokens_
+  TokenMask has_bytes_;
+  mutable std::mutex mutex_;                                            // of what follows
+  mutable std::vector<std::shared_ptr<const TokensOfSigns>> of_signs_;  // asked for last first
 };
 
 }  // namespace millrace
