@@ -17,7 +17,7 @@ namespace {
 // clang-format on
 
 // With fewer, expanding the weights for tiles takes longer than the tiles save.
-constexpr int kFewestColumns = 12;
+constexpr int kFewestColumns = 9;
 
 template <class F, size_t kAt>
 void multiply_few_or_many(const StripProduct& p) {

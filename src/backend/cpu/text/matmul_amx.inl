@@ -21,14 +21,15 @@ struct alignas(64) TileConfig {
   uint8_t n_rows[16] = {};
 };
 
-// Whole tiles, from here to the end of the scope; but 0 to 3 and 6 and 7 may have fewer columns (of 4 bytes).
+// Tiles, to the end of the scope: 4 and 5 of n_rows, times 6 and 7 of n_columns (of 4 bytes), to 0 to 3.
 class TileScope {
  public:
-  explicit TileScope(int n_columns = 16) {
+  TileScope(int n_rows, int n_columns) {
     TileConfig config;
     for (int i = 0; i < 8; ++i) {
-      config.row_bytes[i] = static_cast<uint16_t>(i == 4 || i == 5 ? 64 : 4 * n_columns);
-      config.n_rows[i] = 16;
+      const bool is_left = i == 4 || i == 5, is_right = i > 5;
+      config.row_bytes[i] = static_cast<uint16_t>(is_left ? 64 : 4 * n_columns);
+      config.n_rows[i] = static_cast<uint8_t>(is_right ? 16 : n_rows);
     }
     finish_writes();
     _tile_loadconfig(&config);
@@ -111,8 +112,7 @@ struct TileSpan {
   TilePanel<F> panels[kStripGroups][1];
 };
 
-// What tiles 0 to 3 held: sums of 16 columns and a group, [column][lane]; of the first 16 columns the low and
-// the high ones, then of the next 16 columns.
+// What tiles 0 to 3 held: sums of 16 columns and a group, [column][lane], low and high ones in turn.
 struct alignas(64) TileSums {
   int32_t of[4][kTileColumnsAmx * kLanes];
 };
@@ -232,11 +232,8 @@ inline void multiply_span(const StripProduct& p, const TileSpan<F>& span) {
 }
 
 template <class F>
-void multiply_amx(const StripProduct& p) {
-  const TileScope tiles;
-  for (int c = 0; c < p.n_columns; ++c) {
-    for (int g = 0; g < p.n_groups; ++g) store(p.out + c * p.out_stride + g * kLanes, zeros());
-  }
+void multiply_many(const StripProduct& p) {
+  const TileScope tiles(kTileColumnsAmx, kLanes);
   TileSpan<F> span;
   span.n_blocks = 1;
   for (span.index = 0; span.index < p.inputs->n_in / kSpan; ++span.index) {
@@ -245,4 +242,107 @@ void multiply_amx(const StripProduct& p) {
     finish_writes();
     multiply_span<F>(p, span);
   }
+}
+
+// 64 elements of up to 16 columns times those of a group. Numbers of tiles are literals.
+template <class F, bool kIsOdd>
+inline void dot_few_part(const TilePanel<F>& panel, const int8_t* x, int k) {
+  _tile_loadd(4, x + 64 * k, kSpan);
+  _tile_loadd(6, panel.low + kTileBytes * k, 64);
+  _tile_loadd(7, panel.high + kTileBytes * k, 64);
+  if constexpr (Planes<F>::kIsUnsigned && kIsOdd) {
+    _tile_dpbsud(2, 4, 6);
+    _tile_dpbsud(3, 4, 7);
+  } else if constexpr (Planes<F>::kIsUnsigned) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 7);
+  } else if constexpr (kIsOdd) {
+    _tile_dpbssd(2, 4, 6);
+    _tile_dpbssd(3, 4, 7);
+  } else {
+    _tile_dpbssd(0, 4, 6);
+    _tile_dpbssd(1, 4, 7);
+  }
+}
+
+// All of a block, in tiles 0 and 2 the low, in 1 and 3 the high ones: a product waits long for the tile it is
+// added to.
+template <class F>
+inline void dot_few(const TilePanel<F>& panel, const int8_t* x) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  dot_few_part<F, false>(panel, x, 0);
+  dot_few_part<F, true>(panel, x, 1);
+  dot_few_part<F, false>(panel, x, 2);
+  dot_few_part<F, true>(panel, x, 3);
+}
+
+// A block of a group, all columns: what multiply_few steps over, groups first.
+template <class F>
+struct FewStep {
+  FewStep(const StripProduct& p, int64_t i) : group(static_cast<int>(i % p.n_groups)), span(i / p.n_groups) {}
+
+  Rows rows(const StripProduct& p) const {
+    const Rows rows = rows_of(p.groups[group], p.row_bytes);
+    return {rows.p + span * F::kBytes, rows.stride};
+  }
+  TileInputs<F, kTileColumnsAmx> inputs(const StripProduct& p) const {
+    return {*p.inputs, span, p.first_column};
+  }
+  // The share of this step in the strip that follows, for one expansion and the sums of all columns.
+  Ahead ahead(const StripProduct& p) const {
+    const uint8_t* next = rows_of(p.groups[0], p.row_bytes).p + p.n_groups * kLanes * p.row_bytes;
+    constexpr int64_t kShare = kLanes * F::kBytes;
+    return {next + (span * p.n_groups + group) * kShare, kShare, kSpan / 32 + p.n_columns};
+  }
+  void add(const StripProduct& p, const TilePanel<F>& panel, const TileSums& sums, Ahead& ahead) const {
+    const TileScales<F> scales(panel);
+    const InputScale256* scale = inputs(p).scale;
+    float* out = p.out + group * kLanes;
+    for (int c = 0; c < p.n_columns; ++c, out += p.out_stride) {
+      ahead.prefetch_part();
+      const auto sum = [&](int tile) {
+        return cpu::add(load(sums.of[tile] + c * kLanes), load(sums.of[tile + 2] + c * kLanes));
+      };
+      store(out, scales.add(load(out), sum(0), sum(1), scale[c]));
+    }
+  }
+
+  int group;
+  int64_t span;
+};
+
+// While tiles work on a step, the weights of the next one are expanded.
+template <class F>
+void multiply_few(const StripProduct& p) {
+  const TileScope tiles(p.n_columns, kLanes);
+  TilePanel<F> panels[2];
+  TileSums sums;
+  const int64_t n_steps = p.inputs->n_in / kSpan * p.n_groups;
+  FewStep<F> step(p, 0);
+  Ahead ahead = step.ahead(p);
+  expand_block<F>(step.rows(p), panels[0], ahead);
+  for (int64_t i = 0; i < n_steps; ++i) {
+    finish_writes();
+    dot_few<F>(panels[i % 2], step.inputs(p).q);
+    const FewStep<F> before = step;
+    ahead = step.ahead(p);
+    if (i + 1 < n_steps) {
+      step = FewStep<F>(p, i + 1);
+      expand_block<F>(step.rows(p), panels[(i + 1) % 2], ahead);
+    }
+    store_tiles(sums);
+    before.add(p, panels[i % 2], sums, ahead);
+  }
+}
+
+template <class F>
+void multiply_amx(const StripProduct& p) {
+  for (int c = 0; c < p.n_columns; ++c) {
+    for (int g = 0; g < p.n_groups; ++g) store(p.out + c * p.out_stride + g * kLanes, zeros());
+  }
+  if (p.n_columns <= kTileColumnsAmx) return multiply_few<F>(p);
+  multiply_many<F>(p);
 }

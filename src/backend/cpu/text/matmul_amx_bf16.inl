@@ -141,8 +141,8 @@ inline void multiply_bf16_tiles(const StripProduct& p, const Bf16Weights& weight
 
 template <int kGroups>
 inline void multiply_bf16_groups(const StripProduct& p) {
-  const TileScope tiles(p.inputs->bf16_stride < kTileColumnsAmx ? static_cast<int>(p.inputs->bf16_stride)
-                                                                : kTileColumnsAmx);
+  const int64_t stride = p.inputs->bf16_stride;
+  const TileScope tiles(kLanes, stride < kTileColumnsAmx ? static_cast<int>(stride) : kTileColumnsAmx);
   const Bf16Weights weights(p);
   finish_writes();
   int first = 0;
