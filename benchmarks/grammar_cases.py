@@ -40,6 +40,25 @@ DATES = tool("event", {"id": {"type": "string", "format": "uuid"}, "start": {"ty
 BIG_ANSWER = {f"field_number_{i}": ["some text of " + str(i), i * 37, True, "b", [1.5, 2, 3.25]][i % 5] for i in range(100)}
 TREE = {"label": "root", "children": [{"label": f"child {i}", "children": [{"label": "leaf", "children": []}] * 2} for i in range(4)]}
 
+# As agents and assistants declare their tools.
+BASH = tool("bash", {"command": TEXT, "description": {"type": "string", "maxLength": 80}, "timeout_ms": {"type": "integer", "minimum": 1,
+            "maximum": 600000}, "run_in_background": {"type": "boolean"}}, ["command"])
+ISSUE = tool("create_issue", {"owner": {"type": "string", "pattern": "^[A-Za-z0-9-]{1,39}$"}, "repo": {"type": "string", "pattern": "^[\\w.-]{1,100}$"},
+             "title": {"type": "string", "minLength": 1, "maxLength": 256}, "body": {"type": "string", "maxLength": 65536},
+             "labels": {"type": "array", "items": {"type": "string", "maxLength": 50}, "maxItems": 100},
+             "assignees": {"type": "array", "items": {"type": "string"}, "maxItems": 10}, "milestone": {"type": ["integer", "null"]}},
+             ["owner", "repo", "title"])
+TODOS = tool("todo_write", {"todos": {"type": "array", "items": tool("todo", {
+    "content": {"type": "string", "minLength": 1}, "status": {"enum": ["pending", "in_progress", "completed"]},
+    "priority": {"enum": ["high", "medium", "low"]}, "id": TEXT})}})
+SEARCH = tool("search", {"query": {"type": "string", "minLength": 2, "maxLength": 400}, "top_k": {"type": "integer", "minimum": 1, "maximum": 100},
+              "after": {"type": "string", "format": "date-time"}, "domains": {"type": "array", "items": {"type": "string", "format": "hostname"}},
+              "filters": {"type": "object", "additionalProperties": {"anyOf": [TEXT, {"type": "number"}, {"type": "array", "items": TEXT}]}}}, ["query"])
+INVOICE = tool("invoice", {"number": {"type": "string", "pattern": "^INV-[0-9]{6}$"}, "currency": {"enum": ["EUR", "USD", "CHF", "GBP"]},
+               "lines": {"type": "array", "minItems": 1, "items": tool("line", {"text": {"type": "string", "maxLength": 60}, "quantity": {
+                   "type": "integer", "minimum": 1}, "price": {"type": "number", "minimum": 0, "multipleOf": 0.01}})},
+               "due": {"type": "string", "format": "date"}, "note": {"anyOf": [{"type": "string", "maxLength": 500}, {"type": "null"}]}})
+
 SCHEMAS = [
     ("person", PERSON, [{"name": "Zoë Müller", "age": 41, "email": "zoe.m@example.com", "tags": ["a b", "c"], "role": "editor"}]),
     ("edit_file", EDIT, [{"path": "src/main.cpp", "old_text": WORDS * 2, "new_text": WORDS * 3, "replace_all": True}]),
@@ -52,6 +71,16 @@ SCHEMAS = [
     ("any object", FREE, [{"a": [1, 2.5, {"b": None, "text": WORDS}], "deep": {"er": {"still": [[["x"]]]}}}]),
     ("formats", DATES, [{"id": "123e4567-e89b-12d3-a456-426614174000", "start": "2024-02-29T12:30:00Z", "day": "1999-12-31",
                          "ip": "192.168.0.17"}]),
+    ("bash", BASH, [{"command": "grep -rn \"TODO\" src | head -20", "description": "Looks for what is to be done", "timeout_ms": 60000,
+                     "run_in_background": False}]),
+    ("create_issue", ISSUE, [{"owner": "some-owner", "repo": "a.repo", "title": "The parser drops the last line of a file", "body": WORDS * 4,
+                              "labels": ["bug", "good first issue"], "assignees": ["someone"], "milestone": None}]),
+    ("todo_write", TODOS, [{"todos": [{"content": f"Step {i}: look at what the tests say", "status": "pending", "priority": "high", "id": str(i)}
+                                      for i in range(6)]}]),
+    ("search", SEARCH, [{"query": "how are masks of tokens computed for long strings", "top_k": 10, "after": "2024-02-29T12:30:00Z",
+                         "domains": ["example.com", "docs.example.org"], "filters": {"lang": "en", "year": 2024, "tags": ["a", "b"]}}]),
+    ("invoice", INVOICE, [{"number": "INV-004217", "currency": "CHF", "lines": [{"text": "Repair of a mill wheel", "quantity": 2, "price": 349.95}] * 3,
+                           "due": "2025-01-31", "note": "Payable within thirty days, please."}]),
 ]
 
 

@@ -212,11 +212,7 @@ class Builder {
 
   uint32_t build_choice(const Rules::Expression& e, uint32_t from) {
     const uint32_t end = new_state();
-    for (const Rules::Node child : e.children) {
-      const uint32_t begin = new_state();
-      link(from, begin);
-      link(build(child, begin), end);
-    }
+    for (const Rules::Node child : e.children) link(build(child, from), end);  // nothing leads back to `from`
     return end;
   }
 
