@@ -11,8 +11,6 @@
 namespace millrace {
 namespace {
 
-// Where not even all small letters go on, few tokens do, and they are found quicker by walking.
-constexpr uint64_t kLetters = kSigns['a'] | kSigns['z'];
 constexpr size_t kMaxConfigurationBytes = size_t{64} << 20;
 
 void set_bit(std::span<uint64_t> bits, int32_t token) {
@@ -20,6 +18,12 @@ void set_bit(std::span<uint64_t> bits, int32_t token) {
 }
 void clear_bit(std::span<uint64_t> bits, int32_t token) {
   bits[static_cast<size_t>(token) / 64] &= ~(uint64_t{1} << (static_cast<size_t>(token) % 64));
+}
+
+// Where not even all small letters go on, few tokens do, and they are found quicker by walking.
+bool is_looked_up(const SignRun& run) {
+  constexpr uint64_t kLetters = kSigns['a'] | kSigns['z'];
+  return run.is_whole && (run.signs & kLetters) == kLetters;
 }
 
 size_t n_words(const TokenTrie& tokens) { return (static_cast<size_t>(tokens.n_vocab()) + 63) / 64; }
@@ -96,20 +100,33 @@ void Grammar::prepare(double seconds) {
   const auto end =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   // Only states that something leads to are ever asked for.
+  std::vector<uint32_t> asked;
   std::vector<bool> is_asked(machine_.states().size(), false);
   const auto ask = [&](uint32_t state) {
-    if (Clock::now() >= end || is_asked[state]) return;
+    if (is_asked[state] || machine_.states()[state].is_end()) return;
     is_asked[state] = true;
-    if (machine_.states()[state].is_end()) return;
-    configurations_->limit_work(kMaxWork);
-    mask_of(state, *configurations_);
+    asked.push_back(state);
   };
   ask(machine_.rule(machine_.root()).start);
   for (const GrammarMachine::State& state : machine_.states()) {
     for (const auto& edge : machine_.bytes_of(state)) ask(edge.to);
     for (const auto& call : machine_.calls_of(state)) ask(call.to);
-    if (Clock::now() >= end) break;
   }
+  const auto each_asked = [&](auto&& f) {
+    for (const uint32_t state : asked) {
+      if (Clock::now() >= end) return;
+      f(state);
+    }
+  };
+  // What takes longest first.
+  each_asked([&](uint32_t state) {
+    if (const SignRun& run = configurations_->run_of_state(state); is_looked_up(run))
+      tokens_->of_signs(run.signs);
+  });
+  each_asked([&](uint32_t state) {
+    configurations_->limit_work(kMaxWork);
+    mask_of(state, *configurations_);
+  });
 }
 
 const Grammar::StateMask& Grammar::mask_of(uint32_t state, Configurations& configurations) const {
@@ -122,8 +139,7 @@ const Grammar::StateMask& Grammar::mask_of(uint32_t state, Configurations& confi
 Grammar::StateMask Grammar::compute_mask(uint32_t state, Configurations& configurations) const {
   const Configurations::Number from = configurations.at_state(state);
   const SignRun run = configurations.run_of_state(state);
-  return run.is_whole && (run.signs & kLetters) == kLetters ? run_mask(from, run, configurations)
-                                                            : walked_mask(from, configurations);
+  return is_looked_up(run) ? run_mask(from, run, configurations) : walked_mask(from, configurations);
 }
 
 Grammar::StateMask Grammar::run_mask(Configurations::Number from, const SignRun& run,

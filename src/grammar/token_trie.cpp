@@ -1,6 +1,7 @@
 #include "grammar/token_trie.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/utf8.h"
 #include "grammar/automaton.h"
@@ -124,12 +125,12 @@ std::shared_ptr<const TokensOfSigns> TokenTrie::of_signs(uint64_t signs) const {
 TokensOfSigns TokenTrie::find_of_signs(uint64_t signs) const {
   TokensOfSigns out{.signs = signs,
                     .up_to = std::vector(TokensOfSigns::kMaxChars + 1, TokenMask(has_bytes_.size(), 0))};
-  std::vector<uint32_t> path;   // of `others`, as far as they are those of the node
-  std::vector<uint32_t> nodes;  // from the root to the node
+  std::vector<uint32_t> path;                    // of `others`, as far as they are those of the node
+  std::array<uint32_t, kMaxTokenBytes> nodes{};  // from the root to the node
   for (uint32_t node = 0; node + 1 < nodes_.size(); ++node) {
-    nodes.resize(nodes_[node].depth - 1u);
-    nodes.push_back(node);
-    for (; path.size() >= nodes.size(); path.pop_back())
+    const size_t depth = nodes_[node].depth;
+    nodes[depth - 1] = node;
+    for (; path.size() >= depth; path.pop_back())
       out.others[path.back()].after = static_cast<uint32_t>(out.others.size());
     for (uint32_t i = nodes_[node].tokens_begin; i < nodes_[node + 1].tokens_begin; ++i) {
       if ((made_of_[i].signs & ~signs) == 0 && made_of_[i].n_chars <= TokensOfSigns::kMaxChars) {
@@ -137,7 +138,7 @@ TokensOfSigns TokenTrie::find_of_signs(uint64_t signs) const {
         out.up_to[made_of_[i].n_chars][token / 64] |= uint64_t{1} << (token % 64);
         continue;
       }
-      while (path.size() < nodes.size()) {
+      while (path.size() < depth) {
         const uint32_t on_path = nodes[path.size()];
         path.push_back(static_cast<uint32_t>(out.others.size()));
         out.others.push_back({on_path, 0, nodes_[on_path].byte, nodes_[on_path].depth});
