@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <queue>
 #include <utility>
 #include <vector>
 
@@ -88,14 +89,18 @@ fs::path name_beside(const fs::path& path) {
 }
 
 struct Found {
-  std::string path;  // there are many, and a fs::path takes four times the memory
-  int64_t n_bytes;
   int64_t used_s, used_ns;
+  int64_t n_bytes;
+  std::string path;  // there are many, and a fs::path takes four times the memory
+
+  bool operator<(const Found& other) const {
+    return std::pair(used_s, used_ns) < std::pair(other.used_s, other.used_ns);
+  }
 };
 
-// The records below `dir`, without what was begun and abandoned.
-std::vector<Found> records_of(const fs::path& dir) {
-  std::vector<Found> found;
+// Calls `use` with each record below `dir`, without what was begun and abandoned.
+template <class Use>
+void for_each_record(const fs::path& dir, Use use) {
   std::error_code error;
   const int64_t now_s = ::time(nullptr);
   const auto options = fs::directory_options::skip_permission_denied;
@@ -105,12 +110,29 @@ std::vector<Found> records_of(const fs::path& dir) {
     if (it.depth() != 2 || ::lstat(it->path().c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
     const int64_t used_s = info.st_mtim.tv_sec;
     if (!is_unfinished(it->path())) {
-      found.push_back({it->path().string(), int64_t{info.st_blocks} * 512, used_s, info.st_mtim.tv_nsec});
+      use(Found{used_s, info.st_mtim.tv_nsec, int64_t{info.st_blocks} * 512, it->path().string()});
     } else if (now_s - used_s > kAbandonedAfterSeconds) {
       ::unlink(it->path().c_str());
     }
   }
-  return found;
+}
+
+// The least recently used records that have `n_bytes` together. No more of them are held at once: in a folder
+// of a million the names alone would take 150 MB.
+std::vector<Found> oldest_records(const fs::path& dir, int64_t n_bytes) {
+  std::priority_queue<Found> oldest;  // the newest of them on top
+  int64_t n_held = 0;
+  for_each_record(dir, [&](Found&& found) {
+    n_held += found.n_bytes;
+    oldest.push(std::move(found));
+    while (n_held - oldest.top().n_bytes >= n_bytes) {
+      n_held -= oldest.top().n_bytes;
+      oldest.pop();
+    }
+  });
+  std::vector<Found> out;
+  for (; !oldest.empty(); oldest.pop()) out.push_back(oldest.top());
+  return out;
 }
 
 }  // namespace
@@ -207,16 +229,13 @@ std::string DiskStore::try_write(const PageKey& key, std::span<const std::byte> 
 void DiskStore::make_room(int64_t n_wanted) {
   const Descriptor lock(::open((dir_ / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return;  // another process is at it
-  std::vector<Found> found = records_of(dir_);
   n_bytes_ = 0;
-  for (const Found& each : found) n_bytes_ += each.n_bytes;
-  std::ranges::sort(found, [](const Found& a, const Found& b) {
-    return std::pair(a.used_s, a.used_ns) < std::pair(b.used_s, b.used_ns);
-  });
-  const bool is_full = n_bytes_ + n_wanted > max_bytes_;
-  const int64_t n_allowed = std::min(max_bytes_ - n_wanted, max_bytes_ / 10 * 9);  // so that this is rare
-  for (size_t i = 0; is_full && i < found.size() && n_bytes_ > n_allowed; ++i) {
-    if (::unlink(found[i].path.c_str()) == 0) n_bytes_ -= found[i].n_bytes;
+  for_each_record(dir_, [this](const Found& found) { n_bytes_ += found.n_bytes; });
+  if (n_bytes_ + n_wanted > max_bytes_) {
+    const int64_t n_allowed = std::min(max_bytes_ - n_wanted, max_bytes_ / 10 * 9);  // so that this is rare
+    for (const Found& found : oldest_records(dir_, n_bytes_ - n_allowed)) {
+      if (::unlink(found.path.c_str()) == 0) n_bytes_ -= found.n_bytes;
+    }
   }
   count_again_at_ = n_bytes_ + max_bytes_ / 8;  // others may have written too
 }
