@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 
-SHARED = "You are a careful assistant. " + "Answer in plain words and keep to what is asked. " * 12
+BEGINNING, SHARED = "You are a careful assistant. ", "Answer in plain words and keep to what is asked. "
 
 
 class Conversation(threading.Thread):
@@ -30,7 +30,7 @@ class Conversation(threading.Thread):
         self.first, self.gaps, self.n_tokens, self.fault = [], [], 0, None
 
     def run(self):
-        messages = [{"role": "system", "content": SHARED}]
+        messages = [{"role": "system", "content": BEGINNING + SHARED * self.arguments.shared}]
         try:
             for turn in range(self.arguments.turns):
                 messages.append({"role": "user", "content": f"Question {turn} of {self.index}: " + "why is that so, and since when? " * 4})
@@ -121,6 +121,7 @@ def main():
     parser.add_argument("--conversations", type=int, default=16)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--rate", type=float, default=0, help="conversations that begin in a second; 0: all at once")
+    parser.add_argument("--shared", type=int, default=12, help="sentences of the system message")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--ctx", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=0)

@@ -25,6 +25,7 @@ class CacheTier final : public PageTier {
   bool is_lasting() const override { return store_.has_disk(); }
   bool has_room() const override { return store_.has_room(largest_bytes()); }
 
+  int64_t n_bytes() const { return store_.n_bytes(); }
   // Microseconds of the last ones, the newest of which count most; 0 where there was none.
   double page_us() const { return page_us_; }
   double state_us() const { return state_us_; }

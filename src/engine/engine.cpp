@@ -380,6 +380,7 @@ void Engine::Loop::note_stats() {
             .n_preemptions = scheduler_.n_preemptions(),
             .n_parked = scheduler_.n_parked(),
             .n_pages_fetched = scheduler_.n_fetched(),
+            .tier_used_bytes = tier_ ? tier_->n_bytes() : 0,
             .n_pages = memory_.kv.shape().n_pages,
             .n_pages_used = scheduler_.n_pages_used()};
 }

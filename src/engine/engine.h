@@ -94,6 +94,7 @@ class Engine {
     int64_t n_preemptions = 0;              // since the start
     int64_t n_parked = 0;                   // of those: kept what they had
     int64_t n_pages_fetched = 0;            // from the tier
+    int64_t tier_used_bytes = 0;            // of MemoryPlan::tier_bytes
     int64_t n_pages = 0, n_pages_used = 0;  // used: held by sequences, not by the prefix cache alone
   };
   Stats stats() const;

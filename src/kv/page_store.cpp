@@ -121,6 +121,11 @@ bool PageStore::has_room(int64_t n_bytes) const {
   return n_fixed_bytes_ + n_bytes <= max_bytes_;
 }
 
+int64_t PageStore::n_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return n_bytes_;
+}
+
 bool PageStore::wait_for_room(int64_t n_bytes, std::chrono::steady_clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   return written_.wait_until(lock, deadline, [&] { return n_fixed_bytes_ + n_bytes <= max_bytes_; });

@@ -59,6 +59,8 @@ class PageStore {
   bool has_room(int64_t n_bytes) const;
   // Waits for that; false when `deadline` came first.
   bool wait_for_room(int64_t n_bytes, std::chrono::steady_clock::time_point deadline);
+  // In memory now.
+  int64_t n_bytes() const;
   bool has_disk() const { return disk_.has_value(); }
 
  private:

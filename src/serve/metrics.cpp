@@ -162,6 +162,7 @@ std::string Metrics::text(const ServedModel& model) const {
   gauge("millrace:arena_bytes", "Memory of activations", memory.arena_bytes);
   gauge("millrace:tier_bytes",
         "Memory of prefixes on their way to the disk and of preempted answers, at most", memory.tier_bytes);
+  gauge("millrace:tier_used_bytes", "Of that, what is in use", stats.tier_used_bytes);
   gauge("process_resident_memory_bytes", "Memory of this process, the mapped model included",
         resident_bytes());
   return out;
