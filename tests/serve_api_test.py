@@ -113,16 +113,34 @@ def pages(found):
     return out
 
 
-def wrong_value(schema):
-    """What the schema does not allow; nothing where it allows anything."""
+def wrong_values(schema):
+    """What the schema does not allow, of the wrong type and too much of the right one; nothing where it allows anything."""
     if "const" in schema:
-        return {"no": "such value"}
+        return [{"no": "such value"}]
     kinds = [each.get("type") for each in schema.get("anyOf", [schema])]
     if None in kinds:
-        return None
+        return []
+    # More than a million are a body that is too long.
+    too_many = [[0] * (schema["maxItems"] + 1)] if kinds == ["array"] and schema["maxItems"] < 1 << 20 else []
     if "string" not in kinds:
-        return "x"
-    return {"no": "such value"} if {"integer", "number"} & set(kinds) else 7
+        return ["x", *too_many]
+    return [{"no": "such value"} if {"integer", "number"} & set(kinds) else 7]
+
+
+def refusal(tag, data):
+    """The sentence of a refusal, which has the shape that clients of that API know."""
+    reply = json.loads(data)
+    if tag in ("Ollama", "TGI"):
+        assert set(reply) == {"error"} | ({"error_type"} if tag == "TGI" else set()), reply
+        return reply["error"]
+    error = reply["error"]
+    if tag == "Anthropic":
+        assert reply["type"] == "error" and set(reply) == {"type", "error", "request_id"} and set(error) == {"type", "message"}, reply
+    else:
+        assert set(reply) == {"error"} and set(error) == {"message", "type", "param", "code"}, reply
+        assert tag != "llama-server" or error["code"] in (400, None), reply
+    assert error["type"] == "invalid_request_error", reply
+    return error["message"]
 
 
 def with_value(body, name, value):
@@ -181,21 +199,27 @@ class ApiTest(unittest.TestCase):
         n = 0
         for operation in self.operations:
             for name, schema, _ in operation.fields():
-                value = wrong_value(schema)
-                if value is None or schema.get("x-millrace") == "ignored":
-                    continue
-                body = next(filter(None, (with_value(example, name, value) for example in operation.examples)), None)
-                if body is None:
-                    continue
-                n += 1
-                with self.subTest(operation.path, field=name):
-                    status, _, data = operation.server.call("POST", operation.path, body)
-                    self.assertEqual(status, 400, data[:300])
-                    self.assertIn(name.rsplit(".", 1)[-1], data.decode())
+                for value in wrong_values(schema) if schema.get("x-millrace") != "ignored" else []:
+                    body = next(filter(None, (with_value(example, name, value) for example in operation.examples)), None)
+                    if body is None:
+                        continue
+                    n += 1
+                    with self.subTest(operation.path, field=name, value=str(value)[:40]):
+                        status, _, data = operation.server.call("POST", operation.path, body)
+                        self.assertEqual(status, 400, data[:300])
+                        self.assertIn(name.rsplit(".", 1)[-1].removesuffix("[]"), refusal(operation.tag, data))
+                        self.ask_as_usual(operation.server)
             if operation.is_read_whole():
                 status, _, data = operation.server.call("POST", operation.path, {**operation.examples[0], "no_such_field": 1})
                 self.assertEqual((status, b"no_such_field" in data), (400, True), (operation.path, data[:300]))
         self.assertGreater(n, 400)
+
+    def ask_as_usual(self, server):
+        """The next one works."""
+        if server is self.servers[1]:
+            server.json("/v1/embeddings", {"input": "hello"})
+        else:
+            server.json("/v1/completions", {"prompt": "hello", "max_tokens": 1})
 
     def test_the_pages(self):
         made = pages(self.operations)
