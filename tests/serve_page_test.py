@@ -44,6 +44,13 @@ def f(x):  # why
 never closed"""
 
 
+def luminance(colour):
+    """Of #rrggbb, relative to white."""
+    channels = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 class PageTest(unittest.TestCase):
     def setUp(self):
         self.server = Server(PROGRAM, MODEL, "--threads", "1")
@@ -127,6 +134,38 @@ class PageTest(unittest.TestCase):
         self.wait_for_end()
         self.browser.wait("!document.querySelector('.writing')")
         self.assertGreater(len(self.answers()[0]), 20)
+
+    def test_without_a_mouse_and_without_eyes(self):
+        self.browser.press("Tab", 9)  # from the question, where one begins
+        self.assertNotIn(self.browser.run("document.activeElement.id"), ("", "question"))
+        self.browser.run("settings.open = true")
+        nodes = self.browser.call("Accessibility.getFullAXTree")["nodes"]
+        names = {}
+        for node in nodes:
+            names.setdefault(node.get("role", {}).get("value"), []).append(node.get("name", {}).get("value", ""))
+        for role in ("button", "textbox", "spinbutton", "link", "image", "log", "complementary", "navigation"):
+            self.assertTrue(names.get(role), role)
+            self.assertNotIn("", names[role], role)
+        self.assertGreaterEqual(len(names["spinbutton"]), 6)
+
+    def test_every_text_can_be_read(self):
+        """Contrasts as WCAG wants them, 4.5, by light and in the dark."""
+        pairs = [("text", "back"), ("text", "raised"), ("quiet", "back"), ("quiet", "raised"), ("accent", "back"), ("on-accent", "accent"), ("bad", "back"),
+                 *((ink, "code") for ink in ("text", "quiet", "word", "string", "comment", "number"))]
+        for dark in (False, True):
+            self.browser.scheme(dark=dark)
+            colours = self.browser.run("(() => { const s = getComputedStyle(document.documentElement); return Object.fromEntries("
+                                       f"{sorted({name for pair in pairs for name in pair})}.map(n => [n, s.getPropertyValue('--' + n).trim()])); }})()")
+            for ink, ground in pairs:
+                with self.subTest(dark=dark, ink=ink, ground=ground):
+                    a, b = sorted(map(luminance, (colours[ink], colours[ground])))
+                    self.assertGreaterEqual((b + 0.05) / (a + 0.05), 4.5)
+
+    def test_nothing_comes_from_elsewhere(self):
+        loaded = self.browser.run("performance.getEntriesByType('resource').map(each => each.name)")
+        self.assertGreaterEqual(len(loaded), 3)
+        for url in loaded:
+            self.assertTrue(url.startswith((self.server.url, "data:")), url)
 
     def test_what_is_refused_is_said(self):
         self.set("top_p", "7")
