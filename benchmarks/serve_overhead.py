@@ -97,10 +97,12 @@ def measure_memory(arguments, model):
         for connection in idle:
             assert connection.recv(12) == b"HTTP/1.1 200"
         used = server.anonymous_mib() - before
+        first.close()
+        n_events = read_to_end(idle)
     finally:
         server.end()
-    first.close()
-    print(f"{arguments.idle} streams that wait: {used:.1f} MiB, {1024 * used / arguments.idle:.1f} KiB each")
+    assert n_events >= arguments.idle * 2, n_events
+    print(f"{arguments.idle} streams that wait: {used:.1f} MiB, {1024 * used / arguments.idle:.1f} KiB each; then all were answered")
 
 
 def main():

@@ -170,8 +170,12 @@ class AnthropicTest(unittest.TestCase):
     def test_asynchronously(self):
         async def ask():
             async with anthropic.AsyncAnthropic(base_url=SERVER.url, api_key="none", max_retries=0) as client:
-                return await asyncio.gather(*(client.messages.create(**self.ASKED) for _ in range(4)))
-        self.assertEqual(len({reply.content[0].text for reply in asyncio.run(ask())}), 1)
+                async def streamed():
+                    async with client.messages.stream(**self.ASKED) as stream:
+                        return "".join([text async for text in stream.text_stream])
+                return await asyncio.gather(client.messages.create(**self.ASKED), *(streamed() for _ in range(4)))
+        whole, *texts = asyncio.run(ask())
+        self.assertEqual(set(texts), {whole.content[0].text})
 
     def test_errors(self):
         with self.assertRaises(anthropic.NotFoundError):
@@ -203,9 +207,13 @@ class OllamaTest(unittest.TestCase):
 
     def test_asynchronously(self):
         async def ask():
-            stream = await ollama.AsyncClient(host=SERVER.url).chat(model="tiny", messages=USER, options=self.OPTIONS, stream=True)
-            return [part.done async for part in stream]
-        self.assertTrue(asyncio.run(ask())[-1])
+            client = ollama.AsyncClient(host=SERVER.url)
+            whole = await client.chat(model="tiny", messages=USER, options=self.OPTIONS)
+            stream = await client.chat(model="tiny", messages=USER, options=self.OPTIONS, stream=True)
+            return whole, [part async for part in stream]
+        whole, parts = asyncio.run(ask())
+        self.assertEqual("".join(part.message.content for part in parts), whole.message.content)
+        self.assertEqual([part.done for part in parts], [False] * (len(parts) - 1) + [True])
 
     def test_errors(self):
         with self.assertRaises(ollama.ResponseError) as refused:
@@ -230,8 +238,11 @@ class HuggingFaceTest(unittest.TestCase):
 
     def test_asynchronously(self):
         async def ask():
-            return await huggingface_hub.AsyncInferenceClient(SERVER.url).text_generation("ab", max_new_tokens=4)
-        self.assertTrue(asyncio.run(ask()))
+            client = huggingface_hub.AsyncInferenceClient(SERVER.url)
+            whole = await client.text_generation("ab", max_new_tokens=16)
+            return whole, "".join([part async for part in await client.text_generation("ab", max_new_tokens=16, stream=True)])
+        whole, streamed = asyncio.run(ask())
+        self.assertEqual(streamed, whole)
 
 
 class LangChainTest(unittest.TestCase):

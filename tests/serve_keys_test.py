@@ -159,11 +159,12 @@ class MetricsTest(unittest.TestCase):
         server = Server(PROGRAM, MODEL, "--threads", "1")
         try:
             for _ in range(2):
-                server.json("/v1/chat/completions", CHAT)
+                server.json("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": "hello " * 20}]})
             values = self.values(server)
             one = {name: value for (name, labels), value in values.items() if "le=" not in labels}
             for name in ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc",
-                         "vllm:lora_requests_info", "vllm:cache_config_info"):
+                         "vllm:lora_requests_info", "vllm:cache_config_info", "vllm:num_preemptions_total", "millrace:parked_total",
+                         "millrace:kv_bytes", "millrace:tier_used_bytes", "process_resident_memory_bytes"):
                 self.assertIn(name, one)
             labels = next(labels for name, labels in values if name == "vllm:cache_config_info")
             self.assertRegex(labels, r'model_name="tiny".*block_size="32".*num_gpu_blocks="\d+"')
@@ -173,6 +174,8 @@ class MetricsTest(unittest.TestCase):
             self.assertEqual(one["vllm:request_queue_time_seconds_count"], 2)
             self.assertEqual(values["vllm:request_success_total", '{model_name="tiny",engine="0",finished_reason="length"}'], 2)
             self.assertEqual(one["vllm:num_requests_running"], 0)
+            self.assertEqual(one["vllm:prefix_cache_queries_total"], one["vllm:prompt_tokens_total"])
+            self.assertGreater(one["vllm:prefix_cache_hits_total"], 0)  # the second one was the first again
             for name in ("vllm:time_to_first_token_seconds", "vllm:e2e_request_latency_seconds"):
                 buckets = [value for (each, _), value in values.items() if each == name + "_bucket"]
                 self.assertEqual(buckets, sorted(buckets))

@@ -3,7 +3,10 @@
 serve_clients_test.py runs the real clients."""
 
 import json
+import os
 import pathlib
+import re
+import resource
 import signal
 import socket
 import sys
@@ -382,6 +385,36 @@ class LifeTest(unittest.TestCase):
             server.json("/v1/chat/completions", chat(max_tokens=1))
         finally:
             self.assertEqual(server.end(), 0)
+
+    def test_thousands_of_streams_on_one_thread(self):
+        n = 2000
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit[1], 2 * n), limit[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
+        server = Server(PROGRAM, LONG, "--threads", "1", "--parallel", "64", "--max-waiting", str(2 * n), "--ctx", "65536", "--kv-tokens", "131072")
+        try:
+            n_threads = lambda: len(os.listdir(f"/proc/{server.process.pid}/task"))
+            before = n_threads()
+            held = self.stream(server, max_tokens=60000)
+            body = json.dumps(chat(stream=True, max_tokens=5)).encode()
+            connections = [socket.create_connection((server.host, server.port), timeout=200) for _ in range(n)]
+            for each in connections:
+                each.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                             b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            self.assertEqual(n_threads(), before)
+            texts = {tuple(json.loads(event)["choices"][0]["delta"].get("content") for event in events(data)[:-1])
+                     for data in map(self.unchunked, connections)}
+            self.assertEqual(len(texts), 1, texts)
+            held.close()
+        finally:
+            self.assertEqual(server.end(), 0)
+
+    def unchunked(self, connection):
+        """The body of a stream that ended as it should."""
+        data = read_all(connection)
+        connection.close()
+        self.assertTrue(data.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), data[-200:])
+        return re.sub(rb"\r\n[0-9a-f]+\r\n", b"", data)
 
     def test_a_unix_socket(self):
         path = str(pathlib.Path(FOLDER.name, "socket"))
