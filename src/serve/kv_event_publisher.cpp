@@ -194,7 +194,7 @@ void KvEventPublisher::Loop::publish(const KvEventBatch& batch) {
 void KvEventPublisher::Loop::replay() {
   std::vector<zmq::message_t> asked;
   if (!zmq::recv_multipart(*replayer_, std::back_inserter(asked), zmq::recv_flags::dontwait)) return;
-  if (asked.size() != 3 || asked[1].size() != 0 || asked[2].size() != 8)
+  if (asked.size() != 3 || !asked[1].empty() || asked[2].size() != 8)
     return log_info("a question for KV events is not understood: it should be a number of 8 bytes");
   const std::string_view client = asked[0].to_string_view(), first = asked[2].to_string_view();
   for (const auto& [number, content] : last_) {
