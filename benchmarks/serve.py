@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""The load of conversations over HTTP: tokens a second, and how long until the first one. Against llama-server on the
-same file in the same run where its command is given (benchmarks/llama_server.py is one).
+"""The load of benchmarks/engine/throughput_bench over HTTP: tokens a second, and how long until the first one. Against
+llama-server on the same file in the same run where its command is given (benchmarks/llama_server.py is one).
 
-    benchmarks/serve.py build/release/millrace model.gguf [--llama-server COMMAND] [--conversations 16] [--turns 3] [--rate 2]
+    benchmarks/serve.py build/release/millrace model.gguf [--llama-server COMMAND] [--conversations 16] [--rate 2] [--scale 0.4]
 
-Every conversation is a thread that asks, reads the stream to its end, and asks on with all that was said. They begin all at
-once, or --rate a second on average with the gaps of a Poisson process. Prompts begin with a text that all share, as they do
-where people work with one system message. Standard library only."""
+Every conversation is a thread that asks, reads the stream to its end, waits a little, and asks on with all that was said. They begin
+all at once, or --rate a second on average with the gaps of a Poisson process. One of four system messages begins each; questions
+and answers are as long as those of people. Standard library only."""
 
 import argparse
 import http.client
 import json
+import math
 import random
 import re
 import shlex
@@ -20,27 +21,58 @@ import sys
 import threading
 import time
 
-BEGINNING, SHARED = "You are a careful assistant. ", "Answer in plain words and keep to what is asked. "
+WORDS = ("time year people way day man thing woman life child world school state family student group country problem hand part place case week "
+         "company system program question work government number night point home water room mother area money story fact month lot right study").split()
+
+
+class Person:
+    """What one of them says, in words, and is answered, in tokens: log-normal, about as in the conversations of ShareGPT."""
+
+    def __init__(self, seed, scale):
+        self.rng, self.scale = random.Random(seed), scale
+
+    def scaled(self, n):
+        return max(1, round(n * self.scale))
+
+    def length(self, median, sigma, most):
+        return self.scaled(min(most, median * math.exp(sigma * self.rng.gauss(0, 1))))
+
+    def words(self, n):
+        return " ".join(self.rng.choice(WORDS) for _ in range(n))
+
+    def system(self):
+        return Person(1000000 + self.rng.randrange(4), self.scale).words(self.scaled(300))
+
+    def question(self):
+        return self.words(self.length(60, 1.1, 1500))
+
+    def answer(self):
+        return self.length(150, 0.8, 600)
 
 
 class Conversation(threading.Thread):
     def __init__(self, port, index, arguments):
         super().__init__(daemon=True)
-        self.port, self.index, self.arguments = port, index, arguments
-        self.first, self.gaps, self.n_tokens, self.fault = [], [], 0, None
+        self.port, self.arguments = port, arguments
+        self.person = Person(index + 1, arguments.scale)
+        self.first, self.gaps, self.n_tokens, self.n_held, self.fault = [], [], 0, 0, None
 
     def run(self):
-        messages = [{"role": "system", "content": BEGINNING + SHARED * self.arguments.shared}]
+        messages = [{"role": "system", "content": self.person.system()}]
         try:
-            for turn in range(self.arguments.turns):
-                messages.append({"role": "user", "content": f"Question {turn} of {self.index}: " + "why is that so, and since when? " * 4})
-                messages.append({"role": "assistant", "content": self.ask(messages)})
+            for _ in range(self.person.rng.randrange(1, 5)):
+                messages.append({"role": "user", "content": self.person.question()})
+                n = self.person.answer()
+                if self.n_held + 2 * len(messages[-1]["content"].split()) + n > self.arguments.ctx:
+                    return  # its context is full
+                messages.append({"role": "assistant", "content": self.ask(messages, n)})
+                time.sleep(self.person.rng.expovariate(1 / 2))
         except (OSError, AssertionError, http.client.HTTPException) as error:
             self.fault = error
 
-    def ask(self, messages):
+    def ask(self, messages, n):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        body = {"messages": messages, "max_tokens": self.arguments.tokens, "temperature": 0, "ignore_eos": True, "stream": True,
+        body = {"messages": messages, "max_tokens": n, "temperature": 0, "ignore_eos": True, "stream": True,
                 "stream_options": {"include_usage": True}}
         began = last = time.monotonic()
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
@@ -53,6 +85,7 @@ class Conversation(threading.Thread):
             chunk = json.loads(line[6:])
             if chunk.get("usage"):
                 self.n_tokens += chunk["usage"]["completion_tokens"]
+                self.n_held = chunk["usage"]["total_tokens"]
             if not chunk["choices"] or not chunk["choices"][0]["delta"].get("content"):
                 continue
             now = time.monotonic()
@@ -119,10 +152,8 @@ def main():
     parser.add_argument("model")
     parser.add_argument("--llama-server", help="a command that takes the flags of llama-server")
     parser.add_argument("--conversations", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--rate", type=float, default=0, help="conversations that begin in a second; 0: all at once")
-    parser.add_argument("--shared", type=int, default=12, help="sentences of the system message")
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--scale", type=float, default=0.4, help="of all lengths")
     parser.add_argument("--ctx", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
