@@ -234,6 +234,27 @@ class PromptLogprobsTest(Dialect):
         reply = SERVER.json("/v1/completions", {"prompt": ["hello a", "h"], "n": 2, "echo": True, "max_tokens": 0, "logprobs": 0})
         self.assertEqual([len(choice["logprobs"]["tokens"]) for choice in reply["choices"]], [3, 3, 1, 1])
 
+    def test_the_best_of_several(self):
+        """Those whose tokens are likeliest on average, of each prompt, with numbers of their own."""
+        asked = {"prompt": ["hello a", "h"], "temperature": 1.0, "seed": 7, "max_tokens": 6, "ignore_eos": True, "logprobs": 0}
+        drawn = SERVER.json("/v1/completions", {**asked, "n": 6})
+        best = SERVER.json("/v1/completions", {**asked, "n": 2, "best_of": 6})
+        mean = lambda choice: sum(choice["logprobs"]["token_logprobs"]) / 6  # noqa: E731
+        expected = []
+        for first in (0, 6):
+            expected += sorted(drawn["choices"][first:first + 6], key=mean, reverse=True)[:2]
+        self.assertEqual([choice["index"] for choice in best["choices"]], [0, 1, 2, 3])
+        self.assertEqual([choice["text"] for choice in best["choices"]], [choice["text"] for choice in expected])
+        self.assertEqual([mean(choice) for choice in best["choices"]], [mean(choice) for choice in expected])
+        self.assertEqual(best["usage"], drawn["usage"])
+        del asked["logprobs"]
+        bare = SERVER.json("/v1/completions", {**asked, "n": 2, "best_of": 6})["choices"]
+        self.assertEqual([choice["text"] for choice in bare], [choice["text"] for choice in expected])
+        self.assertEqual([choice["logprobs"] for choice in bare], [None] * 4)
+        self.refused("/v1/completions", {**asked, "n": 3, "best_of": 2}, "best_of")
+        self.refused("/v1/completions", {**asked, "best_of": 2, "stream": True}, "best_of")
+        self.refused("/v1/completions", {**asked, "best_of": 100}, "more than the 128 choices")
+
     def test_ranks(self):
         reply = SERVER.json("/v1/completions", {"prompt": "hello a", "max_tokens": 1, "prompt_logprobs": 20})["choices"][0]
         self.assertIsNone(reply["logprobs"])

@@ -94,6 +94,9 @@ struct Ask {
     bool shows_special = false;      // control tokens are part of the text
   };
   std::vector<Choice> choices;
+  // Of the choices of each prompt these many are given, those whose tokens are likeliest on average, in that
+  // order; their requests ask for log-probabilities. 0: all, in theirs. Never streamed.
+  size_t n_best = 0;
   bool is_streamed = false;
   std::string stream_type = "text/event-stream";
   std::unique_ptr<Encoder> encoder;

@@ -1,6 +1,7 @@
 #include "serve/generation.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace millrace {
 namespace {
@@ -23,6 +24,13 @@ void add(std::vector<OutputEvent>& output, OutputEvent event) {
   } else {
     output.push_back(std::move(event));
   }
+}
+
+// Of the tokens of a choice. One without tokens is the best that can be had with certainty.
+double mean_logprob(const Piece& piece) {
+  double sum = 0.0;
+  for (const GeneratedToken& token : piece.tokens) sum += double{token.logprobs->chosen};
+  return piece.tokens.empty() ? 0.0 : sum / static_cast<double>(piece.tokens.size());
 }
 
 }  // namespace
@@ -93,9 +101,26 @@ void Generation::advance(std::string& out) {
     ask_.encoder->end(totals_, out);
     return;
   }
-  std::vector<Piece> pieces;
-  for (Run& run : runs_) pieces.push_back(std::move(run.piece));
-  out += ask_.encoder->whole(pieces, totals_);
+  out += ask_.encoder->whole(given_pieces(), totals_);
+}
+
+// What the encoder is given: all choices, or the best of each prompt.
+std::vector<Piece> Generation::given_pieces() {
+  std::vector<Piece> given;
+  for (size_t begin = 0, end; begin < runs_.size(); begin = end) {
+    std::vector<Piece> pieces;
+    for (end = begin; end < runs_.size() && ask_.choices[end].prompt == ask_.choices[begin].prompt; ++end)
+      pieces.push_back(std::move(runs_[end].piece));
+    if (ask_.n_best > 0) {
+      std::ranges::stable_sort(pieces, std::greater(), mean_logprob);
+      pieces.resize(ask_.n_best);
+    }
+    for (Piece& piece : pieces) {
+      piece.choice = given.size();
+      given.push_back(std::move(piece));
+    }
+  }
+  return given;
 }
 
 // Nothing of its choices was sent yet.

@@ -69,6 +69,7 @@ class Generation {
   void time_token(Run& run);
   void end(Run& run, FinishReason reason);
   void send(Run& run, std::string& out);
+  std::vector<Piece> given_pieces();
   void count();
   double seconds() const;
 

@@ -225,7 +225,10 @@ Parsed parse_completion(const Incoming& incoming) {
   choice.request.n_logprobs = static_cast<int>(n_logprobs.value_or(-1));
   read_ending(fields, model, choice);
   const int64_t n = fields.integer("n", 1, kMaxChoices).value_or(1);
-  fields.refuse_unless("best_of", n, "all choices are returned: let it equal n");
+  const int64_t n_drawn = fields.integer("best_of", n, kMaxChoices).value_or(n);
+  if (n_drawn > n && ask.is_streamed)
+    refuse_field("best_of",
+                 "best_of: which choices are the best is known when all are there, leave out stream");
   const Wanted wanted{.n_logprobs = n_logprobs,
                       .echo = fields.boolean("echo").value_or(false),
                       .prompt_logprobs = n_of_prompt.has_value()};
@@ -238,9 +241,9 @@ Parsed parse_completion(const Incoming& incoming) {
   refuse_unserved(fields);
   std::vector<Prompt> prompts = read_prompts(fields, model);
   fields.finish();
-  if (std::ssize(prompts) * n > kMaxChoices)
-    refuse_field("n", "{} prompts with n {} are more than the {} choices of a request", prompts.size(), n,
-                 kMaxChoices);
+  if (std::ssize(prompts) * n_drawn > kMaxChoices)
+    refuse_field("n", "{} prompts with {} choices are more than the {} choices of a request", prompts.size(),
+                 n_drawn, kMaxChoices);
   std::vector<std::vector<int32_t>> ids;
   std::vector<PromptIds> kept;
   for (Prompt& prompt : prompts) {
@@ -249,10 +252,15 @@ Parsed parse_completion(const Incoming& incoming) {
     kept.push_back(is_kept ? std::make_shared<const std::vector<int32_t>>(prompt.ids) : nullptr);
     ids.push_back(std::move(prompt.ids));
   }
-  ask.choices = choices_of(choice, std::move(ids), n);
+  if (n_drawn > n) {
+    ask.n_best = static_cast<size_t>(n);
+    choice.request.n_logprobs = std::max(choice.request.n_logprobs, 0);
+  }
+  ask.choices = choices_of(choice, std::move(ids), n_drawn);
   std::vector<CompletionEncoder::Choice> choices;
+  for (size_t i = 0; i < prompts.size() * static_cast<size_t>(n); ++i)
+    choices.push_back({.prompt = kept[i / static_cast<size_t>(n)]});
   for (Ask::Choice& each : ask.choices) {
-    choices.push_back({.prompt = kept[each.prompt]});
     const Prompt& prompt = prompts[each.prompt];
     if (wanted.echo) each.prefix = prompt.text;
     auto& ends = each.request.end_tokens;
