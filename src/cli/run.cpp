@@ -214,6 +214,8 @@ class Run final : public Command {
     out["timings"]["first_token_s"] = answer.first_token_s;
     out["timings"]["total_s"] = answer.total_s;
     out["timings"]["decode_tokens_per_s"] = n_decoded > 0 && decode_s > 0 ? n_decoded / decode_s : 0.0;
+    out["memory"]["weights_bytes"] = engine.memory().weights_bytes;
+    out["memory"]["program_bytes"] = engine.memory().program_bytes;
     out["memory"]["kv_bytes"] = engine.memory().kv_bytes;
     out["memory"]["state_bytes"] = engine.memory().state_bytes;
     out["memory"]["arena_bytes"] = engine.memory().arena_bytes;

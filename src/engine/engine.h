@@ -18,12 +18,15 @@
 
 namespace millrace {
 
-// The memory that serving a model takes besides its weights, computed before anything is allocated.
+// The memory that serving a model takes, computed before anything is allocated.
 struct MemoryPlan {
   int64_t kv_bytes = 0;
   int64_t state_bytes = 0;  // of recurrent layers: one state a running sequence, and the snapshots
   int64_t arena_bytes = 0;  // activations of the widest step
   int64_t tier_bytes = 0;   // of the prefix cache beyond its pages, at most
+  // Of an engine, beside all that: its checkpoint (Options::weights_bytes), and the program
+  // (engine/memory.h).
+  int64_t weights_bytes = 0, program_bytes = 0;
 };
 
 class Engine {

@@ -125,7 +125,15 @@ MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
 }
 
 MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
-  const MemoryPlan plan = plan_for(model, options);
+  MemoryPlan plan = plan_for(model, options);
+  plan.weights_bytes = options.weights_bytes;
+  plan.program_bytes = program_bytes(options.weights_bytes);
+  const auto kv_bytes_of = [&](int64_t n_positions) {
+    Engine::Options fewer = options;
+    fewer.n_kv_positions = n_positions;
+    fewer.n_ctx = std::min(fewer.n_ctx, n_positions);
+    return memory_shape(model, fewer).kv_bytes();
+  };
   need_memory({.weights_bytes = options.weights_bytes,
                .kv_bytes = plan.kv_bytes,
                .state_bytes = plan.state_bytes,
@@ -133,7 +141,8 @@ MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
                .tier_bytes = plan.tier_bytes,
                .n_positions = options.n_kv_positions,
                .page_size = options.page_size,
-               .n_slots = n_slots_for(model, options)});
+               .n_slots = n_slots_for(model, options),
+               .kv_bytes_of = kv_bytes_of});
   return plan;
 }
 

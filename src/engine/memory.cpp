@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 
@@ -14,6 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int64_t kFirstUseBytes = int64_t{4} << 20;
 constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
 
 // Where a version of cgroups keeps its numbers. A limit that is no number ("max") is none.
@@ -78,19 +81,62 @@ int64_t cgroup_bytes(const fs::path& root) {
   return least;
 }
 
+// The most positions, in whole pages, whose keys and values fit.
+int64_t n_fitting(const MemoryNeed& need, int64_t available_bytes) {
+  const int64_t n_pages = (need.n_positions + need.page_size - 1) / need.page_size;
+  const auto fits = [&](int64_t n) {
+    return need.kv_bytes_of ? need.kv_bytes_of(n * need.page_size) <= available_bytes
+                            : n * (need.kv_bytes / n_pages) <= available_bytes;
+  };
+  int64_t n_fit = 0;
+  for (int64_t n_more = n_pages; n_more > 0; n_more /= 2) {
+    while (n_fit + n_more <= n_pages && fits(n_fit + n_more)) n_fit += n_more;
+  }
+  return n_fit * need.page_size;
+}
+
 }  // namespace
 
 int64_t available_memory_bytes(const fs::path& root) {
   return std::min(machine_bytes(root), cgroup_bytes(root));
 }
 
+int64_t program_bytes(int64_t weights_bytes, const fs::path& root) {
+  struct Mapped {
+    int64_t kib = 0, resident_kib = 0;
+    bool is_data = true;
+  };
+  std::map<std::string, Mapped> files;  // "": no file
+  std::ifstream smaps(root / "proc/self/smaps");
+  Mapped* current = nullptr;
+  for (std::string line; std::getline(smaps, line);) {
+    std::istringstream words(line);
+    std::string first, permissions, offset, device, inode, path;
+    words >> first;
+    if (first.find('-') != std::string::npos) {
+      words >> permissions >> offset >> device >> inode >> path;
+      current = &files[inode == "0" ? "" : path];
+      current->is_data &= inode != "0" && permissions.find('x') == std::string::npos;
+      continue;
+    }
+    int64_t kib = 0;
+    if (current == nullptr || !(words >> kib)) continue;
+    if (first == "Size:") current->kib += kib;
+    if (first == "Rss:") current->resident_kib += kib;
+  }
+  if (files.empty()) return 0;
+  int64_t n_bytes = kFirstUseBytes, n_data_bytes = 0;
+  for (const auto& [path, mapped] : files) {
+    (mapped.is_data ? n_data_bytes : n_bytes) += (mapped.is_data ? mapped.kib : mapped.resident_kib) * 1024;
+  }
+  return n_bytes + std::max<int64_t>(0, n_data_bytes - weights_bytes);
+}
+
 void need_memory(const MemoryNeed& need, int64_t available_bytes) {
   const int64_t fixed = need.weights_bytes + need.state_bytes + need.arena_bytes + need.tier_bytes;
   if (fixed + need.kv_bytes <= available_bytes) return;
   const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / 0x1p20; };
-  const int64_t page_bytes =
-      std::max<int64_t>(1, need.kv_bytes / ((need.n_positions + need.page_size - 1) / need.page_size));
-  const int64_t n_fit = std::max<int64_t>(0, available_bytes - fixed) / page_bytes * need.page_size;
+  const int64_t n_fit = n_fitting(need, available_bytes - fixed);
   const std::string weights =
       need.weights_bytes > 0 ? fmt::format(", {:.1f} MiB for the weights", mib(need.weights_bytes)) : "";
   const std::string tier =

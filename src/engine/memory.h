@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 
 namespace millrace {
 
@@ -10,6 +11,12 @@ namespace millrace {
 // cgroup that this process is in (v1 and v2). The page cache, mapped models included, counts as available:
 // the kernel takes it back. INT64_MAX where nothing can be read. `root` stands for / in tests.
 int64_t available_memory_bytes(const std::filesystem::path& root = "/");
+
+// What this process holds besides weights: itself, its libraries, what was allocated, and what else is
+// mapped, such as the metadata of the model's file; and what will come to that with the first answers,
+// whatever the model (more of the libraries, scratch of kernels and samplers): 4 MiB, as measured. 0 where
+// /proc cannot be read.
+int64_t program_bytes(int64_t weights_bytes, const std::filesystem::path& root = "/");
 
 // What a model needs to run.
 struct MemoryNeed {
@@ -21,6 +28,8 @@ struct MemoryNeed {
   int64_t n_positions = 1;
   int64_t page_size = 1;
   int64_t n_slots = 0;
+  // The bytes of so many positions, where they are not in proportion; more for more.
+  std::function<int64_t(int64_t n_positions)> kv_bytes_of{};
 };
 
 // Throws Error(does_not_fit) with the numbers, and the most positions that would fit, where `need` exceeds

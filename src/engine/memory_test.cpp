@@ -77,6 +77,20 @@ TEST_F(Machine, AUseBeyondTheLimitLeavesNothing) {
   EXPECT_EQ(available_memory_bytes(root_), 0);
 }
 
+TEST_F(Machine, TheProgramIsWhatIsNoWeights) {
+  const int64_t first_use = int64_t{4} << 20;
+  EXPECT_EQ(program_bytes(5000, root_), 0);
+  write("proc/self/smaps",
+        "55e0-55e1 r--p 00000000 08:01 17 /usr/bin/millrace\nSize: 9 kB\nRss: 3 kB\n"
+        "55e1-55e2 r-xp 00001000 08:01 17 /usr/bin/millrace\nSize: 90 kB\nRss: 40 kB\nPss: 40 kB\n"
+        "7f00-7f01 r--s 00000000 08:01 18 /models/a-b.gguf\nSize: 5000 kB\nRss: 12 kB\nVmFlags: rd sh\n"
+        "7f02-7f03 rw-p 00000000 00:00 0 \nSize: 999 kB\nRss: 600 kB\n"
+        "7ffd-7ffe rw-p 00000000 00:00 0 [stack]\nSize: 9 kB\nRss: 7 kB\n");
+  EXPECT_EQ(program_bytes(4900 * 1024, root_), first_use + (650 + 100) * 1024);
+  EXPECT_EQ(program_bytes(5001 * 1024, root_), first_use + 650 * 1024);
+  EXPECT_GT(program_bytes(0), first_use);
+}
+
 TEST(NeedMemory, NamesTheMostThatFits) {
   const auto refusal = [](int64_t n_positions, int64_t available) -> std::string {
     try {
@@ -96,6 +110,16 @@ TEST(NeedMemory, NamesTheMostThatFits) {
   EXPECT_EQ(refusal(80, 2000), "");
   EXPECT_NE(refusal(81, 2000), "");
   EXPECT_NE(refusal(1, 1279).find("not even one page"), std::string::npos);
+}
+
+TEST(NeedMemory, AsksForTheBytesOfFewerPositions) {
+  const auto kv_bytes_of = [](int64_t n_positions) { return 500 + n_positions * 10; };
+  try {
+    need_memory({.kv_bytes = 1500, .n_positions = 100, .page_size = 8, .kv_bytes_of = kv_bytes_of}, 1200);
+    FAIL() << "more than there is";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("64 positions would fit"), std::string::npos) << error.what();
+  }
 }
 
 TEST(NeedMemory, NamesTheStates) {

@@ -157,6 +157,9 @@ std::string Metrics::text(const ServedModel& model) const {
             static_cast<int64_t>(counts.n_dropped));
   }
   const MemoryPlan& memory = model.engine.memory();
+  gauge("millrace:weights_bytes", "The checkpoint, which is mapped", memory.weights_bytes);
+  gauge("millrace:program_bytes", "Memory of the program besides what follows, planned at its start",
+        memory.program_bytes);
   gauge("millrace:kv_bytes", "Memory of keys and values", memory.kv_bytes);
   gauge("millrace:state_bytes", "Memory of recurrent states", memory.state_bytes);
   gauge("millrace:arena_bytes", "Memory of activations", memory.arena_bytes);
