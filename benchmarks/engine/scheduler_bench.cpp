@@ -29,7 +29,8 @@ namespace {
 
 class NoMover final : public PageMover {
  public:
-  void copy(Page, Page) override {}
+  void copy_page(Page, Page) override {}
+  void copy_pane(Pane, Pane) override {}
 };
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
@@ -274,6 +275,11 @@ millrace::testing::SchedulerWorkload::Options soak_options(uint32_t seed) {
   if (random() % 2 == 0) {
     limits.n_slots = limits.max_sequences + 1 + static_cast<int64_t>(random() % 4);
     limits.snapshot_distance = limits.page_size * (1 + static_cast<int64_t>(random() % 3));
+  }
+  if (random() % 2 == 0) {
+    limits.window = 1 + static_cast<int64_t>(random() % 30);
+    limits.n_panes =
+        Scheduler::enough_panes(limits.window, limits.page_size) + static_cast<int64_t>(random() % 16);
   }
   limits.preemption = static_cast<Preemption>(random() % 3);
   limits.n_kept_pages = 1 + static_cast<int64_t>(random() % 4);

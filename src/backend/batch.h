@@ -17,6 +17,8 @@ struct Batch {
   Tensor state_from;   // (n_seqs) slot with the state before the rows (kv/state_cache.h); -1: the beginning
   Tensor state_to;     // (n_seqs) slot that receives the state after them, perhaps the same one
   Tensor logit_rows;   // (n_logit_rows) rows whose logits are wanted, ascending
+  // As page_tables, for layers with a window (kv/page_pool.h); -1 also where it has passed by.
+  Tensor pane_tables{};
   // Of a model that gives embeddings, instead of logit_rows: pool i is the mean of the rows
   // [pool_begin[i], pool_end[i]).
   Tensor pool_begin{};   // (n_pools)
@@ -25,6 +27,12 @@ struct Batch {
 
   int64_t n_rows() const { return tokens.dim(0); }
   int64_t n_seqs() const { return rope_tables.dim(0); }
+  // As layers with a window see it.
+  Batch of_panes() const {
+    Batch batch = *this;
+    batch.page_tables = pane_tables;
+    return batch;
+  }
 };
 
 }  // namespace millrace

@@ -182,10 +182,12 @@ class Bench final : public Command {
   void measure(const LoadedModel& loaded) {
     const ModelShape& shape = loaded.model->shape();
     const int64_t n_tokens = depth_ + std::max<int64_t>({n_prompt_, n_generated_, 1});
+    const int64_t n_pages = n_sequences_ * ((n_tokens + kPageSize - 1) / kPageSize);
     const SequenceMemory memory({.kv = {.layers = shape.kv_layers,
-                                        .n_pages = n_sequences_ * ((n_tokens + kPageSize - 1) / kPageSize),
+                                        .n_pages = n_pages,
                                         .page_size = kPageSize,
-                                        .dtype = compute_.kv_type()},
+                                        .dtype = compute_.kv_type(),
+                                        .n_panes = n_pages},
                                  .states = {.layers = shape.state_layers, .n_slots = n_sequences_}});
     Runner runner(*loaded.model, *loaded.backend, memory,
                   {.max_rows = kMaxRows,

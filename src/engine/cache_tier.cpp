@@ -1,5 +1,7 @@
 #include "engine/cache_tier.h"
 
+#include <algorithm>
+
 namespace millrace {
 namespace {
 
@@ -25,7 +27,12 @@ class Timer {
 
 bool CacheTier::load(const PageKey& key, Page to) {
   const Timer timer(page_us_);
-  return store_.load(key, memory_.kv.parts_of(to));
+  return store_.load(key, memory_.kv.parts_of_page(to));
+}
+
+bool CacheTier::load_pane(const PageKey& key, Pane to) {
+  const Timer timer(page_us_);
+  return store_.load(key, memory_.kv.parts_of_pane(to));
 }
 
 bool CacheTier::load_state(const PageKey& key, Slot to) {
@@ -35,7 +42,12 @@ bool CacheTier::load_state(const PageKey& key, Slot to) {
 
 void CacheTier::save(const PageKey& key, Page from, Keep keep) {
   const Timer timer(page_us_);
-  store_.save(key, memory_.kv.parts_of(from), keep);
+  store_.save(key, memory_.kv.parts_of_page(from), keep);
+}
+
+void CacheTier::save_pane(const PageKey& key, Pane from, Keep keep) {
+  const Timer timer(page_us_);
+  store_.save(key, memory_.kv.parts_of_pane(from), keep);
 }
 
 void CacheTier::save_state(const PageKey& key, Slot from, Keep keep) {
@@ -48,9 +60,11 @@ void CacheTier::set_finish_by(Clock::time_point finish_by) {
   store_.set_finish_by(finish_by);
 }
 
-int64_t CacheTier::largest_bytes(const SequenceMemory::Shape& shape) {
-  const int64_t page_bytes = shape.kv.n_pages > 0 ? shape.kv_bytes() / shape.kv.n_pages : 0;
-  return page_bytes + (shape.states.n_slots > 0 ? shape.state_bytes() / shape.states.n_slots : 0);
+int64_t CacheTier::largest_bytes(SequenceMemory::Shape shape) {
+  shape.kv.n_pages = std::min<int64_t>(1, shape.kv.n_pages);
+  shape.kv.n_panes = std::min<int64_t>(1, shape.kv.n_panes);
+  shape.states.n_slots = std::min<int64_t>(1, shape.states.n_slots);
+  return shape.kv_bytes() + shape.state_bytes();
 }
 
 }  // namespace millrace

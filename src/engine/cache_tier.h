@@ -18,8 +18,10 @@ class CacheTier final : public PageTier {
 
   bool has(const PageKey& key) const override { return store_.has(key); }
   bool load(const PageKey& key, Page to) override;
+  bool load_pane(const PageKey& key, Pane to) override;
   bool load_state(const PageKey& key, Slot to) override;
   void save(const PageKey& key, Page from, Keep keep) override;
+  void save_pane(const PageKey& key, Pane from, Keep keep) override;
   void save_state(const PageKey& key, Slot from, Keep keep) override;
   void drop(const PageKey& key) override { store_.drop(key); }
   bool is_lasting() const override { return store_.has_disk(); }
@@ -34,8 +36,8 @@ class CacheTier final : public PageTier {
   void set_finish_by(std::chrono::steady_clock::time_point finish_by);
   bool wait_for_room() { return store_.wait_for_room(largest_bytes(), finish_by_); }
 
-  // Of a page with the state after it.
-  static int64_t largest_bytes(const SequenceMemory::Shape& shape);
+  // Of a page and its pane, with the state after it.
+  static int64_t largest_bytes(SequenceMemory::Shape shape);
 
  private:
   int64_t largest_bytes() const { return largest_bytes({memory_.kv.shape(), memory_.states.shape()}); }

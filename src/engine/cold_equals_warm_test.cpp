@@ -29,7 +29,7 @@ const Load& load() {
                                .max_answer = 60,
                                .n_ctx = 160,
                                .page_size = 4,
-                               .max_rows = 64,
+                               .max_rows = 24,
                                .max_sequences = 8};
   static constexpr Load kLong{.n_requests = 64,
                               .max_prompt = 4000,
@@ -199,6 +199,11 @@ TEST(ColdEqualsWarm, OfTokensInStates) {
   expect_cold_equals_warm(StateModel(), backend);
 }
 
+TEST(ColdEqualsWarm, OfTokensInAWindow) {
+  NoBackend backend;
+  expect_cold_equals_warm(WindowModel(), backend);
+}
+
 class OfFamily : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(OfFamily, ColdEqualsWarm) {
@@ -214,8 +219,8 @@ TEST_P(OfFamily, ColdEqualsWarm) {
 
 // Dense, sliding windows, experts, latent attention, delta nets; compressed keys, selected runs of positions.
 INSTANTIATE_TEST_SUITE_P(Tiny, OfFamily,
-                         ::testing::Values("llama", "gemma3", "qwen3moe", "deepseek2", "qwen35", "deepseek4",
-                                           "glm5-next"),
+                         ::testing::Values("llama", "gemma3", "gpt-oss", "starcoder2", "gemma3n", "qwen3moe",
+                                           "deepseek2", "qwen35", "deepseek4", "glm5-next"),
                          [](const auto& family) {
                            std::string name = family.param;
                            std::ranges::replace(name, '-', '_');

@@ -112,7 +112,8 @@ struct Cancelled {
 class CacheMover final : public PageMover {
  public:
   explicit CacheMover(KvCache& cache) : cache_(cache) {}
-  void copy(Page from, Page to) override { cache_.copy_page(from, to); }
+  void copy_page(Page from, Page to) override { cache_.copy_page(from, to); }
+  void copy_pane(Pane from, Pane to) override { cache_.copy_pane(from, to); }
 
  private:
   KvCache& cache_;
@@ -140,7 +141,9 @@ class Engine::Loop {
                     .snapshot_distance = options_.snapshot_distance,
                     .keeps_sequences_whole = keeps_sequences_whole(model, options_),
                     .preemption = options_.preemption,
-                    .n_kept_pages = std::max<int64_t>(1, options_.tier.n_kept_tokens / options_.page_size)},
+                    .n_kept_pages = std::max<int64_t>(1, options_.tier.n_kept_tokens / options_.page_size),
+                    .window = longest_window(model.shape().kv_layers),
+                    .n_panes = memory_.kv.shape().n_panes},
                    mover_, tier_.get(), options_.prefix_listener),
         rate_limit_(options_.max_requests_per_minute),
         thread_([this] { run(); }) {}
@@ -395,7 +398,7 @@ void Engine::Loop::step() {
     const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - job.submitted;
     if (job.queue_s < 0) job.queue_s = waited.count();
   }
-  const Tensor out = runner_.run(rows);  // logits or embeddings
+  const Tensor out = runner_.run(rows, scheduler_.panes());  // logits or embeddings
   scheduler_.commit(rows);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   note_cost(rows, took);

@@ -23,6 +23,18 @@ int64_t n_slots_for(const Model& model, const Engine::Options& options) {
   return n_running_of(options) + (options.has_prefix_cache ? options.n_snapshots : 0);
 }
 
+// As few as do where sequences have an eighth of the longest context on average: a window for each of those
+// that may run then, and the rows of a step.
+int64_t n_panes_for(const Model& model, const Engine::Options& options) {
+  const int64_t window = longest_window(model.shape().kv_layers), page_size = options.page_size;
+  if (window == 0) return 0;
+  const int64_t n_running = std::min(n_running_of(options), 8 * (options.n_kv_positions / options.n_ctx));
+  const int64_t n_enough =
+      n_running * Scheduler::enough_panes(window, page_size) + n_pages_for(options.max_rows, page_size) + 1;
+  return std::max(Scheduler::enough_panes(window, page_size),
+                  std::min(n_pages_for(options.n_kv_positions, page_size), n_enough));
+}
+
 // Positions for sequences that fill a step, each with a page that it does not fill.
 int64_t n_positions_of_step(const Engine::Options& options) {
   return std::max(options.n_ctx + options.page_size,
@@ -50,7 +62,8 @@ SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& op
   return {.kv = {.layers = model.shape().kv_layers,
                  .n_pages = n_pages_for(options.n_kv_positions, options.page_size),
                  .page_size = options.page_size,
-                 .dtype = options.kv_dtype},
+                 .dtype = options.kv_dtype,
+                 .n_panes = n_panes_for(model, options)},
           .states = {.layers = model.shape().state_layers, .n_slots = n_slots_for(model, options)}};
 }
 
@@ -103,7 +116,7 @@ std::unique_ptr<CacheTier> make_tier(const Model& model, const Backend& backend,
       fmt::format("{}\n{} {}\n{} {} {} {}\n", tier.model_id, version(), build_id(), backend.name(),
                   cpu_instruction_sets().front(), format_of(options.kv_dtype).name, options.page_size);
   for (const KvLayer& layer : model.shape().kv_layers) {
-    id += fmt::format("{} {} {}", layer.n_kv_heads, layer.k_head_dim, layer.v_head_dim);
+    id += fmt::format("{} {} {} {}", layer.n_kv_heads, layer.k_head_dim, layer.v_head_dim, layer.window);
     for (const KvSide& side : layer.sides) id += fmt::format(" {}/{}", side.width, side.stride);
     id += '\n';
   }

@@ -5,11 +5,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <semaphore>
+#include <thread>
 #include <utility>
 
+#include "engine/scheduler.h"
 #include "engine/testing/hash_model.h"
 
 namespace millrace {
@@ -41,7 +45,8 @@ void expect_cached(const Model& model, int64_t n_of_shorter) {
 }
 
 TEST(Engine, TheSecondTurnIsCached) {
-  expect_cached(HashModel(), 18);   // down to the token: a part of a page is copied
+  expect_cached(HashModel(), 18);  // down to the token: a part of a page is copied
+  expect_cached(WindowModel(), 18);
   expect_cached(StateModel(), 16);  // whole pages, and a distance of snapshots
 }
 
@@ -71,14 +76,52 @@ TEST(Engine, APromptIsScoredAsAnAnswerIs) {
   }
 }
 
-TEST(Engine, AnswersToOnePromptComputeItOnce) {
-  const HashModel model;
+// Computes a step each time that it is let, and counts the rows.
+class SteppedModel final : public HashModel {
+ public:
+  Tensor forward(const Pass& pass) const override {
+    if (!pass.arena.is_measuring()) {
+      ++n_begun;
+      n_rows += pass.batch.n_rows();
+      may_step.acquire();
+    }
+    return HashModel::forward(pass);
+  }
+  mutable std::atomic<int64_t> n_begun = 0, n_rows = 0;
+  mutable std::counting_semaphore<> may_step{0};
+};
+
+TEST(Engine, ACancelledRequestIsGoneBeforeTheNextStep) {
+  const SteppedModel model;
   NoBackend backend;
+  Engine engine(model, backend, options_of(160, 64, false));
+  const auto wait_until = [](const auto& is_so) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!is_so() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    EXPECT_TRUE(is_so());
+  };
+  const Engine::Ticket ticket =
+      *engine.submit({.prompt = std::vector<int32_t>(30, 2), .ignore_end = true, .n = 3}).ticket;
+  model.may_step.release(2);
+  wait_until([&] { return model.n_begun == 3; });
+  EXPECT_GT(engine.stats().n_pages_used, 0);
+  engine.cancel(ticket.id);
+  model.may_step.release(1);
+  for (const Answer& answer : answers_of(ticket, 3)) EXPECT_EQ(answer.reason, FinishReason::cancelled);
+  wait_until([&] { return engine.stats().n_pages_used == 0 && engine.stats().n_running == 0; });
+  EXPECT_EQ(model.n_begun, 3);
+}
+
+TEST(Engine, AnswersToOnePromptComputeItOnce) {
+  const SteppedModel model;
+  NoBackend backend;
+  model.may_step.release(5);
   Engine engine(model, backend, options_of(160, 64, false));
   const Request request{.prompt = std::vector<int32_t>(30, 2), .max_tokens = 5, .ignore_end = true, .n = 5};
   const auto answers = answers_of(*engine.submit(request).ticket, 5);
   for (const Answer& answer : answers) EXPECT_EQ(answer.tokens.size(), 5u);
   EXPECT_NE(answers[0].tokens, answers[1].tokens);
+  EXPECT_EQ(model.n_rows, 30 + 5 * 4) << "the last token of an answer is not computed";
   EXPECT_EQ(engine.submit({.prompt = {1}, .n = 0}).reason, RefusalReason::bad_request);
   EXPECT_EQ(engine.submit({.prompt = {1}, .n = 9}).reason, RefusalReason::bad_request);
 }
@@ -300,6 +343,31 @@ TEST(Engine, TheProcessTakesWhatThePlanSays) {
   EXPECT_NEAR(static_cast<double>(resident_bytes() - before), planned, planned / 100);
 }
 #endif
+
+// A page holds 8 bytes of each of its 4 positions in the layer that sees all, a pane the same in the other
+// one.
+TEST(Engine, AWindowIsKeptForThoseThatRun) {
+  const WindowModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(16000, 64, true);
+  options.n_ctx = 4000;
+  options.max_sequences = 1;
+  const int64_t n_panes = Scheduler::enough_panes(WindowModel::kWindow, 4) + 64 / 4 + 1;
+  EXPECT_EQ(Engine::plan(model, options).kv_bytes, 16000 * 8 + aligned(n_panes * 16) * 2);
+  options.max_sequences = 1000;
+  EXPECT_LT(Engine::plan(model, options).kv_bytes, 16000 * 8 * 5 / 4);
+  options.max_sequences = 1;
+  Engine engine(model, backend, options);
+  Request request{.prompt = std::vector<int32_t>(3000, 2), .max_tokens = 100, .ignore_end = true};
+  const Answer first = answer_of(*engine.submit(request).ticket);
+  EXPECT_EQ(first.usage.n_cached, 0);
+  request.prompt.insert(request.prompt.end(), first.tokens.begin(), first.tokens.end());
+  for (const auto& [n_tokens, n_cached] : {std::pair{3100, 3096}, {3100, 3099}}) {
+    request.prompt.resize(static_cast<size_t>(n_tokens));
+    request.max_tokens = 1;
+    EXPECT_EQ(answer_of(*engine.submit(request).ticket).usage.n_cached, n_cached);
+  }
+}
 
 TEST(Engine, StatesAreCountedForSequencesAndSnapshots) {
   const StateModel model;

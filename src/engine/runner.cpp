@@ -21,7 +21,7 @@ Tensor view(std::span<const int32_t> numbers) {
 
 // Caches without memory, for shapes only.
 SequenceMemory::Shape without_memory(SequenceMemory::Shape shape) {
-  shape.kv.n_pages = 0;
+  shape.kv.n_pages = shape.kv.n_panes = 0;
   shape.states.n_slots = 0;
   return shape;
 }
@@ -64,6 +64,7 @@ int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& mem
                     .state_from = numbers(limits.max_sequences),
                     .state_to = numbers(limits.max_sequences),
                     .logit_rows = numbers(gives_embeddings ? 0 : limits.max_logit_rows),
+                    .pane_tables = Tensor(nullptr, Dtype::i32, {limits.max_sequences, limits.max_pages}),
                     .pool_begin = numbers(limits.max_logit_rows),
                     .pool_end = numbers(limits.max_logit_rows),
                     .token_types = numbers(limits.max_rows)};
@@ -116,17 +117,19 @@ Runner::Wanted Runner::wanted_of(std::span<const PlannedRows> rows) const {
   return wanted;
 }
 
-Tensor Runner::run(std::span<const PlannedRows> rows) { return forward(rows, wanted_of(rows)); }
+Tensor Runner::run(std::span<const PlannedRows> rows, std::span<const Pane> panes) {
+  return forward(rows, panes, wanted_of(rows));
+}
 
-Tensor Runner::run_all_logits(const PlannedRows& rows) {
+Tensor Runner::run_all_logits(const PlannedRows& rows, std::span<const Pane> panes) {
   check(!model_.shape().gives_embeddings(), "a model that gives logits");
   Wanted wanted;
   for (int64_t i = 0; i < rows.end - rows.begin; ++i) wanted.logit_rows.push_back(static_cast<int32_t>(i));
-  return forward({&rows, 1}, wanted);
+  return forward({&rows, 1}, panes, wanted);
 }
 
-Tensor Runner::forward(std::span<const PlannedRows> rows, const Wanted& wanted) {
-  fill(rows);
+Tensor Runner::forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, const Wanted& wanted) {
+  fill(rows, panes);
   check(static_cast<int64_t>(tokens_.size()) <= limits_.max_rows, "a step within the row budget");
   const auto n_seqs = static_cast<int64_t>(rows.size());
   const int64_t max_pages = static_cast<int64_t>(page_tables_.size()) / n_seqs;
@@ -139,6 +142,7 @@ Tensor Runner::forward(std::span<const PlannedRows> rows, const Wanted& wanted) 
                     .state_from = view(state_from_),
                     .state_to = view(state_to_),
                     .logit_rows = view(wanted.logit_rows),
+                    .pane_tables = view(pane_tables_).reshaped({n_seqs, max_pages}),
                     .pool_begin = view(wanted.pool_begin),
                     .pool_end = view(wanted.pool_end),
                     .token_types = view(token_types_)};
@@ -151,7 +155,7 @@ Tensor Runner::forward(std::span<const PlannedRows> rows, const Wanted& wanted) 
                          .wants_scores = limits_.pooling == Pooling::rank});
 }
 
-void Runner::fill(std::span<const PlannedRows> rows) {
+void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes) {
   tokens_.clear();
   positions_.clear();
   seq_of_row_.clear();
@@ -178,6 +182,9 @@ void Runner::fill(std::span<const PlannedRows> rows) {
     state_to_.push_back(rows[s].state_to);
     std::ranges::copy(sequence.pages, page_tables_.begin() + static_cast<ptrdiff_t>(s * max_pages));
   }
+  pane_tables_ = page_tables_;
+  if (panes.empty()) return;
+  for (int32_t& number : pane_tables_) number = number < 0 ? -1 : panes[static_cast<size_t>(number)];
 }
 
 }  // namespace millrace

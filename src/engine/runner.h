@@ -49,10 +49,11 @@ class Runner {
 
   // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: those of
   // [logits_begin(), end) of each planned sequence, in the order of the plan. Of a model that gives
-  // embeddings: those of pools_of() each planned sequence.
-  Tensor run(std::span<const PlannedRows> rows);
+  // embeddings: those of pools_of() each planned sequence. `panes`: of each page; empty: the
+  // one of its own number.
+  Tensor run(std::span<const PlannedRows> rows, std::span<const Pane> panes = {});
   // The same with the logits of every row, at most limits.max_logit_rows.
-  Tensor run_all_logits(const PlannedRows& rows);
+  Tensor run_all_logits(const PlannedRows& rows, std::span<const Pane> panes = {});
 
   // Bytes of activations that the widest step takes, exactly. Allocates next to nothing.
   static int64_t arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
@@ -65,16 +66,16 @@ class Runner {
     std::vector<int32_t> pool_begin, pool_end;
   };
   Wanted wanted_of(std::span<const PlannedRows> rows) const;
-  Tensor forward(std::span<const PlannedRows> rows, const Wanted& wanted);
-  void fill(std::span<const PlannedRows> rows);
+  Tensor forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, const Wanted& wanted);
+  void fill(std::span<const PlannedRows> rows, std::span<const Pane> panes);
 
   const Model& model_;
   Backend& backend_;
   const SequenceMemory& memory_;
   BatchLimits limits_;
   Buffer arena_memory_;
-  std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, rope_tables_, state_from_,
-      state_to_, token_types_;
+  std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, pane_tables_, rope_tables_,
+      state_from_, state_to_, token_types_;
 };
 
 }  // namespace millrace

@@ -11,13 +11,16 @@ Scheduler::Scheduler(const Limits& limits, PageMover& mover, PageTier* tier, Pre
     : limits_(limits),
       mover_(mover),
       tier_(tier),
-      pool_(limits.n_pages),
+      pool_(limits.n_pages,
+            {.n_positions = limits.window, .page_size = limits.page_size, .n_panes = limits.n_panes}),
       slots_(limits.n_slots),
       tree_(pool_, limits.page_size, is_recurrent() ? &slots_ : nullptr, tier, limits.n_kept_pages) {
   tree_.set_listener(listener);
   // One more, so that somebody can always leave the snapshot that it begins with.
   check(!is_recurrent() || limits.n_slots >= limits.max_sequences + (limits.has_prefix_cache ? 1 : 0),
         "there is a slot for each sequence");
+  check(limits.window == 0 || limits.n_panes >= enough_panes(limits.window, limits.page_size),
+        "there are panes for a sequence");
   check(
       !has_snapshots() || (limits.snapshot_distance > 0 && limits.snapshot_distance % limits.page_size == 0),
       "snapshots lie between pages");
@@ -37,7 +40,11 @@ void Scheduler::fork(const Sequence& parent, Sequence& child) {
   queue_.arrive(child);
   const auto n_full = static_cast<size_t>(parent.n_computed / limits_.page_size);
   child.pages.assign(parent.pages.begin(), parent.pages.begin() + static_cast<ptrdiff_t>(n_full));
-  for (const Page page : child.pages) pool_.hold(page);
+  child.n_passed = parent.n_passed;
+  for (size_t i = 0; i < child.pages.size(); ++i) {
+    pool_.hold(child.pages[i]);
+    if (static_cast<int64_t>(i) >= child.n_passed) pool_.need_pane(child.pages[i]);
+  }
   child.n_remembered = parent.n_remembered;
   child.place = parent.place;
   const bool has_rest = parent.n_computed % limits_.page_size > 0;
@@ -45,7 +52,7 @@ void Scheduler::fork(const Sequence& parent, Sequence& child) {
     release(child);
     return queue_.push_front(child);
   }
-  if (has_rest) mover_.copy(parent.pages[n_full], child.pages.back());
+  if (has_rest) copy_page(parent.pages[n_full], child.pages.back());
   child.n_computed = parent.n_computed;
   child.has_rows = true;
   child.slot = parent.slot;
@@ -139,20 +146,20 @@ bool Scheduler::admit_next() {
 
 bool Scheduler::has_room_for(const Sequence& sequence) const {
   if (running_.empty()) return true;
-  int64_t n_promised = n_lacking(sequence);
-  for (const Sequence* running : running_) n_promised += n_lacking(*running);
-  return n_running() < limits_.max_sequences && n_promised <= n_available();
+  Room promised = lacking(sequence);
+  for (const Sequence* running : running_) promised += lacking(*running);
+  return n_running() < limits_.max_sequences && promised.fits_into(available());
 }
 
 bool Scheduler::can_make_room_for(const Sequence& sequence) const {
-  int64_t n_promised = n_lacking(sequence), n_given = 0, n_staying = 0;
+  Room promised = lacking(sequence), had = available();
+  int64_t n_staying = 0;
   for (const Sequence* running : running_) {
     const bool stays = running->priority >= sequence.priority;
     n_staying += stays ? 1 : 0;
-    n_promised += stays ? n_lacking(*running) : 0;
-    n_given += stays ? 0 : static_cast<int64_t>(running->pages.size());
+    (stays ? promised : had) += stays ? lacking(*running) : held(*running);
   }
-  return n_staying == 0 || (n_staying < limits_.max_sequences && n_promised <= n_available() + n_given);
+  return n_staying == 0 || (n_staying < limits_.max_sequences && promised.fits_into(had));
 }
 
 bool Scheduler::make_room_for(const Sequence& sequence) {
@@ -183,13 +190,13 @@ void Scheduler::match(Sequence& sequence) {
   sequence.place = tree_.root(sequence.rope_table);
   if (!limits_.has_prefix_cache) return;
   const std::span<const int32_t> known = known_tokens(sequence);
-  RadixTree::Prefix prefix = has_snapshots() ? tree_.match_snapshot(sequence.rope_table, known)
-                                             : tree_.match(sequence.rope_table, known);
+  RadixTree::Prefix prefix = tree_.match(sequence.rope_table, known);
   sequence.place = prefix.place;
   sequence.pages = std::move(prefix.pages);
   sequence.slot = prefix.snapshot;
   sequence.n_remembered = static_cast<int64_t>(sequence.pages.size());
   sequence.n_computed = sequence.n_remembered * limits_.page_size;
+  sequence.n_passed = pool_.window().first_page(sequence.n_computed);
 }
 
 bool Scheduler::match_again(Step& step, Sequence& sequence) {
@@ -205,7 +212,7 @@ bool Scheduler::match_again(Step& step, Sequence& sequence) {
     if (fetched == Fetched::later) return false;
     const bool is_parked = std::exchange(sequence.fetch, std::nullopt)->is_parked;
     sequence.has_rows = fetched == Fetched::all && is_parked;  // nobody else knows them
-    if (fetched == Fetched::lost && is_recurrent()) {          // pages without their state are of no use
+    if (fetched == Fetched::lost && needs_its_end()) {
       release(sequence);
       match(sequence);
     }
@@ -226,23 +233,29 @@ std::optional<Fetch> Scheduler::find_in_tier(const Sequence& sequence) const {
   if (tier_ == nullptr) return std::nullopt;
   const auto n_matched = static_cast<int64_t>(sequence.pages.size());
   const auto n_full = static_cast<int64_t>(known_tokens(sequence).size()) / limits_.page_size;
-  int64_t n_shared = n_matched, n_with_state = n_matched;
+  const Window& window = pool_.window();
+  // What is matched has the panes that anything after it sees; of what follows it, all from `first_pane` on.
+  int64_t n_shared = n_matched, n_found = n_matched, first_pane = 0;
   RadixTree::Place place = sequence.place;
   PageKey key = RadixTree::key_of(sequence.place);
-  for (; limits_.has_prefix_cache && n_shared < n_full; ++n_shared) {
+  while (limits_.has_prefix_cache && n_shared < n_full) {
     const std::span<const int32_t> tokens = tokens_of_page(sequence, n_shared);
     if (place != nullptr) place = tree_.child(place, tokens);
     key = next_key(key, tokens);
     if (place == nullptr && !tier_->has(key)) break;
-    if (is_recurrent() && tier_->has(state_key(key))) n_with_state = n_shared + 1;
+    const bool has_pane = place != nullptr && pool_.has_pane(RadixTree::page_of(place));
+    ++n_shared;
+    if (limits_.window > 0 && !has_pane && !tier_->has(pane_key(key))) first_pane = n_shared;
+    const bool has_state = !is_recurrent() || tier_->has(state_key(key));
+    if (has_state && window.first_page(n_shared * limits_.page_size) >= first_pane) n_found = n_shared;
   }
   const std::optional<Parked>& parked = sequence.parked;
-  if (parked && n_shared >= parked->n_shared && parked->n_computed > n_matched * limits_.page_size)
+  if (parked && n_shared >= parked->n_shared && parked->n_computed > n_matched * limits_.page_size &&
+      window.first_page(parked->n_computed) >= first_pane)
     return Fetch{.n_shared = std::max(n_matched, parked->n_shared),
                  .n_pages = (parked->n_computed + limits_.page_size - 1) / limits_.page_size,
                  .n_computed = parked->n_computed,
                  .is_parked = true};
-  const int64_t n_found = is_recurrent() ? n_with_state : n_shared;
   const auto n_rows = static_cast<double>((n_found - n_matched) * limits_.page_size);
   const double load_us = static_cast<double>(n_found - n_matched) * costs_.page_us + costs_.state_us;
   if (n_found == n_matched || load_us >= n_rows * costs_.row_us) return std::nullopt;
@@ -251,11 +264,12 @@ std::optional<Fetch> Scheduler::find_in_tier(const Sequence& sequence) const {
 
 Scheduler::Fetched Scheduler::fetch(Step& step, Sequence& sequence) {
   const Fetch& wanted = *sequence.fetch;
+  pass(sequence, pool_.window().first_page(wanted.n_computed), PagePool::Left::behind);
   while (static_cast<int64_t>(sequence.pages.size()) < wanted.n_pages) {
     const Fetched page = fetch_page(step, sequence);
     if (page == Fetched::later) return page;
     const int64_t n_reached = static_cast<int64_t>(sequence.pages.size()) * limits_.page_size;
-    if (!is_recurrent()) sequence.n_computed = std::min(n_reached, wanted.n_computed);
+    if (!needs_its_end()) sequence.n_computed = std::min(n_reached, wanted.n_computed);
     if (page == Fetched::lost) return page;
   }
   if (is_recurrent() && !fetch_state(sequence)) return Fetched::lost;
@@ -266,33 +280,66 @@ Scheduler::Fetched Scheduler::fetch(Step& step, Sequence& sequence) {
 Scheduler::Fetched Scheduler::fetch_page(Step& step, Sequence& sequence) {
   const auto i = static_cast<int64_t>(sequence.pages.size());
   const bool is_shared = i < sequence.fetch->n_shared;
-  if (is_shared) {
-    // Somebody else may have fetched or computed it.
-    if (const RadixTree::Place child = tree_.child(sequence.place, tokens_of_page(sequence, i))) {
-      pool_.hold(RadixTree::page_of(child));
-      sequence.pages.push_back(RadixTree::page_of(child));
-      sequence.place = child;
-      ++sequence.n_remembered;
-      return Fetched::all;
+  const bool needs_pane = i >= pool_.window().first_page(sequence.fetch->n_computed);
+  // Somebody else may have fetched or computed it.
+  const RadixTree::Place child =
+      is_shared ? tree_.child(sequence.place, tokens_of_page(sequence, i)) : nullptr;
+  const bool is_there = child != nullptr && (!needs_pane || pool_.has_pane(RadixTree::page_of(child)));
+  if (!is_there && step.n_fetches == 0) return Fetched::later;
+  step.n_fetches -= is_there ? 0 : 1;
+  const bool is_fetched =
+      child != nullptr ? share_page(sequence, child, needs_pane) : load_page(sequence, is_shared, needs_pane);
+  if (!is_fetched) return Fetched::lost;
+  if (!needs_pane) sequence.n_passed = i + 1;
+  return Fetched::all;
+}
+
+bool Scheduler::share_page(Sequence& sequence, RadixTree::Place child, bool needs_pane) {
+  const Page page = RadixTree::page_of(child);
+  pool_.hold(page);
+  if (needs_pane && pool_.has_pane(page)) {
+    pool_.need_pane(page);
+  } else if (needs_pane) {
+    if (!load_pane(page, pane_key(RadixTree::key_of(child)))) {
+      pool_.release(page);
+      return false;
     }
+    tree_.set_pane_kept(child);
   }
-  if (step.n_fetches == 0) return Fetched::later;
-  --step.n_fetches;
+  sequence.pages.push_back(page);
+  sequence.place = child;
+  ++sequence.n_remembered;
+  return true;
+}
+
+bool Scheduler::load_page(Sequence& sequence, bool is_shared, bool needs_pane) {
+  const auto i = static_cast<int64_t>(sequence.pages.size());
   const PageKey key = is_shared ? next_key(RadixTree::key_of(sequence.place), tokens_of_page(sequence, i))
                                 : parked_key(sequence.id, i);
-  if (!take_page(sequence)) return Fetched::lost;
-  if (!tier_->load(key, sequence.pages.back())) {
-    pool_.release(sequence.pages.back());
+  if (!take_page(sequence, false)) return false;
+  const Page page = sequence.pages.back();
+  if (!tier_->load(key, page) || (needs_pane && !load_pane(page, pane_key(key)))) {
+    pool_.release(page);
     sequence.pages.pop_back();
-    return Fetched::lost;
+    return false;
   }
   ++n_fetched_;
-  if (!is_shared) return Fetched::all;
+  if (!is_shared) return true;
   sequence.place =
       tree_.extend(sequence.place, tokens_of_page(sequence, i), std::span(sequence.pages).last(1));
   tree_.set_page_kept(sequence.place);
+  if (needs_pane) tree_.set_pane_kept(sequence.place);
   ++sequence.n_remembered;
-  return Fetched::all;
+  return true;
+}
+
+bool Scheduler::load_pane(Page page, const PageKey& key) {
+  if (limits_.window == 0) return true;
+  if (!take_pane(page)) return false;
+  if (tier_->load_pane(key, pool_.pane_of(page))) return true;
+  pool_.leave_pane(page, PagePool::Left::behind);
+  if (pool_.has_pane(page)) pool_.drop_pane(page);  // nobody may find what it holds
+  return false;
 }
 
 bool Scheduler::fetch_state(Sequence& sequence) {
@@ -323,10 +370,17 @@ bool Scheduler::is_parking_wanted(const Sequence& sequence) const {
   return 2.0 * move_us < static_cast<double>(n_lost(sequence)) * costs_.row_us;
 }
 
+void Scheduler::park_page(const Sequence& sequence, int64_t i) {
+  const PageKey key = parked_key(sequence.id, i);
+  const Page page = sequence.pages[static_cast<size_t>(i)];
+  tier_->save(key, page, PageTier::Keep::parked);
+  if (limits_.window > 0 && i >= sequence.n_passed)
+    tier_->save_pane(pane_key(key), pool_.pane_of(page), PageTier::Keep::parked);
+}
+
 void Scheduler::park(Sequence& sequence) {
   if (!is_parking_wanted(sequence)) return;
-  for (int64_t i = sequence.n_remembered; i < n_used_pages(sequence); ++i)
-    tier_->save(parked_key(sequence.id, i), sequence.pages[static_cast<size_t>(i)], PageTier::Keep::parked);
+  for (int64_t i = sequence.n_remembered; i < n_used_pages(sequence); ++i) park_page(sequence, i);
   if (is_recurrent()) tier_->save_state(parked_key(sequence.id, -1), sequence.slot, PageTier::Keep::parked);
   sequence.parked = {.n_shared = sequence.n_remembered, .n_computed = sequence.n_computed};
   ++n_parked_;
@@ -335,30 +389,78 @@ void Scheduler::park(Sequence& sequence) {
 void Scheduler::drop_parked(Sequence& sequence) {
   if (!sequence.parked) return;
   const auto [n_shared, n_computed] = *std::exchange(sequence.parked, std::nullopt);
-  for (int64_t i = n_shared; i * limits_.page_size < n_computed; ++i) tier_->drop(parked_key(sequence.id, i));
+  for (int64_t i = n_shared; i * limits_.page_size < n_computed; ++i) {
+    const PageKey key = parked_key(sequence.id, i);
+    tier_->drop(key);
+    if (limits_.window > 0) tier_->drop(pane_key(key));
+  }
   if (is_recurrent()) tier_->drop(parked_key(sequence.id, -1));
 }
 
 void Scheduler::copy_partial_page(Sequence& sequence) {
   const auto [page, n_tokens] = tree_.match_partly(
       sequence.place, known_tokens(sequence).subspan(static_cast<size_t>(sequence.n_computed)));
-  // Evicting for it may give back that very page, with what it holds.
-  if (n_tokens == 0 || !take_page(sequence)) return;
-  if (sequence.pages.back() != page) mover_.copy(page, sequence.pages.back());
-  sequence.n_computed += n_tokens;
+  // A whole one became known after the match.
+  if (n_tokens == 0 || n_tokens == limits_.page_size || !pool_.has_pane(page)) return;
+  // Evicting for its copy must not give it back.
+  pool_.hold(page);
+  pool_.need_pane(page);
+  if (take_page(sequence)) {
+    copy_page(page, sequence.pages.back());
+    sequence.n_computed += n_tokens;
+  }
+  pool_.leave_pane(page, PagePool::Left::at_the_end);
+  pool_.release(page);
 }
 
-int64_t Scheduler::n_lacking(const Sequence& sequence) const {
+void Scheduler::copy_page(Page from, Page to) {
+  mover_.copy_page(from, to);
+  if (limits_.window > 0) mover_.copy_pane(pool_.pane_of(from), pool_.pane_of(to));
+}
+
+Scheduler::Room Scheduler::lacking(const Sequence& sequence) const {
   const auto n_tokens = static_cast<int64_t>(sequence.tokens.size());
   const int64_t n_pages = n_tokens / limits_.page_size + 1;
-  return std::max<int64_t>(0, n_pages - static_cast<int64_t>(sequence.pages.size()));
+  const Room has = held(sequence);
+  return {std::max<int64_t>(0, n_pages - has.n_pages),
+          std::max<int64_t>(0, n_pages - pool_.window().first_page(n_tokens) - has.n_panes)};
 }
 
-bool Scheduler::take_page(Sequence& sequence) {
+Scheduler::Room Scheduler::available() const {
+  if (limits_.window == 0) return {n_available(), n_available()};  // as if each page were its pane
+  const bool may_lack = limits_.n_panes < limits_.n_pages;
+  return {n_available(),
+          pool_.n_panes_available() - (may_lack ? limits_.max_rows / limits_.page_size + 1 : 0)};
+}
+
+bool Scheduler::take_page(Sequence& sequence, bool with_pane) {
+  if (with_pane && pool_.n_panes_available() == 0) return false;
   auto page = pool_.take();
   while (!page && tree_.evict_one()) page = pool_.take();
-  if (page) sequence.pages.push_back(*page);
-  return page.has_value();
+  if (!page) return false;
+  const bool is_whole = !with_pane || take_pane(*page);
+  check(is_whole, "a pane that can be had");
+  sequence.pages.push_back(*page);
+  return true;
+}
+
+bool Scheduler::take_pane(Page page) {
+  while (!pool_.take_pane(page)) {
+    if (!tree_.evict_pane()) return false;
+  }
+  return true;
+}
+
+void Scheduler::pass(Sequence& sequence, int64_t first_page, PagePool::Left how) {
+  const int64_t end = std::min(first_page, std::ssize(sequence.pages));
+  const int64_t first_of_answer = pool_.window().first_page(sequence.n_prompt);
+  for (; sequence.n_passed < end; ++sequence.n_passed) {
+    // Another answer may be asked for.
+    const bool ends_prompt =
+        sequence.n_passed >= first_of_answer && sequence.n_passed * limits_.page_size < sequence.n_prompt;
+    pool_.leave_pane(sequence.pages[static_cast<size_t>(sequence.n_passed)],
+                     ends_prompt ? PagePool::Left::at_the_end : how);
+  }
 }
 
 int64_t Scheduler::reserve(Sequence& sequence, int64_t end) {
@@ -366,7 +468,9 @@ int64_t Scheduler::reserve(Sequence& sequence, int64_t end) {
   while (reach() < end) {
     if (take_page(sequence)) continue;
     Sequence& youngest = *running_.back();
-    if (&youngest == &sequence && reach() > sequence.n_computed) return reach();
+    // Panes come back as windows move on: nobody has to go for them.
+    const bool has_to_wait = &youngest == &sequence || pool_.n_panes_available() == 0;
+    if (has_to_wait && reach() > sequence.n_computed) return reach();
     preempt(youngest);
     if (&youngest == &sequence) return 0;
   }
@@ -412,8 +516,10 @@ void Scheduler::stop(Sequence& sequence) {
 }
 
 void Scheduler::release(Sequence& sequence) {
+  pass(sequence, std::ssize(sequence.pages), PagePool::Left::at_the_end);
   for (const Page page : sequence.pages) pool_.release(page);
   sequence.pages.clear();
+  sequence.n_passed = 0;
   if (sequence.next_slot >= 0 && sequence.next_slot != sequence.slot) slots_.release(sequence.next_slot);
   if (sequence.slot >= 0) slots_.release(sequence.slot);
   sequence.slot = sequence.next_slot = -1;
@@ -450,9 +556,11 @@ void Scheduler::commit(const std::vector<PlannedRows>& rows) {
     queue_.charge(sequence, planned.end);
     const Slot before = std::exchange(sequence.slot, std::exchange(sequence.next_slot, -1));
     if (before >= 0 && before != sequence.slot) slots_.release(before);
-    if (!fills_a_page) continue;
-    remember(sequence);
-    if (has_snapshots()) remember_state(sequence);
+    if (fills_a_page) {
+      remember(sequence);
+      if (has_snapshots()) remember_state(sequence);
+    }
+    pass(sequence, pool_.window().first_page(sequence.n_computed), PagePool::Left::behind);
   }
 }
 
@@ -468,13 +576,34 @@ void Scheduler::remove(Sequence& sequence) {
   queue_.leave(sequence);
 }
 
+void Scheduler::check_panes(const std::vector<int32_t>& n_needing) const {
+  std::vector<bool> is_taken(static_cast<size_t>(limits_.n_panes), false);
+  int64_t n_taken = 0, n_idle = 0;
+  for (Page page = 0; page < limits_.n_pages; ++page) {
+    check(pool_.n_needing(page) == n_needing[static_cast<size_t>(page)], "panes know who needs them");
+    check(pool_.has_pane(page) || pool_.n_needing(page) == 0, "what is needed is there");
+    if (!pool_.has_pane(page)) continue;
+    check(pool_.n_holders(page) > 0, "a free page has no pane");
+    check(!is_taken.at(static_cast<size_t>(pool_.pane_of(page))), "a pane is of one page");
+    is_taken[static_cast<size_t>(pool_.pane_of(page))] = true;
+    ++n_taken;
+    n_idle += pool_.n_needing(page) == 0 ? 1 : 0;
+  }
+  check(n_taken + pool_.n_free_panes() == limits_.n_panes, "no pane is lost");
+  check(n_idle + pool_.n_free_panes() == pool_.n_panes_available(), "the panes that can be had are counted");
+}
+
 void Scheduler::check_integrity() const {
   tree_.check_integrity();
-  std::vector<int32_t> n_held(static_cast<size_t>(limits_.n_pages), 0);
+  std::vector<int32_t> n_held(static_cast<size_t>(limits_.n_pages), 0), n_needing(n_held);
   for (const Sequence* sequence : running_) {
     const auto n_pages = static_cast<int64_t>(sequence->pages.size());
     check(n_pages * limits_.page_size >= sequence->n_computed, "computed positions have pages");
     for (const Page page : sequence->pages) ++n_held[static_cast<size_t>(page)];
+    check(sequence->fetch || sequence->n_passed <= pool_.window().first_page(sequence->n_computed),
+          "no pane is given up that is seen");
+    for (int64_t i = sequence->n_passed; i < n_pages; ++i)
+      ++n_needing[static_cast<size_t>(sequence->pages[static_cast<size_t>(i)])];
   }
   queue_.for_each([](const Sequence& sequence) {
     check(sequence.pages.empty() && sequence.slot < 0 && !sequence.is_running,
@@ -489,6 +618,7 @@ void Scheduler::check_integrity() const {
     if (rest == 1 && n_held[static_cast<size_t>(page)] == 0) ++n_of_tree_alone;
   }
   check(n_of_tree == tree_.n_pages(), "no page is lost");
+  if (limits_.window > 0) check_panes(n_needing);
   check(n_available() == n_free + n_of_tree_alone, "the pages that can be had are counted");
   int64_t n_slots_held = tree_.n_snapshots();
   for (const Sequence* sequence : running_) {

@@ -17,6 +17,9 @@
 // before the first rows, some pages a step, and a preempted sequence parks there what the prefix cache does
 // not keep: both where that costs less than to compute the rows again.
 //
+// Where layers have a window a sequence also needs panes (kv/page_pool.h) of the pages that its next rows
+// see, and leaves them behind as it goes on.
+//
 // Where layers are recurrent a sequence also owns a slot (kv/state_cache.h), which its rows go on from and
 // are left in. At the end of a prompt's full pages, and in regular distances, rows stop and the prefix cache
 // shares the slot: from then on it is a snapshot, and the next rows of the sequence go to a fresh one.
@@ -36,13 +39,14 @@ namespace millrace {
 class PageMover {
  public:
   virtual ~PageMover() = default;
-  virtual void copy(Page from, Page to) = 0;
+  virtual void copy_page(Page from, Page to) = 0;
+  virtual void copy_pane(Pane from, Pane to) = 0;
 };
 
 // What things cost, as they were measured.
 struct TierCosts {
   double row_us = 1000.0;     // to compute a row
-  double page_us = 0.0;       // to save or load a page
+  double page_us = 0.0;       // to save or load a page, or a pane
   double state_us = 0.0;      // the same of a state
   int64_t n_step_pages = 64;  // that a step loads at most: who has rows in it waits for them
 };
@@ -75,7 +79,14 @@ class Scheduler {
         false;  // all rows of a sequence go into one step; none has more than max_rows
     Preemption preemption = Preemption::by_cost;
     int64_t n_kept_pages = 1;  // beginnings that are shorter do not go to the tier
+    int64_t window = 0;        // positions that a row sees in layers that do not see all; 0: there are none
+    int64_t n_panes = 0;       // for those layers; enough_panes() at least
   };
+
+  // With fewer a sequence alone would not get on.
+  static int64_t enough_panes(int64_t window, int64_t page_size) {
+    return (window + page_size - 2) / page_size + 2;
+  }
 
   // `mover`, `tier` and `listener` must outlive the scheduler; nullptr where there is none.
   Scheduler(const Limits& limits, PageMover& mover, PageTier* tier = nullptr,
@@ -109,6 +120,8 @@ class Scheduler {
   int64_t n_known(int32_t rope_table, std::span<const int32_t> tokens) const {
     return tree_.n_known(rope_table, tokens);
   }
+  // Panes of all pages, as Runner wants them.
+  std::span<const Pane> panes() const { return pool_.panes(); }
   // Aborts where pages are lost or shared wrongly. For tests.
   void check_integrity() const;
 
@@ -119,6 +132,18 @@ class Scheduler {
     int64_t budget;
     int64_t n_fetches;      // pages that may still be loaded
     int64_t logits_budget;  // rows of logits beyond the one that each running sequence may want
+  };
+
+  // What sequences take of the memory.
+  struct Room {
+    int64_t n_pages = 0, n_panes = 0;
+
+    Room& operator+=(const Room& other) {
+      n_pages += other.n_pages;
+      n_panes += other.n_panes;
+      return *this;
+    }
+    bool fits_into(const Room& other) const { return n_pages <= other.n_pages && n_panes <= other.n_panes; }
   };
 
   // The next one in line runs, if pages for all its tokens are left beside what the running ones still need
@@ -153,9 +178,14 @@ class Scheduler {
   enum class Fetched { all, later, lost };
   Fetched fetch(Step& step, Sequence& sequence);
   Fetched fetch_page(Step& step, Sequence& sequence);
+  bool share_page(Sequence& sequence, RadixTree::Place child, bool needs_pane);
+  bool load_page(Sequence& sequence, bool is_shared, bool needs_pane);
+  // Of a page that has none; needed once then.
+  bool load_pane(Page page, const PageKey& key);
   bool fetch_state(Sequence& sequence);
   // Saves what the prefix cache does not keep of it, where that is cheaper than to compute it again.
   void park(Sequence& sequence);
+  void park_page(const Sequence& sequence, int64_t i);
   bool is_parking_wanted(const Sequence& sequence) const;
   int64_t n_lost(const Sequence& sequence) const;
   void drop_parked(Sequence& sequence);
@@ -165,15 +195,27 @@ class Scheduler {
   int64_t n_used_pages(const Sequence& sequence) const {
     return (sequence.n_computed + limits_.page_size - 1) / limits_.page_size;
   }
-  // Pages that the sequence lacks for all its tokens and the next one.
-  int64_t n_lacking(const Sequence& sequence) const;
+  // What the sequence lacks for all its tokens and the next one.
+  Room lacking(const Sequence& sequence) const;
+  static Room held(const Sequence& sequence) {
+    const auto n_pages = static_cast<int64_t>(sequence.pages.size());
+    return {n_pages, n_pages - sequence.n_passed};
+  }
   // Pages that are free or held by the prefix cache alone.
   int64_t n_available() const { return pool_.n_free() + pool_.n_idle(); }
+  // What can be promised: the rows of a step need panes beside those of what they see.
+  Room available() const;
   // Takes pages for positions up to `end`, evicting cached ones and preempting others. Returns how far the
   // pages reach, at most `end`; the one that is preempted first itself gets fewer than asked, or is preempted
   // when it gets none.
   int64_t reserve(Sequence& sequence, int64_t end);
-  bool take_page(Sequence& sequence);
+  bool take_page(Sequence& sequence, bool with_pane = true);
+  bool take_pane(Page page);
+  // The sequence needs the panes of its pages before that one no longer.
+  void pass(Sequence& sequence, int64_t first_page, PagePool::Left how);
+  // Whether what is computed of it is of no use without what its last row leaves: a state, or panes.
+  bool needs_its_end() const { return is_recurrent() || limits_.window > 0; }
+  void copy_page(Page from, Page to);
   // Takes a slot for the state of the next rows, evicting snapshots; false when others hold all of them.
   bool take_slot(Sequence& sequence);
   // Where the rows of a sequence stop, because a snapshot is wanted there.
@@ -185,6 +227,8 @@ class Scheduler {
   void release(Sequence& sequence);
   void remember(Sequence& sequence);
   void remember_state(const Sequence& sequence);
+
+  void check_panes(const std::vector<int32_t>& n_needing) const;
 
   bool is_recurrent() const { return limits_.n_slots > 0; }
   bool has_snapshots() const { return is_recurrent() && limits_.has_prefix_cache; }

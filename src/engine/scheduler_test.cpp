@@ -17,7 +17,8 @@ constexpr Scheduler::Limits kLimits{
     .n_pages = 16, .page_size = 4, .max_rows = 12, .max_sequences = 5, .has_prefix_cache = true};
 
 struct NoMover final : PageMover {
-  void copy(Page, Page) override {}
+  void copy_page(Page, Page) override {}
+  void copy_pane(Pane, Pane) override {}
 };
 NoMover no_mover;
 
@@ -268,6 +269,23 @@ TEST(Scheduler, RandomWorkloadsFinishWithStates) {
     for (uint32_t seed = 0; seed < 10; ++seed) {
       Scheduler::Limits limits = with_slots(kLimits);
       limits.n_slots = limits.max_sequences + 1 + seed % 4;
+      limits.preemption = seed % 3 == 0 ? Preemption::park : Preemption::by_cost;
+      SchedulerWorkload({.limits = limits, .seed = seed, .tier = tier}).run(2000);
+      limits.has_prefix_cache = false;
+      SchedulerWorkload({.limits = limits, .seed = seed, .tier = tier}).run(2000);
+    }
+  }
+}
+
+// From as few panes as do for one sequence to one for each page, and from windows within a page to those that
+// no sequence fills; with states besides, which no model has.
+TEST(Scheduler, RandomWorkloadsFinishWithWindows) {
+  for (const Tier tier : {Tier::none, Tier::memory, Tier::disk}) {
+    for (uint32_t seed = 0; seed < 30; ++seed) {
+      Scheduler::Limits limits = seed % 5 == 4 ? with_slots(kLimits) : kLimits;
+      limits.window = 1 + seed % 20;
+      limits.n_panes = std::min<int64_t>(
+          limits.n_pages, Scheduler::enough_panes(limits.window, limits.page_size) + seed % 3 * 4);
       limits.preemption = seed % 3 == 0 ? Preemption::park : Preemption::by_cost;
       SchedulerWorkload({.limits = limits, .seed = seed, .tier = tier}).run(2000);
       limits.has_prefix_cache = false;

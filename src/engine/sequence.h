@@ -50,6 +50,7 @@ struct Sequence {
   int64_t n_scored = 0;      // of the prompt of one that is scored: their logits were computed
   int64_t n_charged = 0;     // of its tokens, from the first one: what its key has paid for
   std::vector<Page> pages;   // pages[i] holds positions [i * page_size, (i + 1) * page_size)
+  int64_t n_passed = 0;      // of its pages, from the first one: those whose panes it needs no longer
   int64_t n_remembered = 0;  // of its pages, from the first one: those that the prefix cache holds too
   RadixTree::Place place = nullptr;  // after those
   Slot slot = -1;       // holds the state after n_computed positions; -1: none yet, or nothing is recurrent

@@ -14,18 +14,29 @@ int64_t n_slots_of(const KvSide& side, const KvCache::Shape& shape) {
   return std::max<int64_t>(1, shape.page_size / side.stride);
 }
 
-// The tensors of a layer, and where the next layer begins.
+int64_t n_pages_of(const KvLayer& layer, const KvCache::Shape& shape) {
+  return layer.window > 0 ? shape.n_panes : shape.n_pages;
+}
+
+// The tensors of a layer, and where the next layer begins; from nullptr it only measures.
 KvPages pages_at(const KvCache::Shape& shape, const KvLayer& layer, std::byte*& at) {
+  const int64_t n_pages = n_pages_of(layer, shape);
   const auto take = [&](int64_t n_heads, int64_t n_slots, int64_t width) {
-    const Tensor pages(at, shape.dtype, {shape.n_pages, n_heads, n_slots, width});
+    const Tensor pages(at, shape.dtype, {n_pages, n_heads, n_slots, width});
     at += aligned(pages.n_bytes());
     return pages;
   };
-  KvPages pages;
-  pages.k = take(layer.n_kv_heads, shape.page_size, layer.k_head_dim);
+  KvPages pages{.k = take(layer.n_kv_heads, shape.page_size, layer.k_head_dim),
+                .v = {},
+                .sides = {},
+                .are_panes = layer.window > 0};
   if (layer.v_head_dim > 0) pages.v = take(layer.n_kv_heads, shape.page_size, layer.v_head_dim);
   for (const KvSide& side : layer.sides) pages.sides.push_back(take(1, n_slots_of(side, shape), side.width));
   return pages;
+}
+
+void copy(const std::vector<std::span<std::byte>>& from, const std::vector<std::span<std::byte>>& to) {
+  for (size_t i = 0; i < from.size(); ++i) std::ranges::copy(from[i], to[i].begin());
 }
 
 void need_whole_blocks(int64_t width, Dtype dtype) {
@@ -39,19 +50,21 @@ void need_whole_blocks(int64_t width, Dtype dtype) {
 
 }  // namespace
 
+int64_t longest_window(std::span<const KvLayer> layers) {
+  int64_t longest = 0;
+  for (const KvLayer& layer : layers) longest = std::max(longest, layer.window);
+  return longest;
+}
+
 int64_t KvCache::n_bytes(const Shape& shape) {
-  int64_t n_bytes = 0;
+  std::byte* at = nullptr;
   for (const KvLayer& layer : shape.layers) {
     need_whole_blocks(layer.k_head_dim, shape.dtype);
     need_whole_blocks(layer.v_head_dim, shape.dtype);
     for (const KvSide& side : layer.sides) need_whole_blocks(side.width, shape.dtype);
-    const int64_t n_vectors = shape.n_pages * layer.n_kv_heads * shape.page_size;
-    n_bytes += aligned(n_vectors * n_bytes_of(shape.dtype, layer.k_head_dim));
-    n_bytes += aligned(n_vectors * n_bytes_of(shape.dtype, layer.v_head_dim));
-    for (const KvSide& side : layer.sides)
-      n_bytes += aligned(shape.n_pages * n_slots_of(side, shape) * n_bytes_of(shape.dtype, side.width));
+    pages_at(shape, layer, at);
   }
-  return n_bytes;
+  return reinterpret_cast<intptr_t>(at);
 }
 
 KvCache::KvCache(Shape shape) : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_))) {
@@ -61,15 +74,17 @@ KvCache::KvCache(Shape shape) : shape_(std::move(shape)), buffer_(static_cast<si
   check(at == buffer_.data() + buffer_.n_bytes(), "the cache is not as large as its plan");
 }
 
-std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page) const {
-  check(page >= 0 && page < shape_.n_pages, "a page of the cache");
+std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page, bool is_pane) const {
+  const int64_t n_pages = is_pane ? shape_.n_panes : shape_.n_pages;
+  check(page >= 0 && page < n_pages, "a page of the cache");
   std::vector<std::span<std::byte>> parts;
   const auto add = [&](const Tensor& pages) {
     if (!pages) return;  // values that are a part of the keys
-    const int64_t n_bytes = pages.n_bytes() / shape_.n_pages;
+    const int64_t n_bytes = pages.n_bytes() / n_pages;
     if (n_bytes > 0) parts.emplace_back(pages.data + page * n_bytes, static_cast<size_t>(n_bytes));
   };
   for (const KvPages& layer : layers_) {
+    if (layer.are_panes != is_pane) continue;
     add(layer.k);
     add(layer.v);
     for (const Tensor& side : layer.sides) add(side);
@@ -77,9 +92,10 @@ std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page) const {
   return parts;
 }
 
-void KvCache::copy_page(int32_t from, int32_t to) {
-  const auto sources = parts_of(from), targets = parts_of(to);
-  for (size_t i = 0; i < sources.size(); ++i) std::ranges::copy(sources[i], targets[i].begin());
-}
+std::vector<std::span<std::byte>> KvCache::parts_of_page(int32_t page) const { return parts_of(page, false); }
+std::vector<std::span<std::byte>> KvCache::parts_of_pane(int32_t pane) const { return parts_of(pane, true); }
+
+void KvCache::copy_page(int32_t from, int32_t to) { copy(parts_of_page(from), parts_of_page(to)); }
+void KvCache::copy_pane(int32_t from, int32_t to) { copy(parts_of_pane(from), parts_of_pane(to)); }
 
 }  // namespace millrace

@@ -92,6 +92,36 @@ TEST(KvCache, CopiesAPageOfEveryTensorAndNoOther) {
   }
 }
 
+TEST(KvCache, LayersWithAWindowHavePanes) {
+  KvCache cache({.layers = {{.n_kv_heads = 1, .k_head_dim = 16, .v_head_dim = 16},
+                            {.n_kv_heads = 2, .k_head_dim = 8, .v_head_dim = 8, .window = 9}},
+                 .n_pages = 6,
+                 .page_size = 4,
+                 .dtype = Dtype::f32,
+                 .n_panes = 3});
+  EXPECT_FALSE(cache.layer(0).are_panes);
+  EXPECT_TRUE(cache.layer(1).are_panes);
+  EXPECT_EQ(cache.layer(0).k.dim(0), 6);
+  EXPECT_EQ(cache.layer(1).v.dim(0), 3);
+  EXPECT_EQ(KvCache::n_bytes(cache.shape()), (6 + 3) * 2 * 4 * 16 * 4);
+  float* of_pages = cache.layer(0).k.f32();
+  float* of_panes = cache.layer(1).k.f32();
+  const auto fill = [&] {
+    std::fill_n(of_pages, 6 * 64, 1.0f);
+    std::fill_n(of_panes, 3 * 64, 1.0f);
+    std::fill_n(of_pages + 64, 64, 2.0f);
+    std::fill_n(of_panes + 64, 64, 2.0f);
+  };
+  fill();
+  cache.copy_page(1, 2);
+  EXPECT_EQ(of_pages[2 * 64], 2.0f);
+  EXPECT_EQ(of_panes[2 * 64], 1.0f);
+  fill();
+  cache.copy_pane(1, 2);
+  EXPECT_EQ(of_pages[2 * 64], 1.0f);
+  EXPECT_EQ(of_panes[2 * 64], 2.0f);
+}
+
 TEST(KvCache, KeepsWholeBlocksOfQuantisedTypes) {
   KvCache::Shape shape{.layers = {{.n_kv_heads = 2, .k_head_dim = 64, .v_head_dim = 32}},
                        .n_pages = 2,

@@ -32,6 +32,12 @@ PageKey state_key(const PageKey& page) {
   return sha256(bytes);
 }
 
+PageKey pane_key(const PageKey& page) {
+  std::string bytes = "w";
+  add(bytes, page);
+  return sha256(bytes);
+}
+
 PageKey parked_key(uint64_t sequence, int64_t page) {
   std::string bytes = "q";
   add(bytes, sequence);

@@ -18,6 +18,8 @@ PageKey root_key(int32_t salt);
 PageKey next_key(const PageKey& before, std::span<const int32_t> tokens);
 // Of the state after that page.
 PageKey state_key(const PageKey& page);
+// Of its pane.
+PageKey pane_key(const PageKey& page);
 // Of what one sequence keeps for itself: its page, or -1 for its state.
 PageKey parked_key(uint64_t sequence, int64_t page);
 

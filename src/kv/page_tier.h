@@ -17,10 +17,12 @@ class PageTier {
   virtual bool has(const PageKey& key) const = 0;
   // False, and anything in `to`, where it is not there or broken.
   virtual bool load(const PageKey& key, Page to) = 0;
+  virtual bool load_pane(const PageKey& key, Pane to) = 0;
   virtual bool load_state(const PageKey& key, Slot to) = 0;
   // May drop it at once, or something older. `parked`: of one sequence, of no use to others.
   enum class Keep { shared, parked };
   virtual void save(const PageKey& key, Page from, Keep keep) = 0;
+  virtual void save_pane(const PageKey& key, Pane from, Keep keep) = 0;
   virtual void save_state(const PageKey& key, Slot from, Keep keep) = 0;
   virtual void drop(const PageKey& key) = 0;
   // Whether it outlives the process: then what is worth it is saved before it has to leave.

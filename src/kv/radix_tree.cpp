@@ -12,7 +12,8 @@ RadixTree::RadixTree(PagePool& pool, int64_t page_size, SlotPool* slots, PageTie
       page_size_(static_cast<size_t>(page_size)),
       slots_(slots),
       tier_(tier),
-      n_kept_pages_(n_kept_pages) {}
+      n_kept_pages_(n_kept_pages),
+      nodes_(static_cast<size_t>(pool.n_pages()), nullptr) {}
 
 RadixTree::~RadixTree() {
   tier_ = nullptr;  // nothing leaves: all ends
@@ -56,13 +57,29 @@ RadixTree::Node* RadixTree::child_of(const Node& node, std::span<const int32_t> 
 
 RadixTree::Prefix RadixTree::match(int32_t salt, std::span<const int32_t> tokens) {
   Prefix prefix{.place = root(salt)};
-  while (Node* child = child_of(*prefix.place, tokens)) {
-    touch(*child);
-    pool_.hold(child->page);
-    prefix.pages.push_back(child->page);
-    prefix.place = child;
+  std::vector<Node*> nodes;
+  size_t n_usable = 0, n_with_panes = 0;  // of the newest pages, one after the other
+  for (Node* node = prefix.place; (node = child_of(*node, tokens)) != nullptr;) {
     tokens = tokens.subspan(page_size_);
+    nodes.push_back(node);
+    n_with_panes = pool_.has_pane(node->page) ? n_with_panes + 1 : 0;
+    const size_t first_needed = first_needed_page(nodes.size());
+    const bool has_state = slots_ == nullptr || node->snapshot >= 0;
+    if (has_state && first_needed + n_with_panes >= nodes.size()) n_usable = nodes.size();
   }
+  nodes.resize(n_usable);
+  for (size_t i = 0; i < n_usable; ++i) {
+    touch(*nodes[i]);
+    pool_.hold(nodes[i]->page);
+    if (i >= first_needed_page(n_usable)) pool_.need_pane(nodes[i]->page);
+    prefix.pages.push_back(nodes[i]->page);
+  }
+  if (n_usable == 0) return prefix;
+  prefix.place = nodes.back();
+  if (slots_ == nullptr) return prefix;
+  touch_snapshot(*prefix.place);
+  prefix.snapshot = prefix.place->snapshot;
+  slots_->hold(prefix.snapshot);
   return prefix;
 }
 
@@ -82,26 +99,6 @@ RadixTree::Partial RadixTree::match_partly(Place place, std::span<const int32_t>
   if (next != place->children.end()) consider(next);
   if (next != place->children.begin()) consider(std::prev(next));
   return best;
-}
-
-RadixTree::Prefix RadixTree::match_snapshot(int32_t salt, std::span<const int32_t> tokens) {
-  Prefix prefix{.place = root(salt)};
-  size_t n_pages = 0;
-  for (Node* node = prefix.place; (node = child_of(*node, tokens)) != nullptr;) {
-    tokens = tokens.subspan(page_size_);
-    prefix.pages.push_back(node->page);
-    if (node->snapshot < 0) continue;
-    prefix.place = node;
-    n_pages = prefix.pages.size();
-  }
-  prefix.pages.resize(n_pages);
-  if (n_pages == 0) return prefix;
-  touch_snapshot(*prefix.place);
-  prefix.snapshot = prefix.place->snapshot;
-  slots_->hold(prefix.snapshot);
-  for (const Page page : prefix.pages) pool_.hold(page);
-  for (Node* node = prefix.place; node->page >= 0; node = node->parent) touch(*node);
-  return prefix;
 }
 
 int64_t RadixTree::n_known(int32_t salt, std::span<const int32_t> tokens) const {
@@ -128,13 +125,16 @@ RadixTree::Place RadixTree::extend(Place place, std::span<const int32_t> tokens,
       if (has_keys()) child->second->key = next_key(place->key, child->first);
       pool_.hold(page);
       pool_.set_cached(page, true);
+      nodes_[static_cast<size_t>(page)] = child->second.get();
       ++n_pages_;
       tell_stored(*child->second);
     }
     place = child->second.get();
     if (place->page != page) {
       pool_.hold(place->page);
+      pool_.move_pane(page, place->page);
       pool_.release(std::exchange(page, place->page));
+      if (place->is_worth_keeping) want_kept(*place);  // its pane, which may be new
     }
     touch(*place);
     if (is_new && place->depth >= n_kept_pages_) want_kept(*place);
@@ -152,8 +152,12 @@ void RadixTree::tell_stored(const Node& node) const {
 void RadixTree::want_kept(Node& node) {
   if (tier_ == nullptr || node.page < 0) return;
   if (!std::exchange(node.is_worth_keeping, true)) want_kept(*node.parent);
-  const bool is_all_kept = node.is_page_kept && (node.snapshot < 0 || node.is_snapshot_kept);
-  if (!is_all_kept && node.keep_turn == 0) to_keep_.emplace(node.keep_turn = ++n_turns_, &node);
+  if (!is_all_kept(node) && node.keep_turn == 0) to_keep_.emplace(node.keep_turn = ++n_turns_, &node);
+}
+
+bool RadixTree::is_all_kept(const Node& node) const {
+  return node.is_page_kept && (node.is_pane_kept || !has_pane(node)) &&
+         (node.is_snapshot_kept || node.snapshot < 0);
 }
 
 void RadixTree::forget_turn(Node& node) {
@@ -166,9 +170,16 @@ void RadixTree::keep_snapshot(Node& node) {
     tier_->save_state(state_key(node.key), node.snapshot, PageTier::Keep::shared);
 }
 
+void RadixTree::keep_pane(Node& node) {
+  if (tier_ == nullptr || !has_pane(node) || !node.is_worth_keeping) return;
+  if (!std::exchange(node.is_pane_kept, true))
+    tier_->save_pane(pane_key(node.key), pool_.pane_of(node.page), PageTier::Keep::shared);
+}
+
 void RadixTree::keep(Node& node) {
   if (tier_ == nullptr || !node.is_worth_keeping) return;
   if (!std::exchange(node.is_page_kept, true)) tier_->save(node.key, node.page, PageTier::Keep::shared);
+  keep_pane(node);
   keep_snapshot(node);
   forget_turn(node);
 }
@@ -182,12 +193,17 @@ bool RadixTree::keep_next() {
 void RadixTree::set_page_kept(Place place) {
   place->is_page_kept = true;
   want_kept(*place);  // those above it, which may have been computed
-  if (place->snapshot < 0 || place->is_snapshot_kept) forget_turn(*place);
+  if (is_all_kept(*place)) forget_turn(*place);
+}
+
+void RadixTree::set_pane_kept(Place place) {
+  place->is_pane_kept = true;
+  if (is_all_kept(*place)) forget_turn(*place);
 }
 
 void RadixTree::set_snapshot_kept(Place place) {
   place->is_snapshot_kept = true;
-  if (place->is_page_kept) forget_turn(*place);
+  if (is_all_kept(*place)) forget_turn(*place);
 }
 
 void RadixTree::add_snapshot(Place place, Slot slot) {
@@ -209,6 +225,14 @@ bool RadixTree::evict_snapshot() {
   return false;
 }
 
+bool RadixTree::evict_pane() {
+  const std::optional<Page> page = pool_.idlest();
+  if (!page) return false;
+  keep_pane(*nodes_[static_cast<size_t>(*page)]);
+  pool_.drop_pane(*page);
+  return true;
+}
+
 bool RadixTree::evict_one() {
   for (const auto& [last_used, leaf] : leaves_) {
     if (pool_.n_holders(leaf->page) > 1) continue;
@@ -218,6 +242,7 @@ bool RadixTree::evict_one() {
     leaves_.erase({last_used_of_leaf, node});
     keep(*node);
     drop_snapshot(*node);
+    nodes_[static_cast<size_t>(node->page)] = nullptr;
     pool_.set_cached(node->page, false);
     pool_.release(node->page);
     --n_pages_;
@@ -237,6 +262,7 @@ int64_t RadixTree::check_subtree(const Node& node) const {
     check(edge.size() == page_size_ && child->parent == &node && child->edge == &edge,
           "a child knows its place");
     check(pool_.n_holders(child->page) > 0, "the tree holds its pages");
+    check(nodes_[static_cast<size_t>(child->page)] == child.get(), "the tree knows where its pages are");
     const bool is_listed = leaves_.contains({child->last_used, child.get()});
     check(is_listed == child->children.empty(), "the leaves are listed");
     const bool has_snapshot = snapshots_.contains({child->snapshot_used, child.get()});

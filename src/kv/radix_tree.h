@@ -13,6 +13,9 @@
 // Recurrent layers need more than pages: a node may hold a slot too, a snapshot of the state after its
 // tokens. A slot that nobody else holds is given back where slots are short, whatever becomes of the node.
 //
+// Layers with a window need the panes (page_pool.h) of the pages that the next row sees: a beginning is of
+// use only where those are there. An idle pane leaves without its node, when another page needs one.
+//
 // What leaves the tree goes to a tier where there is one (page_tier.h), and what is worth it before: nodes of
 // beginnings that are long enough, from the root down, as long as keep_next() is called.
 //
@@ -59,7 +62,8 @@ class RadixTree {
     std::vector<Page> pages;  // each held once more for the caller
     Slot snapshot = -1;       // held once more for the caller; -1: there is none
   };
-  // The longest known beginning of `tokens`.
+  // The longest known beginning of `tokens` that can be gone on from: with a snapshot of the states and with
+  // the panes that the next row sees, where there are such layers. Those panes are needed once more then.
   Prefix match(int32_t salt, std::span<const int32_t> tokens);
   // A page after `place` that begins with `tokens` as far as possible; not held.
   struct Partial {
@@ -67,8 +71,6 @@ class RadixTree {
     int64_t n_tokens = 0;
   };
   Partial match_partly(Place place, std::span<const int32_t> tokens) const;
-  // The longest known beginning whose last node has a snapshot: without one there are no pages.
-  Prefix match_snapshot(int32_t salt, std::span<const int32_t> tokens);
   // How many tokens match() would find, in whole pages. Changes nothing, nor when anything was last used.
   int64_t n_known(int32_t salt, std::span<const int32_t> tokens) const;
 
@@ -89,13 +91,18 @@ class RadixTree {
   static const PageKey& key_of(Place place) { return place->key; }
   // What is at `place` came from the tier.
   void set_page_kept(Place place);
+  void set_pane_kept(Place place);
   void set_snapshot_kept(Place place);
-  // Saves the next page, and its snapshot, that should not have to leave for that; false when there is none.
+  // Saves the next page, its pane and its snapshot, that should not have to leave for that; false when there
+  // is none.
   bool keep_next();
   bool has_to_keep() const { return !to_keep_.empty(); }
 
   // Gives back the least recently used snapshot that nobody else holds; false when there is none.
   bool evict_snapshot();
+
+  // Gives back the pane that is the first to leave; false when somebody needs each of them.
+  bool evict_pane();
 
   // Gives back the least recently used leaf that nobody else holds; false when there is none.
   bool evict_one();
@@ -117,7 +124,7 @@ class RadixTree {
     int64_t depth = 0;  // pages from the root
     // Where there is a tier:
     bool is_worth_keeping = false;
-    bool is_page_kept = false, is_snapshot_kept = false;
+    bool is_page_kept = false, is_pane_kept = false, is_snapshot_kept = false;
     uint64_t keep_turn = 0;  // in to_keep_; 0: it is not there
     std::map<std::vector<int32_t>, std::unique_ptr<Node>> children{};
   };
@@ -126,12 +133,21 @@ class RadixTree {
   Node* child_of(const Node& node, std::span<const int32_t> tokens) const;
   bool has_keys() const { return tier_ != nullptr || listener_ != nullptr; }
   void tell_stored(const Node& node) const;
+  // Of that many pages, those from there on are seen by the row after them.
+  size_t first_needed_page(size_t n_pages) const {
+    return static_cast<size_t>(pool_.window().first_page(static_cast<int64_t>(n_pages * page_size_)));
+  }
+  bool has_pane(const Node& node) const {
+    return pool_.window().n_positions > 0 && pool_.has_pane(node.page);
+  }
   void touch(Node& node);
   void touch_snapshot(Node& node);
   void drop_snapshot(Node& node);
   void want_kept(Node& node);
   void keep(Node& node);
+  void keep_pane(Node& node);
   void keep_snapshot(Node& node);
+  bool is_all_kept(const Node& node) const;
   void forget_turn(Node& node);
   int64_t check_subtree(const Node& node) const;
 
@@ -144,6 +160,7 @@ class RadixTree {
   int64_t n_pages_ = 0;
   uint64_t clock_ = 0;
   std::map<int32_t, Node> roots_;
+  std::vector<Node*> nodes_;                        // by page; nullptr where the tree does not hold it
   std::set<std::pair<uint64_t, Node*>> leaves_;     // by last use
   std::set<std::pair<uint64_t, Node*>> snapshots_;  // the nodes that have one, by its last use
   std::map<uint64_t, Node*> to_keep_;               // by turn

@@ -24,6 +24,67 @@ TEST(PagePool, TakesEachPageOnce) {
   EXPECT_EQ(pool.take(), 1);
 }
 
+TEST(PagePool, PanesLeaveInTheOrderOfTheirUse) {
+  PagePool pool(6, {.n_positions = 2, .page_size = 1, .n_panes = 5});
+  std::vector<Page> pages;
+  for (int i = 0; i < 5; ++i) {
+    pages.push_back(*pool.take());
+    ASSERT_TRUE(pool.take_pane(pages.back()));
+  }
+  const Page without = *pool.take();
+  EXPECT_FALSE(pool.take_pane(without));
+  for (const Page page : pages) pool.set_cached(page, true);
+  pool.need_pane(pages[1]);  // somebody else begins there
+  pool.leave_pane(pages[4], PagePool::Left::at_the_end);
+  pool.leave_pane(pages[0], PagePool::Left::behind);
+  pool.leave_pane(pages[1], PagePool::Left::behind);
+  EXPECT_EQ(pool.n_panes_available(), 2);
+  pool.leave_pane(pages[1], PagePool::Left::behind);
+  pool.leave_pane(pages[2], PagePool::Left::behind);
+  std::vector<Page> order;
+  while (const auto page = pool.idlest()) {
+    order.push_back(*page);
+    pool.drop_pane(*page);
+  }
+  EXPECT_EQ(order, (std::vector<Page>{pages[2], pages[0], pages[4], pages[1]}));
+  EXPECT_TRUE(pool.take_pane(without));
+  pool.leave_pane(without, PagePool::Left::at_the_end);
+  EXPECT_FALSE(pool.has_pane(without)) << "the prefix cache does not keep the page";
+}
+
+TEST(RadixTree, ABeginningNeedsThePanesThatAreSeenAfterIt) {
+  PagePool pool(8, {.n_positions = 3, .page_size = 1, .n_panes = 8});  // a row, and the two before it
+  RadixTree tree(pool, 1);
+  const Tokens tokens{1, 2, 3, 4, 5, 6};
+  std::vector<Page> pages;
+  for (size_t i = 0; i < tokens.size(); ++i) pages.push_back(*pool.take());
+  for (const Page page : pages) pool.take_pane(page);
+  tree.extend(tree.root(0), tokens, pages);
+  for (const Page page : pages) pool.leave_pane(page, PagePool::Left::at_the_end);
+  const auto n_known = [&](const Tokens& begun) {
+    const RadixTree::Prefix prefix = tree.match(0, begun);
+    const auto n = static_cast<int64_t>(prefix.pages.size());
+    for (int64_t i = std::max<int64_t>(0, n - 2); i < n; ++i) {
+      EXPECT_EQ(pool.n_needing(prefix.pages[static_cast<size_t>(i)]), 1);
+      pool.leave_pane(prefix.pages[static_cast<size_t>(i)], PagePool::Left::at_the_end);
+    }
+    for (const Page page : prefix.pages) pool.release(page);
+    return n;
+  };
+  EXPECT_EQ(n_known(tokens), 6);
+  pool.drop_pane(pages[1]);
+  pool.drop_pane(pages[4]);
+  EXPECT_EQ(n_known(tokens), 4) << "of 5 and 6 positions the row after them would see the fifth";
+  EXPECT_EQ(n_known({1, 2, 3}), 1);
+  // What is computed again gives the known page its pane.
+  std::vector<Page> again{*pool.take()};
+  pool.take_pane(again[0]);
+  tree.extend(tree.match(0, Tokens{1}).place, Tokens{2}, again);
+  EXPECT_EQ(again[0], pages[1]);
+  pool.leave_pane(again[0], PagePool::Left::at_the_end);
+  EXPECT_EQ(n_known({1, 2, 3}), 3);
+}
+
 TEST(RadixTree, SaltsAreApart) {
   PagePool pool(4);
   RadixTree tree(pool, kPageSize);
@@ -96,16 +157,16 @@ class Snapshots : public testing::Test {
     for (const Page page : pages) pool_.release(page);
     for (const size_t n : depths) {
       const Slot slot = *slots_.take();
-      const RadixTree::Prefix prefix = tree_.match(0, std::span(tokens).first(n));
-      tree_.add_snapshot(prefix.place, slot);
-      for (const Page page : prefix.pages) pool_.release(page);
+      RadixTree::Place place = tree_.root(0);
+      for (size_t i = 0; i < n; ++i) place = tree_.child(place, std::span(tokens).subspan(i));
+      tree_.add_snapshot(place, slot);
       slots_.release(slot);
     }
     tree_.check_integrity();
   }
   // Pages of the deepest snapshot that `tokens` begin with, given back at once.
   size_t depth_of(const Tokens& tokens) {
-    const RadixTree::Prefix prefix = tree_.match_snapshot(0, tokens);
+    const RadixTree::Prefix prefix = tree_.match(0, tokens);
     for (const Page page : prefix.pages) pool_.release(page);
     if (prefix.snapshot >= 0) slots_.release(prefix.snapshot);
     tree_.check_integrity();
@@ -131,7 +192,7 @@ TEST_F(Snapshots, TheDeepestOneThatIsShared) {
 TEST_F(Snapshots, TheLeastRecentlyUsedThatNobodyHoldsIsEvicted) {
   remember({1, 2, 3}, {1, 2, 3});
   EXPECT_EQ(depth_of({1, 9}), 1u);
-  const RadixTree::Prefix held = tree_.match_snapshot(0, Tokens{1, 2});
+  const RadixTree::Prefix held = tree_.match(0, Tokens{1, 2});
   EXPECT_EQ(held.pages.size(), 2u);
   ASSERT_TRUE(tree_.evict_snapshot());  // of 3: of the others it was used last of all
   EXPECT_EQ(depth_of({1, 2, 3}), 2u);

@@ -32,7 +32,7 @@ class HashModel : public Model {
     const Tensor logits = pass.arena.take(Dtype::f32, {batch.logit_rows.dim(0), kVocab});
     if (pass.arena.is_measuring()) return logits;
     for (int64_t row = 0; row < batch.n_rows(); ++row) {
-      *slot(pass, row, batch.positions.i32()[row]) = static_cast<float>(batch.tokens.i32()[row]);
+      *slot(pass, 0, row, batch.positions.i32()[row]) = static_cast<float>(batch.tokens.i32()[row]);
     }
     for (int64_t i = 0; i < batch.logit_rows.dim(0); ++i)
       write_logits(pass, batch.logit_rows.i32()[i], logits.f32() + i * kVocab);
@@ -42,20 +42,21 @@ class HashModel : public Model {
  protected:
   ModelShape shape_;
 
- private:
-  static float* slot(const Pass& pass, int64_t row, int64_t position) {
-    const Tensor& pages = pass.kv.layer(0).k;  // (n_pages, 1, page_size, 1)
-    const int64_t page_size = pages.dim(2);
-    const int32_t seq = pass.batch.seq_of_row.i32()[row];
+  static float* slot(const Pass& pass, int64_t layer, int64_t row, int64_t position) {
+    const KvPages& pages = pass.kv.layer(layer);  // k: (n_pages, 1, page_size, 1)
+    const Tensor& tables = pages.are_panes ? pass.batch.pane_tables : pass.batch.page_tables;
+    const int64_t page_size = pages.k.dim(2);
     const int32_t page =
-        pass.batch.page_tables.i32()[seq * pass.batch.page_tables.dim(1) + position / page_size];
-    return pages.f32() + page * page_size + position % page_size;
+        tables.i32()[pass.batch.seq_of_row.i32()[row] * tables.dim(1) + position / page_size];
+    check(page >= 0 && page < pages.k.dim(0), "a position that has a page");
+    return pages.k.f32() + page * page_size + position % page_size;
   }
 
+ private:
   static void write_logits(const Pass& pass, int64_t row, float* logits) {
     uint64_t hash = static_cast<uint64_t>(pass.batch.rope_tables.i32()[pass.batch.seq_of_row.i32()[row]]);
     for (int64_t position = 0; position <= pass.batch.positions.i32()[row]; ++position) {
-      hash = (hash + static_cast<uint64_t>(*slot(pass, row, position)) + 1) * 0x9e3779b97f4a7c15;
+      hash = (hash + static_cast<uint64_t>(*slot(pass, 0, row, position)) + 1) * 0x9e3779b97f4a7c15;
     }
     for (int64_t token = 0; token < kVocab; ++token) {
       hash = hash * 6364136223846793005u + 1442695040888963407u;
@@ -85,6 +86,32 @@ class StateModel final : public HashModel {
         std::rotate(turned, turned + state % kVocab, turned + kVocab);
       }
       slots[batch.state_to.i32()[s]] = static_cast<float>(state);
+    }
+    return logits;
+  }
+};
+
+// Keeps the tokens in a layer with a window besides, and turns the logits by those that it sees there.
+class WindowModel final : public HashModel {
+ public:
+  static constexpr int64_t kWindow = 5;
+  WindowModel() {
+    shape_.kv_layers.push_back({.n_kv_heads = 1, .k_head_dim = 1, .v_head_dim = 1, .window = kWindow});
+  }
+
+  Tensor forward(const Pass& pass) const override {
+    const Tensor logits = HashModel::forward(pass);
+    if (pass.arena.is_measuring()) return logits;
+    const Batch& batch = pass.batch;
+    for (int64_t row = 0; row < batch.n_rows(); ++row)
+      *slot(pass, 1, row, batch.positions.i32()[row]) = static_cast<float>(batch.tokens.i32()[row]);
+    for (int64_t i = 0; i < batch.logit_rows.dim(0); ++i) {
+      const int32_t row = batch.logit_rows.i32()[i], position = batch.positions.i32()[row];
+      int32_t sum = 0;
+      for (int64_t j = std::max<int64_t>(0, position - kWindow + 1); j <= position; ++j)
+        sum = (sum * 31 + static_cast<int32_t>(*slot(pass, 1, row, j)) + 1) % 65521;
+      float* turned = logits.f32() + kVocab * i;
+      std::rotate(turned, turned + sum % kVocab, turned + kVocab);
     }
     return logits;
   }

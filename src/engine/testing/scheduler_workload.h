@@ -39,6 +39,7 @@ class SchedulerWorkload {
         has_tier_(options.tier != Tier::none),
         scheduler_(options.limits, memory_, has_tier_ ? &tier_ : nullptr) {
     memory_.pages.resize(static_cast<size_t>(limits_.n_pages));
+    memory_.panes.resize(static_cast<size_t>(limits_.n_panes));
     memory_.states.resize(static_cast<size_t>(limits_.n_slots));
   }
 
@@ -67,9 +68,11 @@ class SchedulerWorkload {
   // Which tokens the positions of each page, and each state, were computed of.
   using PageTokens = std::map<int64_t, int32_t>;
   struct Memory final : PageMover {
-    void copy(Page from, Page to) override { page(to) = page(from); }
-    PageTokens& page(Page i) { return pages[static_cast<size_t>(i)]; }
-    std::vector<PageTokens> pages;
+    void copy_page(Page from, Page to) override { page(to) = page(from); }
+    void copy_pane(Pane from, Pane to) override { pane(to) = pane(from); }
+    PageTokens& page(Page i) { return pages.at(static_cast<size_t>(i)); }
+    PageTokens& pane(Pane i) { return panes.at(static_cast<size_t>(i)); }
+    std::vector<PageTokens> pages, panes;
     std::vector<std::vector<int32_t>> states;
   };
 
@@ -85,6 +88,12 @@ class SchedulerWorkload {
       memory_.page(to) = pages_.at(key);
       return true;
     }
+    bool load_pane(const PageKey& key, Pane to) override {
+      memory_.pane(to).clear();  // anything
+      if (!pages_.contains(key) || is_lost(key)) return false;
+      memory_.pane(to) = pages_.at(key);
+      return true;
+    }
     bool load_state(const PageKey& key, Slot to) override {
       if (!states_.contains(key) || is_lost(key)) return false;
       memory_.states[static_cast<size_t>(to)] = states_.at(key);
@@ -93,6 +102,11 @@ class SchedulerWorkload {
     void save(const PageKey& key, Page from, Keep keep) override {
       if (random_() % 16 == 0) return;
       pages_[key] = memory_.page(from);
+      if (keep == Keep::parked) parked_.insert(key);
+    }
+    void save_pane(const PageKey& key, Pane from, Keep keep) override {
+      if (random_() % 16 == 0) return;
+      pages_[key] = memory_.pane(from);
       if (keep == Keep::parked) parked_.insert(key);
     }
     void save_state(const PageKey& key, Slot from, Keep keep) override {
@@ -207,7 +221,8 @@ class SchedulerWorkload {
     if (static_cast<int64_t>(live.sequence.tokens.size()) == live.sequence.n_prompt + live.n_wanted) end(id);
   }
 
-  // Rows find in their pages what was computed of the tokens before them.
+  // Rows find in their pages what was computed of the tokens before them, and in the panes what of that the
+  // window lets them see.
   void compute_pages(const std::vector<PlannedRows>& rows) {
     for (const PlannedRows& planned : rows) {
       const Sequence& sequence = *planned.sequence;
@@ -216,8 +231,17 @@ class SchedulerWorkload {
         const int32_t token = sequence.tokens[static_cast<size_t>(i)];
         if (i >= planned.begin) page[i % limits_.page_size] = token;
         check(page[i % limits_.page_size] == token, "a row finds what comes before it");
+        if (limits_.window == 0 || i <= planned.begin - limits_.window) continue;
+        PageTokens& pane = pane_at(sequence, i);
+        if (i >= planned.begin) pane[i % limits_.page_size] = token;
+        check(pane[i % limits_.page_size] == token, "a row finds what it sees of its window");
       }
     }
+  }
+
+  PageTokens& pane_at(const Sequence& sequence, int64_t position) {
+    const Page page = sequence.pages[static_cast<size_t>(position / limits_.page_size)];
+    return memory_.pane(scheduler_.panes()[static_cast<size_t>(page)]);
   }
 
   // Nobody writes what another reads or writes in this step.

@@ -73,7 +73,7 @@ void Cohere::read_positions(Hparams& hparams, const Variant& variant) {
   std::vector<int64_t> windows(layers_.size(), 0);
   if (variant.has_windows) windows = read_windows(hparams, shape_.n_layers, kWindowPeriod);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    layers_[i].attention.window = windows[i];
+    layers_[i].attention.window = shape_.kv_layers[i].window = windows[i];
     if (!variant.has_windows || windows[i] > 0) layers_[i].attention.rope = rope_.view();
   }
 }

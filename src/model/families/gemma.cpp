@@ -125,6 +125,7 @@ void Gemma::read_positions(Hparams& hparams, const Variant& variant) {
   const std::vector<int64_t> windows = read_windows(hparams, shape_.n_layers, variant.window_period);
   for (size_t i = 0; i < layers_.size(); ++i) {
     layers_[i].attention.window = windows[i];
+    if (shape_.is_causal) shape_.kv_layers[i].window = windows[i];
     layers_[i].attention.rope = windows[i] > 0 ? sliding_rope_.view() : global_rope_.view();
   }
 }

@@ -56,7 +56,7 @@ GptOss::GptOss(const Checkpoint& checkpoint) {
                     Tensor());
   const std::vector<int64_t> windows = read_windows(hparams, shape_.n_layers, kGlobalPeriod);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    layers_[i].attention.window = windows[i];
+    layers_[i].attention.window = shape_.kv_layers[i].window = windows[i];
     layers_[i].attention.rope = rope_.view();
   }
   hparams.refuse_rest();

@@ -132,7 +132,7 @@ void Llama::read_positions(Hparams& hparams, const Variant& variant) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     Attention& attention = layers_[i].attention;
     if (rotates[i]) attention.rope = rope_.view();
-    attention.window = windows[i];
+    attention.window = shape_.kv_layers[i].window = windows[i];
     attention.q_scale_beta = static_cast<float>(q_scale_beta);
     attention.q_scale_length = static_cast<float>(q_scale_length);
   }

@@ -78,7 +78,7 @@ void Phi3::read_positions(Hparams& hparams) {
   const std::vector<int64_t> windows = read_windows(hparams, shape_.n_layers, 0);
   for (size_t i = 0; i < layers_.size(); ++i) {
     layers_[i].attention.rope = rope_.view();
-    layers_[i].attention.window = windows[i];
+    layers_[i].attention.window = shape_.kv_layers[i].window = windows[i];
   }
 }
 

@@ -48,7 +48,7 @@ Starcoder2::Starcoder2(const Checkpoint& checkpoint) {
   const std::vector<int64_t> windows = read_windows(hparams, shape_.n_layers, 0);
   for (size_t i = 0; i < layers_.size(); ++i) {
     layers_[i].attention.rope = rope_.view();
-    layers_[i].attention.window = windows[i];
+    layers_[i].attention.window = shape_.kv_layers[i].window = windows[i];
   }
   hparams.refuse_rest();
 }

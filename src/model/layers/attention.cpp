@@ -185,7 +185,8 @@ void run_attention(const Pass& pass, const Attention& attention, int64_t layer, 
   norm_heads(pass, attention, heads);
   const bool is_fused = is_norm_of_rope(attention);
   const KvPages& pages = pass.kv.layer(attention.reads_other() ? attention.kv_source : layer);
-  pass.backend.run(RopeStoreKv{.batch = pass.batch,
+  const Batch batch = pages.are_panes ? pass.batch.of_panes() : pass.batch;
+  pass.backend.run(RopeStoreKv{.batch = batch,
                                .q = heads.q,
                                .k = heads.k,
                                .v = heads.v,
@@ -201,7 +202,7 @@ void run_attention(const Pass& pass, const Attention& attention, int64_t layer, 
 
   const AttentionSizes& sizes = attention.sizes;
   const Tensor mixed = pass.arena.take(Dtype::f32, {x.dim(0), sizes.n_heads, sizes.v_head_dim});
-  pass.backend.run(PagedAttention{.batch = pass.batch,
+  pass.backend.run(PagedAttention{.batch = batch,
                                   .q = heads.q,
                                   .k_pages = pages.k,
                                   .v_pages = pages.v,

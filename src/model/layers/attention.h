@@ -58,7 +58,10 @@ struct Attention {
   bool reads_other() const { return kv_source >= 0; }
   // What the layer keeps: nothing where it reads another.
   KvLayer kv_layer() const {
-    return reads_other() ? KvLayer{0, sizes.head_dim, sizes.v_head_dim} : sizes.kv_layer();
+    KvLayer layer = sizes.kv_layer();
+    if (reads_other()) layer.n_kv_heads = 0;
+    layer.window = window;
+    return layer;
   }
 };
 

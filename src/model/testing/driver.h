@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "kv/page_pool.h"
 #include "model/model.h"
 #include "tensor/buffer.h"
 
@@ -36,7 +37,8 @@ class Driver {
         kv_({.layers = model.shape().kv_layers,
              .n_pages = static_cast<int64_t>(n_sequences) * n_pages_each_,
              .page_size = kPageSize,
-             .dtype = Dtype::f32}),
+             .dtype = Dtype::f32,
+             .n_panes = static_cast<int64_t>(n_sequences) * n_pages_each_}),
         states_({.layers = model.shape().state_layers, .n_slots = 2 * static_cast<int64_t>(n_sequences)}) {
     std::iota(pages_.begin(), pages_.end(), 0);
     std::shuffle(pages_.begin(), pages_.end(), std::mt19937(seed));
@@ -70,6 +72,7 @@ class Driver {
         .state_from = view(ints.state_from),
         .state_to = view(ints.state_to),
         .logit_rows = view(gives_embeddings ? nothing_wanted : ints.logit_rows),
+        .pane_tables = Tensor(ints.pane_tables.data(), Dtype::i32, {std::ssize(step), n_pages_each_}),
         .pool_begin = view(ints.pool_begin),
         .pool_end = view(ints.pool_end),
         .token_types = view(ints.token_types)};
@@ -113,7 +116,7 @@ class Driver {
 
   struct Ints {
     std::vector<int32_t> tokens, positions, seq_of_row, row_begin{0}, page_tables, rope_tables, state_from,
-        state_to, logit_rows;
+        state_to, logit_rows, pane_tables;
     std::vector<int32_t> pool_begin, pool_end, token_types;
   };
 
@@ -137,9 +140,15 @@ class Driver {
       ints.row_begin.push_back(static_cast<int32_t>(ints.tokens.size()));
       ints.rope_tables.push_back(is_long_[rows.sequence]);
       const auto first = pages_.begin() + static_cast<int64_t>(rows.sequence) * n_pages_each_;
+      const Window window{.n_positions = longest_window(kv_.shape().layers), .page_size = kPageSize};
+      const int64_t first_pane =
+          window.first_page(lengths_[rows.sequence] - static_cast<int64_t>(rows.tokens.size()));
       const int64_t n_used = (lengths_[rows.sequence] + kPageSize - 1) / kPageSize;
       check(n_used <= n_pages_each_, "the driver was told of enough positions");
-      for (int64_t i = 0; i < n_pages_each_; ++i) ints.page_tables.push_back(i < n_used ? first[i] : -1);
+      for (int64_t i = 0; i < n_pages_each_; ++i) {
+        ints.page_tables.push_back(i < n_used ? first[i] : -1);
+        ints.pane_tables.push_back(i < n_used && i >= first_pane ? first[i] : -1);
+      }
     }
     return ints;
   }
