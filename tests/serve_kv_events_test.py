@@ -48,13 +48,12 @@ class Router:
     def receive(self):
         """One batch, and what was missed before it."""
         assert self.subscriber.poll(30000)
-        topic, n, payload = self.subscriber.recv_multipart()
+        _, n, payload = self.subscriber.recv_multipart()
         if number(n) > self.next:
             for missed, content in self.replay(self.next):
                 if missed < number(n):
                     self.take(missed, content)
         self.take(number(n), payload)
-        return topic
 
     def replay(self, first):
         """Batches from that one on. Not with a REQ: it takes one answer to a question."""
