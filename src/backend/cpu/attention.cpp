@@ -46,7 +46,9 @@ struct BlockScratch {
         queries(carver.take<const float*>(s.n_queries)),
         begin(carver.take<int32_t>(s.n_queries)),
         end(carver.take<int32_t>(s.n_queries)),
-        k_panel(carver.take<float>(int64_t{kPanelPositions} * padded(static_cast<int>(s.head_dim)))),
+        q_panel(carver.take<float>(int64_t{padded_queries(static_cast<int>(s.n_queries))} *
+                                   padded_keys(static_cast<int>(s.head_dim)))),
+        k_panel(carver.take<float>(int64_t{kPanelPositions} * padded_keys(static_cast<int>(s.head_dim)))),
         v_panel(carver.take<float>(int64_t{kPanelPositions} * padded(static_cast<int>(s.v_head_dim)))),
         scores(carver.take<float>(s.n_queries * kAttentionBlock)),
         block(carver, s),
@@ -57,6 +59,7 @@ struct BlockScratch {
   const float** queries;
   int32_t* begin;
   int32_t* end;
+  float* q_panel;
   float* k_panel;
   float* v_panel;
   float* scores;
@@ -239,6 +242,7 @@ class Attention {
         .end = scratch.end,
         .scale = op_.scale,
         .softcap = op_.softcap,
+        .q_panel = scratch.q_panel,
         .k_panel = scratch.k_panel,
         .v_panel = scratch.v_panel,
         .scores = scratch.scores,

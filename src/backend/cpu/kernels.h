@@ -111,6 +111,10 @@ inline constexpr int kPanelPositions = 64;  // of a block, that are decoded at a
 // Head sizes as scratch memory holds them: whole vectors of any instruction set.
 constexpr int padded(int head_dim) { return (head_dim + kMaxLanes - 1) / kMaxLanes * kMaxLanes; }
 
+// The same of keys as tiles hold them, blocks of 32.
+constexpr int padded_keys(int head_dim) { return (head_dim + kBlockBf16 - 1) / kBlockBf16 * kBlockBf16; }
+constexpr int padded_queries(int n) { return (n + kTileColumnsAmx - 1) / kTileColumnsAmx * kTileColumnsAmx; }
+
 // One block of positions against some queries; see text/attention.inl. `head_dim` etc. in scratch and results
 // are padded().
 struct AttentionBlock {
@@ -125,7 +129,8 @@ struct AttentionBlock {
   const int32_t* end;
   float scale;
   float softcap;
-  float* k_panel;  // scratch: kPanelPositions * head_dim
+  float* q_panel;  // scratch: padded_queries(n_queries) * padded_keys(head_dim)
+  float* k_panel;  // scratch: kPanelPositions * padded_keys(head_dim)
   float* v_panel;  // scratch: kPanelPositions * v_head_dim
   float* scores;   // scratch: n_queries * kAttentionPositions
   float* max;      // results (n_queries); left alone where a query sees nothing

@@ -14,6 +14,11 @@ namespace {
 #include "backend/cpu/text/matmul_quant.inl"
 #include "backend/cpu/text/matmul_amx.inl"
 #include "backend/cpu/text/matmul_amx_bf16.inl"
+#include "backend/cpu/text/math.inl"
+#include "backend/cpu/text/quantize.inl"
+#include "backend/cpu/text/page_formats.inl"
+#include "backend/cpu/text/attention.inl"
+#include "backend/cpu/text/attention_amx.inl"
 // clang-format on
 
 // With fewer, expanding the weights for tiles takes longer than the tiles save.
@@ -41,6 +46,10 @@ Kernels make_amx_table() {
   put<Iq4Xs, kMatmulIq4Xs>(t);
   t.matmul[kMatmulBf16] = {InputKind::bf16_pairs, multiply_bf16};
   t.split_bf16 = split_bf16;
+  t.pages[1].attend = attend_amx<F16>;
+  t.pages[2].attend = attend_amx<BF16>;
+  t.pages[4].attend = attend_amx<PageQ4_0>;
+  t.pages[8].attend = attend_amx<PageQ8_0>;
   return t;
 }
 

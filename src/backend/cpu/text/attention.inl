@@ -284,7 +284,7 @@ inline float exp_scalar(float x) {
   return lanes[0];
 }
 
-void join_blocks(const AttentionJoin& j) {
+inline void join_blocks(const AttentionJoin& j) {
   const float most = *j.max > j.block_max ? *j.max : j.block_max;
   const float old = exp_scalar(*j.max - most);
   const float fresh = exp_scalar(j.block_max - most);

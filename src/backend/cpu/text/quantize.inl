@@ -29,7 +29,7 @@ struct SumsOfFours {
 };
 
 // n, at most kSpan, values of a row; q has room for kSpan.
-void quantize32_span(const float* x, int64_t n, int8_t* q, InputScale32* scales) {
+inline void quantize32_span(const float* x, int64_t n, int8_t* q, InputScale32* scales) {
   const int n_blocks = static_cast<int>(n / 32);
   for (int b = 0; b < n_blocks; ++b) scales[b].scale = quantize_block<32>(x + 32 * b, q + 32 * b);
   const SumsOfFours fours(q);
@@ -42,7 +42,7 @@ void quantize32_span(const float* x, int64_t n, int8_t* q, InputScale32* scales)
 // Where the i-th sum has its place.
 constexpr int place_of_sum(int i) { return (i & ~3) + (i & 1) * 2 + (i >> 1 & 1); }
 
-void quantize256_span(const float* x, int8_t* q, InputScale256* scale) {
+inline void quantize256_span(const float* x, int8_t* q, InputScale256* scale) {
   scale->scale = quantize_block<256>(x, q);
   const SumsOfFours fours(q);
 #pragma GCC unroll 16
