@@ -22,7 +22,9 @@ FAMILIES = [
     "Qwen-Qwen3-0.6B", "Qwen3-Coder", "meta-llama-Llama-3.1-8B-Instruct", "mistralai-Mistral-Nemo-Instruct-2407",
     "Mistral-Small-3.2-24B-Instruct-2506", "mistralai-Ministral-3-14B-Reasoning-2512", "openai-gpt-oss-120b", "GLM-4.6",
     "moonshotai-Kimi-K2", "CohereForAI-c4ai-command-r7b-12-2024-tool_use", "meetkai-functionary-medium-v3.1",
-    "deepseek-ai-DeepSeek-V3.1", "google-gemma-2-2b-it", "Qwen-QwQ-32B",
+    "deepseek-ai-DeepSeek-V3.1", "google-gemma-2-2b-it", "Qwen-QwQ-32B", "google-gemma-4-31B-it", "ByteDance-Seed-OSS",
+    "deepseek-ai-DeepSeek-V3.2", "deepseek-ai-DeepSeek-V4", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "unsloth-Apriel-1.5",
+    "LFM2-8B-A1B", "microsoft-Phi-3.5-mini-instruct", "ibm-granite-granite-3.3-2B-Instruct", "HuggingFaceTB-SmolLM3-3B",
 ]
 TOOLS = [
     {"name": "get_weather", "description": "The weather.", "parameters": {
@@ -46,7 +48,7 @@ def fits(name, arguments):
 
 
 def control_tokens(template):
-    marks = r"<\|[^|<>{}' ]+\|>|<｜[^｜<>{}]+｜>|\[/?[A-Z_]+\]|</?think>|</?tool_call>"
+    marks = r"<\|[^|<>{}' ]+\|>|<\|[a-z_]+>|<[a-z_]+\|>|</?seed:[a-z_]+>|<｜[^｜<>{}]+｜>|\[/?[A-Z_]+\]|</?think>|</?tool_call>"
     return sorted(set(re.findall(marks, template)) - {"<|end|>"})
 
 

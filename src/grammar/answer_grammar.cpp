@@ -255,22 +255,29 @@ class Builder {
         const bool is_required =
             required != nullptr && required->is_array() &&
             std::ranges::find(required->as_array(), Json(name)) != required->as_array().end();
-        items.push_back(
-            {rules_.sequence({sign(syntax_.member_begin), rules_.bytes(name), sign(syntax_.key_end),
-                              value(tool, name, member), sign(syntax_.value_end)}),
-             !is_required});
+        items.push_back({rules_.sequence({sign(syntax_.member_begin), rules_.bytes(name),
+                                          sign(syntax_.key_end), value(tool, name, member)}),
+                         !is_required});
       }
     }
+    if (syntax_.shape == Shape::braces)
+      return rules_.sequence(
+          {items.empty() ? rules_.empty() : rules_.list(items, rules_.bytes(",")), rules_.bytes("}")});
     const Node line = rules_.optional(rules_.bytes("\n"));
     return rules_.sequence({line, items.empty() ? rules_.empty() : rules_.list(items, line)});
   }
 
   Node value(const Tool& tool, const std::string& name, const Json& member) {
     const Json* type = member.find("type");
-    const Node line = rules_.optional(rules_.bytes("\n"));
-    const Node before =
-        syntax_.value_begin.empty() ? line : rules_.sequence({line, sign(syntax_.value_begin)});
-    if (type == nullptr || *type != Json("string")) {
+    const bool is_text = type != nullptr && *type == Json("string");
+    const bool is_bare = !is_text && syntax_.shape == Shape::braces;
+    const bool is_tagged = !syntax_.json_begin.empty() || syntax_.shape == Shape::braces;  // at once
+    const Node line = is_tagged ? rules_.empty() : rules_.optional(rules_.bytes("\n"));
+    std::string_view begin = is_text || syntax_.json_begin.empty() ? syntax_.value_begin : syntax_.json_begin;
+    if (is_bare) begin = {};
+    const Node before = begin.empty() ? line : rules_.sequence({line, sign(begin)});
+    const Node end = is_bare ? rules_.empty() : sign(syntax_.value_end);
+    if (!is_text) {
       Json rooted = member;  // what it refers to stands in the whole schema
       for (const char* key : {"$defs", "definitions"})
         if (const Json* definitions = tool.schema.find(key)) rooted[key] = *definitions;
@@ -278,15 +285,15 @@ class Builder {
                               json_schema(rules_, rooted,
                                           "the parameters of the tool \"" + printable(tool.name) +
                                               "\", /properties/" + printable(name)),
-                              line});
+                              line, end});
     }
     if (const Json* values = member.find("enum"); values != nullptr && values->is_array()) {
       std::vector<Node> texts;
       for (const Json& each : values->as_array())
         if (each.is_string()) texts.push_back(rules_.bytes(each.as_string()));
-      return rules_.sequence({before, rules_.choice(std::move(texts)), line});
+      return rules_.sequence({before, rules_.choice(std::move(texts)), line, end});
     }
-    return rules_.sequence({before, rules_.share("text", text(member))});
+    return rules_.sequence({before, rules_.share("text", text(member)), end});
   }
 
   // What the schema of a string accepts, as it is, without the sign that ends it.

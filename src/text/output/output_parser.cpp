@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "text/output/loose_json.h"
+
 namespace millrace {
 namespace {
 
@@ -78,6 +80,8 @@ bool OutputParser::step(bool is_last) {
       return step_key();
     case State::value:
       return step_value(is_last);
+    case State::braces:
+      return step_braces();
     case State::close:
       return step_close(is_last);
   }
@@ -283,7 +287,10 @@ bool OutputParser::step_name() {
       0, found.at +
              (found.token == syntax_.member_begin || found.token == syntax_.end ? 0 : found.token.size()));
   if (syntax_.shape == ToolSyntax::Shape::members) emit(Kind::arguments, "{");
-  state_ = syntax_.shape == ToolSyntax::Shape::members ? State::members : State::arguments;
+  state_ = syntax_.shape == ToolSyntax::Shape::members  ? State::members
+           : syntax_.shape == ToolSyntax::Shape::braces ? State::braces
+                                                        : State::arguments;
+  if (state_ == State::braces) scan_.depth = 1;
   return true;
 }
 
@@ -325,14 +332,41 @@ bool OutputParser::step_value(bool is_last) {
   }
   if (!text) return false;
   std::string_view value = *text;
-  if (trimmed(value).starts_with(syntax_.value_begin) && !syntax_.value_begin.empty())
-    value.remove_prefix(value.find(syntax_.value_begin) + syntax_.value_begin.size());
+  for (const std::string_view begin : {syntax_.value_begin, syntax_.json_begin}) {
+    if (begin.empty() || !trimmed(value).starts_with(trimmed(begin))) continue;
+    value.remove_prefix(value.find(begin) + begin.size());
+    break;
+  }
   if (value.starts_with('\n')) value.remove_prefix(1);
   if (value.ends_with('\n')) value.remove_suffix(1);
   emit(Kind::arguments,
        (n_members_++ == 0 ? "" : ", ") + Json(key_).dump() + ": " + member_json(std::string(value)));
   state_ = State::members;
   return true;
+}
+
+// All up to the last brace must be there: keys, and where texts end, show only then.
+bool OutputParser::step_braces() {
+  const std::string_view quote = syntax_.value_begin;
+  while (n_searched_ < pending_.size()) {
+    const std::string_view rest = std::string_view(pending_).substr(n_searched_);
+    if (!scan_.is_in_string && rest.size() < quote.size() && quote.starts_with(rest)) return false;
+    if (!scan_.is_in_string && rest.starts_with(quote)) {
+      is_in_text_ = !is_in_text_;
+      n_searched_ += quote.size();
+      continue;
+    }
+    ++n_searched_;
+    if (is_in_text_ || !scan_.takes(rest[0]) || rest[0] == '"') continue;
+    const std::string object = "{" + pending_.substr(0, n_searched_);
+    pending_.erase(0, n_searched_);
+    const auto arguments = read_loose_json(object, quote);
+    emit(Kind::arguments, arguments ? arguments->dump() : object);
+    end_call();
+    state_ = State::close;
+    return true;
+  }
+  return false;
 }
 
 // What was searched in vain is not searched again: a long value comes in many pieces.
@@ -377,6 +411,11 @@ bool OutputParser::is_text_member() const {
 // Whether the value is JSON text in whose strings anything may stand; nothing where that is not seen yet.
 std::optional<bool> OutputParser::begins_as_json() const {
   std::string_view value = trimmed(pending_);
+  if (!syntax_.json_begin.empty()) {
+    const std::string_view text = trimmed(syntax_.value_begin), json = trimmed(syntax_.json_begin);
+    if (text.starts_with(value) || json.starts_with(value)) return std::nullopt;
+    return value.starts_with(json) && !has_open_quote_;
+  }
   if (value.starts_with(syntax_.value_begin)) {
     value = trimmed(value.substr(syntax_.value_begin.size()));
   } else if (syntax_.value_begin.starts_with(value)) {
@@ -387,14 +426,16 @@ std::optional<bool> OutputParser::begins_as_json() const {
          std::string_view("[{\"").find(value[0]) != std::string_view::npos;
 }
 
-// Text where the tool's schema wants text, else the JSON that it is.
+// Text where the tool's schema wants text, or the tag says so, else the JSON that it is.
 std::string OutputParser::member_json(const std::string& value) const {
-  if (is_text_member()) return Json(value).dump();
+  if (syntax_.json_begin.empty() ? is_text_member() : !*is_json_member_) return Json(value).dump();
   try {
     return Json::parse(trimmed(value), "a value").dump();
   } catch (const Error&) {
-    return Json(value).dump();
   }
+  const bool is_nested = trimmed(value).starts_with('[') || trimmed(value).starts_with('{');
+  const auto loose = is_nested ? read_loose_json(value, {}) : std::nullopt;
+  return loose ? loose->dump() : Json(value).dump();
 }
 
 // Behind a call: its closing sign, where there is one.
@@ -440,6 +481,8 @@ void OutputParser::forget_call() {
   name_.clear();
   early_arguments_.clear();
   n_members_ = 0;
+  n_searched_ = 0;
+  is_in_text_ = false;
 }
 
 void OutputParser::begin_call(std::string_view name) {

@@ -59,6 +59,7 @@ class OutputParser {
     members,
     key,
     value,
+    braces,
     close
   };
   // Of the text of a JSON value, byte by byte.
@@ -79,6 +80,7 @@ class OutputParser {
   bool step_members();
   bool step_key();
   bool step_value(bool is_last);
+  bool step_braces();
   bool step_close(bool is_last);
 
   void emit(OutputEvent::Kind kind, std::string_view text);
@@ -114,6 +116,7 @@ class OutputParser {
   std::string key_, name_, early_arguments_;
   size_t n_members_ = 0;
   std::optional<bool> is_json_member_;
+  bool is_in_text_ = false;      // of `braces`: between the signs of a text
   bool has_open_quote_ = false;  // in a value before: from then on each ends at the first tag
   size_t n_searched_ = 0;  // of what is pending, where the token that take_up_to() waits for does not begin
 };

@@ -17,6 +17,7 @@ struct ToolSyntax {
     list,     // [{"name": ..., "arguments": {...}}, ...]
     named,    // the name, then {...}
     members,  // the name, then each member between tags of its own
+    braces,   // the name, then {key:value,...}, the keys without quotes
   };
 
   std::string_view name;
@@ -28,11 +29,14 @@ struct ToolSyntax {
   std::string_view end{};                  // behind the call
   std::string_view name_key = "name";
   std::vector<std::string_view> arguments_keys = {"arguments", "parameters"};
-  std::string_view name_end{};     // of `named` and `members`: behind the name...
+  std::string_view name_end{};     // of all but `object` and `list`: behind the name...
   std::string_view name_note{};    // ... and before that a text that may stand there and says nothing...
   std::string_view index_begin{};  // ... or a sign and a number (":0"), part of the id
   bool is_whole_answer = false;    // of `object`: the answer begins with "{" and is nothing else
-  std::string_view member_begin{}, key_end{}, value_begin{}, value_end{};  // of `members`
+  // Of `members`, and, where texts alone stand between the signs, of `braces`.
+  std::string_view member_begin{}, key_end{}, value_begin{};
+  std::string_view json_begin{};  // of values that are no text, where they begin otherwise
+  std::string_view value_end{};
 
   std::vector<std::string_view> reasoning_begins{}, reasoning_ends{};
   std::vector<std::string_view> dropped{};  // texts around all of this that say nothing

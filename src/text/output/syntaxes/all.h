@@ -5,7 +5,7 @@
 
 namespace millrace::syntaxes {
 
-extern const ToolSyntax apriel, cohere, deepseek_r1, deepseek_v31, functionary, glm, granite, harmony, hermes,
-    kimi, llama, minimax, mistral, mistral_list, phi, plain, qwen_coder;
+extern const ToolSyntax apriel, cohere, deepseek_dsml, deepseek_r1, deepseek_v31, functionary, gemma, glm,
+    granite, harmony, hermes, kimi, llama, minimax, mistral, mistral_list, phi, plain, qwen_coder, seed;
 
 }  // namespace millrace::syntaxes

@@ -5,7 +5,6 @@ namespace millrace::syntaxes {
 
 const ToolSyntax qwen_coder{.name = "qwen_coder",
                             .marks = {"<tool_call>", "<function=", "<parameter="},
-                            .others = {"seed:tool_call"},
                             .shape = ToolSyntax::Shape::members,
                             .begins = {"<tool_call>\n<function=", "<tool_call><function=", "<function="},
                             .end = "</function>",
