@@ -200,6 +200,37 @@ class OllamaTest(unittest.TestCase):
         parts = self.client.generate(model="tiny", prompt="hello", options=self.OPTIONS, stream=True)
         self.assertEqual("".join(part.response for part in parts), whole.response)
 
+    def test_an_answer_held_to_a_schema(self):
+        asked = {"model": "tiny", "messages": USER, "options": {**self.OPTIONS, "num_predict": 300}, "format": TOOL["parameters"]}
+        whole = self.client.chat(**asked).message.content
+        self.assertIn(json.loads(whole)["side"], SIDES)
+        self.assertEqual("".join(part.message.content for part in self.client.chat(**asked, stream=True)), whole)
+
+    def test_calls_of_tools(self):
+        """Ollama's API cannot ask for a call: seeds are tried until the model opens one, then the grammar holds it."""
+        path = pathlib.Path(FOLDER.name, "caller.gguf")
+        path.write_bytes(tiny_gguf.tiny_gguf(name="caller", context=2048, control=["<tool_call>", "</tool_call>"]))
+        server = Server(PROGRAM, str(path), "--threads", "1")
+        try:
+            client = ollama.Client(host=server.url)
+            tools = [{"type": "function", "function": TOOL}]
+            for seed in range(60):
+                asked = {"model": "caller", "messages": USER, "tools": tools,
+                         "options": {"temperature": 1.5, "seed": seed, "num_predict": 400}}
+                message = client.chat(**asked).message
+                if message.tool_calls:
+                    break
+            calls = [(call.function.name, dict(call.function.arguments)) for call in message.tool_calls]
+            for name, arguments in calls:
+                self.assertEqual(name, "turn")
+                self.assertIn(arguments["side"], SIDES)
+            streamed = [call for part in client.chat(**asked, stream=True) for call in part.message.tool_calls or ()]
+            self.assertEqual([(call.function.name, dict(call.function.arguments)) for call in streamed], calls)
+            history = [*USER, message, {"role": "tool", "tool_name": "turn", "content": "up"}]
+            self.assertTrue(client.chat(**{**asked, "messages": history}).done)
+        finally:
+            self.assertEqual(server.end(), 0)
+
     def test_what_is_there(self):
         self.assertEqual([model.model for model in self.client.list().models], ["tiny"])
         self.assertEqual(self.client.show("tiny").details.family, "llama")
