@@ -66,6 +66,8 @@ TEST(ChatTools, ReachThePromptOfEveryPublishedTemplate) {
       continue;  // none it can write
     const ChatTools chat_tools(chat, source, tokenizer);
     n_native += chat_tools.is_native() ? 1 : 0;
+    // Whoever words the calls, the model reasons in its own way.
+    EXPECT_EQ(chat_tools.syntax().reasoning_begins, syntax_of_template(source).reasoning_begins);
     for (const bool has_calls : {false, true}) {
       Json::Array messages = conversation();
       if (!renders(chat, {message("system", "?"), message("user", "?")})) messages.erase(messages.begin());

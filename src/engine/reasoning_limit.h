@@ -15,7 +15,7 @@ namespace millrace {
 // const after it is made; any number of answers may share it.
 class ReasoningLimit {
  public:
-  // `syntax`, which has reasoning, and the tokenizer must outlive it. `parser`: how the answer is read.
+  // The tokenizer must outlive it. `syntax` has reasoning; `parser`: how the answer is read.
   ReasoningLimit(const ToolSyntax& syntax, const Tokenizer& tokenizer, const OutputParser::Options& parser,
                  int64_t max_tokens);
 
@@ -25,7 +25,7 @@ class ReasoningLimit {
  private:
   friend class ReasoningWatch;
 
-  const ToolSyntax& syntax_;
+  ToolSyntax syntax_;
   const Tokenizer& tokenizer_;
   OutputParser::Options parser_;
   int64_t max_tokens_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "text/output/syntaxes/all.h"
 
@@ -203,15 +204,19 @@ void tell_first(Json::Array& messages, const std::string& text, bool has_system)
 }  // namespace
 
 ChatTools::ChatTools(const ChatPrompt& chat, std::string_view source, const Tokenizer& tokenizer)
-    : syntax_(&syntax_of_template(source)) {
-  has_reasoning_ = is_any_in(syntax_->reasoning_begins, source) || is_any_in(syntax_->reasoning_ends, source);
+    : syntax_(syntax_of_template(source)) {
+  has_reasoning_ = is_any_in(syntax_.reasoning_begins, source) || is_any_in(syntax_.reasoning_ends, source);
   try_tools(chat);
   if (!is_native_) {
-    syntax_ = &syntaxes::hermes;
+    // Calls in our words, reasoning in its own.
+    const ToolSyntax own = std::exchange(syntax_, syntaxes::hermes);
+    syntax_.reasoning_begins = own.reasoning_begins;
+    syntax_.reasoning_ends = own.reasoning_ends;
+    syntax_.dropped = own.dropped;
     const Json::Array messages{message("system", "probe_system"), message("user", "?")};
     has_system_ = has(tried(chat, messages, {}), "probe_system");
   }
-  for (const std::string_view sign : signs_of(*syntax_)) add_control_tokens(sign, tokenizer, sign_tokens_);
+  for (const std::string_view sign : signs_of(syntax_)) add_control_tokens(sign, tokenizer, sign_tokens_);
   std::ranges::sort(sign_tokens_);
 }
 
@@ -231,15 +236,15 @@ void ChatTools::try_tools(const ChatPrompt& chat) {
     wants_text_arguments_ = true;
     has_calls = writes({call(kShortId, "probe_one")}, "probe_one");
   }
-  is_native_ = tells_tools && has_calls && syntax_->shape != ToolSyntax::Shape::none;
+  is_native_ = tells_tools && has_calls && syntax_.shape != ToolSyntax::Shape::none;
   wants_short_ids_ = !writes({call("call_0123456789abcdef01234567", "probe_one")}, "probe_one");
   takes_many_calls_ = writes({call(kShortId, "probe_one"), call("bcdefghij", "probe_two")}, "probe_two");
 }
 
 ChatTools::Reasoning ChatTools::reasoning_after(std::string_view prompt_end, std::string_view begun) const {
   if (!has_reasoning_) return {};
-  const auto& begins = syntax_->reasoning_begins;
-  const auto& ends = syntax_->reasoning_ends;
+  const auto& begins = syntax_.reasoning_begins;
+  const auto& ends = syntax_.reasoning_ends;
   if (last_of(begun, begins) > 0 || last_of(begun, ends) > 0) {
     const bool has_begun = last_of(begun, begins) > last_of(begun, ends);
     return {.may_begin = has_begun, .has_begun = has_begun};

@@ -19,7 +19,7 @@ class ChatTools {
   ChatTools(const ChatPrompt& chat, std::string_view source, const Tokenizer& tokenizer);
 
   // How the model writes calls and reasoning.
-  const ToolSyntax& syntax() const { return *syntax_; }
+  const ToolSyntax& syntax() const { return syntax_; }
   // Whether the template speaks of reasoning.
   bool has_reasoning() const { return has_reasoning_; }
   // A control token of which calls and reasoning are made.
@@ -42,7 +42,7 @@ class ChatTools {
   void try_tools(const ChatPrompt& chat);
   void tell_in_words(Json::Array& messages, Json& variables) const;
 
-  const ToolSyntax* syntax_;
+  ToolSyntax syntax_;
   std::vector<int32_t> sign_tokens_;  // ascending
   bool has_reasoning_, is_native_;
   bool wants_text_arguments_ = false;  // JSON in a string, as OpenAI's API has it
