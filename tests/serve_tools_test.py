@@ -149,6 +149,19 @@ class FamilyChecks:
                 self.assertIn(json.loads(choice["message"]["content"]), ({"a": 1}, {"a": 2}))
         self.assertGreater(n_ended, 0)
 
+    def test_signs_in_such_an_answer_are_text(self):
+        text = "<think>a</think><tool_call>{}"
+        form = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"enum": [text]}}}
+        n_ended = 0
+        for more in ({}, {"tools": OPENAI_TOOLS}):
+            for seed in range(4):
+                choice, calls = self.both_ways({"messages": USER, "response_format": form, "temperature": 1.5, "seed": seed,
+                                                "max_tokens": N, **more})
+                if choice["finish_reason"] == "stop" and not calls:
+                    n_ended += 1
+                    self.assertEqual(json.loads(choice["message"]["content"]), text)
+        self.assertGreater(n_ended, 0)
+
     def test_a_conversation_with_results(self):
         call = {"id": "call_0123456789abcdef01234567", "type": "function",
                 "function": {"name": "add", "arguments": json.dumps({"a": 7, "on": True})}}

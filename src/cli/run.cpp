@@ -138,7 +138,8 @@ class Run final : public Command {
       fail(ErrorKind::usage, "--thinking-budget: the model's chat template knows no reasoning");
     if (max_reasoning_)
       request_.reasoning = std::make_shared<const ReasoningLimit>(
-          tools.syntax(), tokenizer, OutputParser::Options{.begins_in_reasoning = reasoning.has_begun},
+          tools.syntax(), tokenizer,
+          OutputParser::Options{.begins_in_reasoning = reasoning.has_begun, .is_held = source.has_value()},
           *max_reasoning_);
     if (!source) return;
     const Json::Array none;

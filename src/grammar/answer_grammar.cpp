@@ -196,8 +196,9 @@ class Builder {
 
   Node one_call() {
     if (syntax_.shape == Shape::object) {
-      const Node begin =
-          syntax_.is_whole_answer ? rules_.optional(one_of(syntax_.begins)) : one_of(syntax_.begins);
+      // An object is a call without a sign, too, unless it may be what the client asked for.
+      const bool needs_sign = !syntax_.is_whole_answer || (form_.content != nullptr && !form_.are_required);
+      const Node begin = needs_sign ? one_of(syntax_.begins) : rules_.optional(one_of(syntax_.begins));
       return rules_.sequence({begin, blanks(), object_call(), blanks(), end_sign()});
     }
     std::vector<Node> ways;

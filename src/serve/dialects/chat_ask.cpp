@@ -113,7 +113,12 @@ std::vector<int32_t> fill_chat(const ServedModel& model, const ChatAsk& ask, con
   output.parser = {.begins_in_reasoning = ask.splits_reasoning && reasoning.has_begun,
                    .has_reasoning = ask.splits_reasoning && model.chat_tools->has_reasoning(),
                    .has_tools = !tools.empty(),
+                   .is_held = ask.content && !ask.are_required,
                    .tools = output.tools.get()};
+  OutputParser::Options limited = output.parser;
+  limited.begins_in_reasoning = reasoning.has_begun;
+  limited.has_reasoning = true;
+  limited.tools = nullptr;  // they go with the answer, before the engine may be done with it
   choice.output = std::move(output);
   // What ends the reasoning ends no answer, whatever else it ends elsewhere (harmony's <|end|>).
   std::erase_if(choice.request.end_tokens, [&](int32_t token) {
@@ -121,10 +126,8 @@ std::vector<int32_t> fill_chat(const ServedModel& model, const ChatAsk& ask, con
            syntax.reasoning_ends.end();
   });
   if (ask.max_reasoning)
-    choice.request.reasoning = std::make_shared<const ReasoningLimit>(
-        syntax, model.need_tokenizer(),
-        OutputParser::Options{.begins_in_reasoning = reasoning.has_begun, .has_tools = !tools.empty()},
-        *ask.max_reasoning);
+    choice.request.reasoning =
+        std::make_shared<const ReasoningLimit>(syntax, model.need_tokenizer(), limited, *ask.max_reasoning);
   if (!tools.empty() || ask.content) {
     const AnswerForm form{.syntax = syntax,
                           .tools = tools,

@@ -24,7 +24,7 @@ OutputParser::OutputParser(const ToolSyntax& syntax, const Options& options)
     : syntax_(syntax), options_(options), trims_(options.begins_in_reasoning) {
   if (options.begins_in_reasoning) {
     state_ = State::reasoning;
-  } else if (options.has_tools && syntax.is_whole_answer) {
+  } else if (options.has_tools && syntax.is_whole_answer && !options.is_held) {
     state_ = State::begin;
   }
   const auto watch = [&](const std::vector<std::string_view>& tokens) {
@@ -111,6 +111,10 @@ OutputParser::Found OutputParser::find(const std::vector<std::string_view>& toke
 
 bool OutputParser::step_text(bool is_last) {
   const bool is_reasoning = state_ == State::reasoning;
+  if (!is_reasoning && is_in_form(is_last)) {
+    emit(Kind::content, std::exchange(pending_, {}));
+    return false;
+  }
   const Found found = find(is_reasoning ? syntax_.reasoning_ends : watched_, is_last);
   emit(is_reasoning ? Kind::reasoning : Kind::content, std::string_view(pending_).substr(0, found.at));
   pending_.erase(0, found.at);
@@ -129,6 +133,16 @@ bool OutputParser::step_text(bool is_last) {
     state_ = State::open;
   }
   return true;
+}
+
+// A form begins with what is neither blank nor a sign.
+bool OutputParser::is_in_form(bool is_last) {
+  if (!options_.is_held || has_begun_form_) return has_begun_form_;
+  const std::string_view text = trimmed(pending_);
+  has_begun_form_ = !text.empty() && std::ranges::none_of(watched_, [&](std::string_view sign) {
+    return text.starts_with(sign) || (!is_last && sign.starts_with(text));
+  });
+  return has_begun_form_;
 }
 
 // A call, or a list of them, begins here.

@@ -34,6 +34,7 @@ class OutputParser {
     bool begins_in_reasoning = false;  // the prompt ended with the sign that begins it
     bool has_reasoning = true;         // else its signs are content
     bool has_tools = false;            // else what looks like a call is content
+    bool is_held = false;              // to a form that a client asked for: in it no sign says anything
     const Json* tools = nullptr;       // as OpenAI's: for syntaxes whose values do not show their types
   };
   // `syntax` and the tools must outlive the parser.
@@ -72,6 +73,7 @@ class OutputParser {
 
   bool step(bool is_last);
   bool step_text(bool is_last);
+  bool is_in_form(bool is_last);
   bool step_open();
   bool step_list();
   bool step_object();
@@ -109,6 +111,7 @@ class OutputParser {
   std::vector<OutputEvent> events_;
   std::vector<std::string_view> watched_;  // in content
   bool is_in_call_ = false, is_in_list_ = false;
+  bool has_begun_form_ = false;
   bool trims_;               // blanks behind a sign say nothing...
   std::string held_blanks_;  // ... nor do those before one
   // Of the call:

@@ -189,6 +189,29 @@ TEST(OutputParser, BeginsWhereThePromptEnded) {
   EXPECT_EQ(parsed(syntax_of("hermes"), {}, "<tool_call>{}"), text) << "without tools nothing is a call";
 }
 
+TEST(OutputParser, SignsInAFormThatWasAskedForAreText) {
+  const std::string form = "{\"a\": \"<think>x</think> <tool_call>{\\\"name\\\": 1}\"}";
+  const std::vector<OutputEvent> held{{Kind::reasoning, "so"}, {Kind::content, form}};
+  const OutputEvent begin{Kind::call_begin, "f"}, arguments{Kind::arguments, "{}"}, end{Kind::call_end, ""};
+  std::mt19937 random(1);
+  for (int i = 0; i < 100; ++i) {
+    const OutputParser::Options options{.has_tools = true, .is_held = true, .tools = &tools()};
+    EXPECT_EQ(parsed(syntax_of("hermes"), options, "<think>so</think>\n\n" + form, &random), held);
+    EXPECT_EQ(parsed(syntax_of("hermes"), options,
+                     "\n<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>", &random),
+              (std::vector<OutputEvent>{begin, arguments, end}));
+    EXPECT_EQ(parsed(syntax_of("harmony"), options, "<|channel|>final<|message|>\"<|channel|>\"", &random),
+              (std::vector<OutputEvent>{{Kind::content, "\"<|channel|>\""}}));
+    EXPECT_EQ(parsed(syntax_of("llama"), options, "{\"name\": \"f\", \"parameters\": {}}", &random),
+              (std::vector<OutputEvent>{{Kind::content, "{\"name\": \"f\", \"parameters\": {}}"}}));
+    EXPECT_EQ(
+        parsed(syntax_of("llama"), options, "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}", &random),
+        (std::vector<OutputEvent>{begin, arguments, end}));
+    EXPECT_EQ(parsed(syntax_of("hermes"), options, "<thin", &random),
+              (std::vector<OutputEvent>{{Kind::content, "<thin"}}));
+  }
+}
+
 // What the published templates make of an earlier call is what their models write: it is read back as it was.
 TEST(OutputParser, ReadsWhatTheTemplatesWrite) {
   const fs::path corpus = fs::path(MILLRACE_DATA_DIR) / "corpus";
