@@ -132,6 +132,23 @@ class TlsTest(unittest.TestCase):
         finally:
             self.assertEqual(server.end(), 0)
 
+    def test_certificates_are_read_again(self):
+        certificate, key = self.certificate("again")
+        server = Server(PROGRAM, MODEL, "--threads", "1", "--tls-cert", certificate, "--tls-key", key)
+        try:
+            shown = lambda: ssl.get_server_certificate(("127.0.0.1", server.port)).strip()
+            before = pathlib.Path(certificate).read_text().strip()
+            self.assertEqual(shown(), before)
+            self.certificate("again")
+            after = pathlib.Path(certificate).read_text().strip()
+            self.assertNotEqual(after, before)
+            server.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 30
+            while shown() != after:
+                self.assertLess(time.monotonic(), deadline)
+        finally:
+            self.assertEqual(server.end(), 0)
+
     def test_files_that_do_not_belong_together(self):
         certificate, _ = self.certificate("one")
         _, key = self.certificate("two")
