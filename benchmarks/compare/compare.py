@@ -23,10 +23,11 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 
 
-def run(command, with_stderr=False):
-    done = subprocess.run(command, capture_output=True, text=True)
+def run(command, with_stderr=False, cwd=None):
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
     if done.returncode != 0:
         sys.exit(f"{shlex.join(command)} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
     return done.stdout + done.stderr if with_stderr else done.stdout
@@ -52,15 +53,17 @@ class Peer:
     def __init__(self, name, command, model, threads):
         self.name = name
         program, *options = shlex.split(command)
-        common = ["-m", model, "-t", str(threads)] + options
+        program = str(pathlib.Path(shutil.which(program) or program).resolve())
+        self.litter = tempfile.TemporaryDirectory()  # where peers may leave logs
+        common = ["-m", str(pathlib.Path(model).resolve()), "-t", str(threads)] + options
         self.bench = [program] + common + ["-fa", "1", "-r", "1", "-o", "json"]
-        batched = pathlib.Path(program).resolve().with_name("llama-batched-bench")
+        batched = pathlib.Path(program).with_name("llama-batched-bench")
         self.batched = [str(batched)] + common + ["-fa", "on", "-c", "8192"] if batched.exists() else None
         usage = subprocess.run([program, "--help"], capture_output=True, text=True)
         self.has_depth = "--n-depth" in usage.stdout + usage.stderr
 
     def ask(self, arguments):
-        return json.loads(run(self.bench + arguments))[-1]["avg_ts"]
+        return json.loads(run(self.bench + arguments, cwd=self.litter.name))[-1]["avg_ts"]
 
     def prefill(self, n):
         return self.ask(["-p", str(n), "-n", "0"])
@@ -73,7 +76,7 @@ class Peer:
                             else ["-p", "0", "-n", "0", "-gp", f"{depth},{n}"])
         if self.batched is None:
             return None
-        table = run(self.batched + ["-npp", "128", "-ntg", str(n), "-npl", str(batch)], with_stderr=True)  # either
+        table = run(self.batched + ["-npp", "128", "-ntg", str(n), "-npl", str(batch)], with_stderr=True, cwd=self.litter.name)  # either
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")]
         head = next(i for i, row in enumerate(rows) if "S_TG t/s" in row)
         return float(rows[-1][rows[head].index("S_TG t/s")])
