@@ -17,6 +17,8 @@ class CacheTier final : public PageTier {
       : memory_(memory), store_(options) {}
 
   bool has(const PageKey& key) const override { return store_.has(key); }
+  void begin_step() override { load_until_ = std::chrono::steady_clock::now() + kLoadTime; }
+  bool may_begin_load() override { return std::chrono::steady_clock::now() < load_until_; }
   bool load(const PageKey& key, Page to) override;
   bool load_pane(const PageKey& key, Pane to) override;
   bool load_state(const PageKey& key, Slot to) override;
@@ -40,12 +42,14 @@ class CacheTier final : public PageTier {
   static int64_t largest_bytes(SequenceMemory::Shape shape);
 
  private:
+  static constexpr std::chrono::milliseconds kLoadTime{50};
+
   int64_t largest_bytes() const { return largest_bytes({memory_.kv.shape(), memory_.states.shape()}); }
 
   const SequenceMemory& memory_;
   PageStore store_;
   double page_us_ = 0.0, state_us_ = 0.0;
-  std::chrono::steady_clock::time_point finish_by_{};
+  std::chrono::steady_clock::time_point finish_by_{}, load_until_{};
 };
 
 }  // namespace millrace

@@ -26,7 +26,6 @@ namespace {
 constexpr double kKeepShare = 0.02;  // of a step's time, in which prefixes are brought to the tier
 constexpr std::chrono::milliseconds kIdleTurn{5};  // the same where there is no step
 constexpr std::chrono::seconds kKeepRest{10};      // the same at the end
-constexpr double kFetchUs = 50000.0;               // in which a step loads pages
 
 // One of the answers to a request: a sequence, and how its tokens are drawn.
 struct Choice {
@@ -370,10 +369,7 @@ void Engine::Loop::note_cost(const std::vector<PlannedRows>& rows, std::chrono::
 }
 
 TierCosts Engine::Loop::costs() const {
-  TierCosts costs{.row_us = row_us_, .page_us = tier_->page_us(), .state_us = tier_->state_us()};
-  if (costs.page_us > 0.0)
-    costs.n_step_pages = std::clamp<int64_t>(static_cast<int64_t>(kFetchUs / costs.page_us), 1, 4096);
-  return costs;
+  return {.row_us = row_us_, .page_us = tier_->page_us(), .state_us = tier_->state_us()};
 }
 
 void Engine::Loop::note_stats() {

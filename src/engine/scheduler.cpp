@@ -62,12 +62,10 @@ void Scheduler::fork(const Sequence& parent, Sequence& child) {
 
 std::vector<PlannedRows> Scheduler::plan() {
   ++n_steps_;
+  if (tier_ != nullptr) tier_->begin_step();
   while (admit_next()) {
   }
-  Step step{.rows = {},
-            .budget = limits_.max_rows,
-            .n_fetches = costs_.n_step_pages,
-            .logits_budget = limits_.max_sequences - n_running()};
+  Step step{.rows = {}, .budget = limits_.max_rows, .logits_budget = limits_.max_sequences - n_running()};
   // Parted before anything is planned: what is matched or fetched on the way may make an answer of a prompt,
   // or a prompt of an answer.
   std::vector<Sequence*> answers, prompts;
@@ -103,7 +101,7 @@ void Scheduler::plan_prompts(Step& step, std::vector<Sequence*>& prompts) {
 void Scheduler::give_rows(Step& step, Sequence& sequence, int64_t n_rows) {
   const bool is_whole = limits_.keeps_sequences_whole;
   if (is_whole && sequence.n_left() > step.budget) return;  // it is the first one some time
-  if (!sequence.has_rows && !match_again(step, sequence)) return;
+  if (!sequence.has_rows && !match_again(sequence)) return;
   const int64_t begin = sequence.n_computed;
   if (sequence.is_scored) n_rows = std::min(n_rows, 1 + step.logits_budget);
   const int64_t wanted = begin + std::min({sequence.n_left(), n_rows, step.budget});
@@ -199,7 +197,7 @@ void Scheduler::match(Sequence& sequence) {
   sequence.n_passed = pool_.window().first_page(sequence.n_computed);
 }
 
-bool Scheduler::match_again(Step& step, Sequence& sequence) {
+bool Scheduler::match_again(Sequence& sequence) {
   if (!sequence.fetch) {
     if (limits_.has_prefix_cache && sequence.matched_at != n_steps_) {
       release(sequence);
@@ -208,7 +206,7 @@ bool Scheduler::match_again(Step& step, Sequence& sequence) {
     sequence.fetch = find_in_tier(sequence);
   }
   if (sequence.fetch) {
-    const Fetched fetched = fetch(step, sequence);
+    const Fetched fetched = fetch(sequence);
     if (fetched == Fetched::later) return false;
     const bool is_parked = std::exchange(sequence.fetch, std::nullopt)->is_parked;
     sequence.has_rows = fetched == Fetched::all && is_parked;  // nobody else knows them
@@ -262,11 +260,11 @@ std::optional<Fetch> Scheduler::find_in_tier(const Sequence& sequence) const {
   return Fetch{.n_shared = n_found, .n_pages = n_found, .n_computed = n_found * limits_.page_size};
 }
 
-Scheduler::Fetched Scheduler::fetch(Step& step, Sequence& sequence) {
+Scheduler::Fetched Scheduler::fetch(Sequence& sequence) {
   const Fetch& wanted = *sequence.fetch;
   pass(sequence, pool_.window().first_page(wanted.n_computed), PagePool::Left::behind);
   while (static_cast<int64_t>(sequence.pages.size()) < wanted.n_pages) {
-    const Fetched page = fetch_page(step, sequence);
+    const Fetched page = fetch_page(sequence);
     if (page == Fetched::later) return page;
     const int64_t n_reached = static_cast<int64_t>(sequence.pages.size()) * limits_.page_size;
     if (!needs_its_end()) sequence.n_computed = std::min(n_reached, wanted.n_computed);
@@ -277,7 +275,7 @@ Scheduler::Fetched Scheduler::fetch(Step& step, Sequence& sequence) {
   return Fetched::all;
 }
 
-Scheduler::Fetched Scheduler::fetch_page(Step& step, Sequence& sequence) {
+Scheduler::Fetched Scheduler::fetch_page(Sequence& sequence) {
   const auto i = static_cast<int64_t>(sequence.pages.size());
   const bool is_shared = i < sequence.fetch->n_shared;
   const bool needs_pane = i >= pool_.window().first_page(sequence.fetch->n_computed);
@@ -285,8 +283,7 @@ Scheduler::Fetched Scheduler::fetch_page(Step& step, Sequence& sequence) {
   const RadixTree::Place child =
       is_shared ? tree_.child(sequence.place, tokens_of_page(sequence, i)) : nullptr;
   const bool is_there = child != nullptr && (!needs_pane || pool_.has_pane(RadixTree::page_of(child)));
-  if (!is_there && step.n_fetches == 0) return Fetched::later;
-  step.n_fetches -= is_there ? 0 : 1;
+  if (!is_there && !tier_->may_begin_load()) return Fetched::later;
   const bool is_fetched =
       child != nullptr ? share_page(sequence, child, needs_pane) : load_page(sequence, is_shared, needs_pane);
   if (!is_fetched) return Fetched::lost;

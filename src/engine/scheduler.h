@@ -45,10 +45,9 @@ class PageMover {
 
 // What things cost, as they were measured.
 struct TierCosts {
-  double row_us = 1000.0;     // to compute a row
-  double page_us = 0.0;       // to save or load a page, or a pane
-  double state_us = 0.0;      // the same of a state
-  int64_t n_step_pages = 64;  // that a step loads at most: who has rows in it waits for them
+  double row_us = 1000.0;  // to compute a row
+  double page_us = 0.0;    // to save or load a page, or a pane
+  double state_us = 0.0;   // the same of a state
 };
 
 // Rows of one sequence: its positions [begin, end). Logits are wanted of the last row when it is the newest
@@ -130,7 +129,6 @@ class Scheduler {
   struct Step {
     std::vector<PlannedRows> rows;
     int64_t budget;
-    int64_t n_fetches;      // pages that may still be loaded
     int64_t logits_budget;  // rows of logits beyond the one that each running sequence may want
   };
 
@@ -171,13 +169,13 @@ class Scheduler {
   void match(Sequence& sequence);
   // The same before its first rows, where more may be known now, in the tier too and down to a part of a
   // page. False while it is fetched.
-  bool match_again(Step& step, Sequence& sequence);
+  bool match_again(Sequence& sequence);
   void copy_partial_page(Sequence& sequence);
   // What the tier has beyond what is matched; nothing where it is cheaper to compute.
   std::optional<Fetch> find_in_tier(const Sequence& sequence) const;
   enum class Fetched { all, later, lost };
-  Fetched fetch(Step& step, Sequence& sequence);
-  Fetched fetch_page(Step& step, Sequence& sequence);
+  Fetched fetch(Sequence& sequence);
+  Fetched fetch_page(Sequence& sequence);
   bool share_page(Sequence& sequence, RadixTree::Place child, bool needs_pane);
   bool load_page(Sequence& sequence, bool is_shared, bool needs_pane);
   // Of a page that has none; needed once then.

@@ -15,6 +15,10 @@ class PageTier {
 
   // Whether it is there now: it may be gone when it is asked for.
   virtual bool has(const PageKey& key) const = 0;
+  // Who has rows in a step waits for what it loads: it has some time for that from begin_step() on, and
+  // begins a load only where may_begin_load() says so.
+  virtual void begin_step() = 0;
+  virtual bool may_begin_load() = 0;
   // False, and anything in `to`, where it is not there or broken.
   virtual bool load(const PageKey& key, Page to) = 0;
   virtual bool load_pane(const PageKey& key, Pane to) = 0;

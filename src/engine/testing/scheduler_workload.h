@@ -82,6 +82,8 @@ class SchedulerWorkload {
     LossyTier(Memory& memory, std::mt19937& random, bool is_lasting)
         : memory_(memory), random_(random), is_lasting_(is_lasting) {}
 
+    void begin_step() override { n_loads_left_ = 1 + random_() % 4; }
+    bool may_begin_load() override { return n_loads_left_ > 0 && n_loads_left_-- > 0; }
     bool has(const PageKey& key) const override { return pages_.contains(key) || states_.contains(key); }
     bool load(const PageKey& key, Page to) override {
       if (!pages_.contains(key) || is_lost(key)) return false;
@@ -136,6 +138,7 @@ class SchedulerWorkload {
     std::map<PageKey, PageTokens> pages_;
     std::map<PageKey, std::vector<int32_t>> states_;
     std::set<PageKey> parked_;
+    uint64_t n_loads_left_ = 0;
   };
 
   void arrive() {
@@ -154,8 +157,7 @@ class SchedulerWorkload {
     if (has_tier_) {
       scheduler_.set_costs({.row_us = static_cast<double>(random_() % 4),
                             .page_us = static_cast<double>(random_() % 4),
-                            .state_us = static_cast<double>(random_() % 4),
-                            .n_step_pages = 1 + static_cast<int64_t>(random_() % 4)});
+                            .state_us = static_cast<double>(random_() % 4)});
       if (tier_.is_lasting() && random_() % 2 == 0) scheduler_.keep_next();
     }
     const auto rows = scheduler_.plan();
