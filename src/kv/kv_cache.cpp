@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backend/op_shapes.h"  // page_types
+#include "tensor/arena.h"
 
 namespace millrace {
 namespace {
@@ -18,13 +19,10 @@ int64_t n_pages_of(const KvLayer& layer, const KvCache::Shape& shape) {
   return layer.window > 0 ? shape.n_panes : shape.n_pages;
 }
 
-// The tensors of a layer, and where the next layer begins; from nullptr it only measures.
-KvPages pages_at(const KvCache::Shape& shape, const KvLayer& layer, std::byte*& at) {
+KvPages take_pages(const KvCache::Shape& shape, const KvLayer& layer, Arena& arena) {
   const int64_t n_pages = n_pages_of(layer, shape);
   const auto take = [&](int64_t n_heads, int64_t n_slots, int64_t width) {
-    const Tensor pages(at, shape.dtype, {n_pages, n_heads, n_slots, width});
-    at += aligned(pages.n_bytes());
-    return pages;
+    return arena.take(shape.dtype, {n_pages, n_heads, n_slots, width});
   };
   KvPages pages{.k = take(layer.n_kv_heads, shape.page_size, layer.k_head_dim),
                 .v = {},
@@ -57,21 +55,21 @@ int64_t longest_window(std::span<const KvLayer> layers) {
 }
 
 int64_t KvCache::n_bytes(const Shape& shape) {
-  std::byte* at = nullptr;
+  Arena arena;
   for (const KvLayer& layer : shape.layers) {
     need_whole_blocks(layer.k_head_dim, shape.dtype);
     need_whole_blocks(layer.v_head_dim, shape.dtype);
     for (const KvSide& side : layer.sides) need_whole_blocks(side.width, shape.dtype);
-    pages_at(shape, layer, at);
+    take_pages(shape, layer, arena);
   }
-  return reinterpret_cast<intptr_t>(at);
+  return static_cast<int64_t>(arena.used_bytes());
 }
 
 KvCache::KvCache(Shape shape) : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_))) {
   check(std::ranges::find(page_types(), shape_.dtype) != page_types().end(), "a type that pages may have");
-  std::byte* at = buffer_.data();
-  for (const KvLayer& layer : shape_.layers) layers_.push_back(pages_at(shape_, layer, at));
-  check(at == buffer_.data() + buffer_.n_bytes(), "the cache is not as large as its plan");
+  Arena arena(buffer_.data(), buffer_.n_bytes());
+  for (const KvLayer& layer : shape_.layers) layers_.push_back(take_pages(shape_, layer, arena));
+  check(arena.used_bytes() == buffer_.n_bytes(), "the cache is not as large as its plan");
 }
 
 std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page, bool is_pane) const {

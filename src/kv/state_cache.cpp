@@ -1,15 +1,12 @@
 #include "kv/state_cache.h"
 
+#include "tensor/arena.h"
+
 namespace millrace {
 namespace {
 
-// The tensors of a layer one after the other; from nullptr it only measures.
-LayerState state_at(const StateLayer& layer, int64_t n_slots, std::byte*& at) {
-  const auto take = [&](std::initializer_list<int64_t> dims) {
-    const Tensor tensor(at, Dtype::f32, dims);
-    at += aligned(tensor.n_bytes());
-    return tensor;
-  };
+LayerState take_state(const StateLayer& layer, int64_t n_slots, Arena& arena) {
+  const auto take = [&](std::initializer_list<int64_t> dims) { return arena.take(Dtype::f32, dims); };
   LayerState state;
   if (layer.n_v_heads == 0) return state;
   state.matrix = take({n_slots, layer.n_v_heads, layer.k_head_dim, layer.v_head_dim});
@@ -22,16 +19,16 @@ LayerState state_at(const StateLayer& layer, int64_t n_slots, std::byte*& at) {
 }  // namespace
 
 int64_t StateCache::n_bytes(const Shape& shape) {
-  std::byte* at = nullptr;
-  for (const StateLayer& layer : shape.layers) state_at(layer, shape.n_slots, at);
-  return reinterpret_cast<intptr_t>(at);
+  Arena arena;
+  for (const StateLayer& layer : shape.layers) take_state(layer, shape.n_slots, arena);
+  return static_cast<int64_t>(arena.used_bytes());
 }
 
 StateCache::StateCache(Shape shape)
     : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_))) {
-  std::byte* at = buffer_.data();
-  for (const StateLayer& layer : shape_.layers) layers_.push_back(state_at(layer, shape_.n_slots, at));
-  check(at == buffer_.data() + buffer_.n_bytes(), "the cache is not as large as its plan");
+  Arena arena(buffer_.data(), buffer_.n_bytes());
+  for (const StateLayer& layer : shape_.layers) layers_.push_back(take_state(layer, shape_.n_slots, arena));
+  check(arena.used_bytes() == buffer_.n_bytes(), "the cache is not as large as its plan");
 }
 
 std::vector<std::span<std::byte>> StateCache::parts_of(int32_t slot) const {

@@ -19,7 +19,9 @@ class Arena {
 
   // Elements are not initialised. Aborts when the arena is too small: the plan was wrong.
   Tensor take(Dtype dtype, std::initializer_list<int64_t> dims) {
-    Tensor tensor(memory_ + used_bytes_, dtype, dims);
+    // Offsets are numbers: from nullptr none may be added to a pointer.
+    auto* const data = memory_ == nullptr ? reinterpret_cast<std::byte*>(used_bytes_) : memory_ + used_bytes_;
+    Tensor tensor(data, dtype, dims);
     used_bytes_ += static_cast<size_t>(aligned(tensor.n_bytes()));
     peak_bytes_ = used_bytes_ > peak_bytes_ ? used_bytes_ : peak_bytes_;
     check(memory_ == nullptr || used_bytes_ <= n_bytes_, "the arena is smaller than the plan");
