@@ -53,11 +53,16 @@ inline void prefetch_keys(const AttentionBlock& a, int first) {
   for (int j = first; j < first + kLanes && j < a.n_positions; ++j) prefetch_row(a.k_rows[j], n_bytes);
 }
 
+// The positions of the panel that begins at `first`.
+inline Range panel_at(int n_positions, int first) {
+  return {first, first + kPanelPositions < n_positions ? first + kPanelPositions : n_positions};
+}
+
 // Keys [first, first + kPanelPositions) of the block as groups of kLanes positions:
 // [group][dimension][position].
 template <class F>
 inline void fill_k_panel(const AttentionBlock& a, int first) {
-  const int end = first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions;
+  const int end = panel_at(a.n_positions, first).end;
   float* group = a.k_panel;
   for (int j = first; j < end; j += kLanes, group += padded(a.head_dim) * kLanes) {
     prefetch_keys<F>(a, j + kLanes);
@@ -71,7 +76,7 @@ inline void fill_k_panel(const AttentionBlock& a, int first) {
 // Values [first, first + kPanelPositions) of the block: (n, v_head_dim rounded up).
 template <class F>
 inline void fill_v_panel(const AttentionBlock& a, int first) {
-  const int end = first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions;
+  const int end = panel_at(a.n_positions, first).end;
   float* out = a.v_panel;
   for (int j = first; j < end; ++j, out += padded(a.v_head_dim)) {
     const auto* row = reinterpret_cast<const uint8_t*>(a.v_rows[j]);
@@ -254,13 +259,11 @@ inline void add_pieces(const AttentionBlock& a, Range piece) {
 
 template <class F>
 void attend(const AttentionBlock& a) {
-  const auto piece_at = [&](int first) {
-    return Range{first, first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions};
-  };
   for (int first = 0; first < a.n_positions; first += kPanelPositions) {
     fill_k_panel<F>(a, first);
-    for_query_tiles(a.n_queries,
-                    [&]<int kQueries>(int query) { score_queries<kQueries>(a, query, piece_at(first)); });
+    for_query_tiles(a.n_queries, [&]<int kQueries>(int query) {
+      score_queries<kQueries>(a, query, panel_at(a.n_positions, first));
+    });
   }
   for (int q = 0; q < a.n_queries; ++q) {
     if (a.begin[q] < a.end[q]) weigh(a, q);
@@ -270,10 +273,10 @@ void attend(const AttentionBlock& a) {
   constexpr int kFewQueries = 4;  // a panel does not pay for itself
   for (int first = 0; first < a.n_positions; first += kPanelPositions) {
     if (a.n_queries <= kFewQueries) {
-      add_pieces<RowValues<F>>(a, piece_at(first));
+      add_pieces<RowValues<F>>(a, panel_at(a.n_positions, first));
     } else {
       fill_v_panel<F>(a, first);
-      add_pieces<PanelValues>(a, piece_at(first));
+      add_pieces<PanelValues>(a, panel_at(a.n_positions, first));
     }
   }
 }
@@ -308,8 +311,7 @@ void index_scores(const IndexBlock& b) {
   a.scores = b.products;
   for (int first = 0; first < a.n_positions; first += kPanelPositions) {
     fill_k_panel<F>(a, first);
-    const Range piece{first,
-                      first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions};
+    const Range piece = panel_at(a.n_positions, first);
     for_query_tiles(b.n_heads, [&]<int kQueries>(int head) { score_seen<kQueries>(a, head, piece); });
   }
   for (int j = 0; j < b.n_positions; j += kLanes) {

@@ -14,29 +14,9 @@ constexpr int kPartBytes = kTileBytes;      // of a tile, of either bfloat16 val
 constexpr int kPairBytes = 2 * kPartBytes;  // of both, the upper ones first
 constexpr int kSumTiles = 4;  // tiles 0 to 3 hold sums, 4 and 5 the first, 6 and 7 the second operand
 
-template <int kTile>
-inline void zero_tile() {
-  asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
-}
-template <int kTile>
-inline void load_tile(const void* p, int64_t stride) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(p), "r"(stride), "i"(kTile) : "memory");
-}
-template <int kTile>
-inline void store_tile(void* p, int64_t stride) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(p), "r"(stride), "i"(kTile) : "memory");
-}
 template <int kSum, int kFirst, int kSecond>
 inline void add_product() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kFirst), "i"(kSecond));
-}
-// body.template operator()<i>() for i < n, unrolled.
-template <int n, class Body>
-inline void for_each_tile(const Body& body) {
-  if constexpr (n > 0) {
-    for_each_tile<n - 1>(body);
-    body.template operator()<n - 1>();
-  }
 }
 
 // What the elements of pages are: one bfloat16 value, two of them, or something that two come close to.
@@ -133,7 +113,7 @@ inline void fill_query_tiles(const AttentionBlock& a, int query, int n, uint8_t*
 template <class F>
 inline void fill_key_tiles(const AttentionBlock& a, int first) {
   const int n_blocks = tiles_of_dims(a.head_dim), n_bytes = row_bytes_of<F>(a.head_dim);
-  const int end = first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions;
+  const int end = panel_at(a.n_positions, first).end;
   auto* group = reinterpret_cast<uint8_t*>(a.k_panel);
   for (int j = first; j < end; j += kLanes, group += n_blocks * kPairBytes) {
     for (int r = 0; r < kLanes; ++r) {
@@ -151,7 +131,7 @@ inline void fill_key_tiles(const AttentionBlock& a, int first) {
 template <class F>
 inline void fill_value_tiles(const AttentionBlock& a, int first) {
   const int n_groups = padded(a.v_head_dim) / kLanes, n_bytes = row_bytes_of<F>(a.v_head_dim);
-  const int end = first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions;
+  const int end = panel_at(a.n_positions, first).end;
   auto* tiles = reinterpret_cast<uint8_t*>(a.v_panel);
   for (int j = first; j < end; j += kBlockBf16, tiles += n_groups * kPairBytes) {
     for (int i = 0; i < kBlockBf16; i += 2) {
@@ -257,10 +237,7 @@ inline void add_value_tiles(const AttentionBlock& a, int query, int group, int f
 template <class F>
 inline void attend_queries(const AttentionBlock& a, int n) {
   const auto for_each_piece = [&](const auto& body) {
-    for (int first = 0; first < a.n_positions; first += kPanelPositions) {
-      const int end = first + kPanelPositions < a.n_positions ? first + kPanelPositions : a.n_positions;
-      body(Range{first, end});
-    }
+    for (int first = 0; first < a.n_positions; first += kPanelPositions) body(panel_at(a.n_positions, first));
   };
   const int query_bytes = tiles_of_dims(a.head_dim) * kPairBytes;
   auto* query_tiles = reinterpret_cast<uint8_t*>(a.q_panel);

@@ -39,6 +39,28 @@ class TileScope {
   ~TileScope() { _tile_release(); }
 };
 
+// Instructions on tiles whose numbers templates give; _tile_zero() and its like want literals.
+template <int kTile>
+inline void zero_tile() {
+  asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
+}
+template <int kTile>
+inline void load_tile(const void* p, int64_t stride) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(p), "r"(stride), "i"(kTile) : "memory");
+}
+template <int kTile>
+inline void store_tile(void* p, int64_t stride) {
+  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(p), "r"(stride), "i"(kTile) : "memory");
+}
+// body.template operator()<i>() for i < n, unrolled.
+template <int n, class Body>
+inline void for_each_tile(const Body& body) {
+  if constexpr (n > 0) {
+    for_each_tile<n - 1>(body);
+    body.template operator()<n - 1>();
+  }
+}
+
 // Two int16 in a lane, both x.
 inline Ints twice(Ints x) { return bit_or(bit_and(x, splat(0xffff)), shift_left(x, 16)); }
 inline Ints mul16(Ints a, Ints b) { return _mm512_mullo_epi16(a, b); }
@@ -244,39 +266,26 @@ void multiply_many(const StripProduct& p) {
   }
 }
 
-// 64 elements of up to 16 columns times those of a group. Numbers of tiles are literals.
-template <class F, bool kIsOdd>
-inline void dot_few_part(const TilePanel<F>& panel, const int8_t* x, int k) {
-  _tile_loadd(4, x + 64 * k, kSpan);
-  _tile_loadd(6, panel.low + kTileBytes * k, 64);
-  _tile_loadd(7, panel.high + kTileBytes * k, 64);
-  if constexpr (Planes<F>::kIsUnsigned && kIsOdd) {
-    _tile_dpbsud(2, 4, 6);
-    _tile_dpbsud(3, 4, 7);
-  } else if constexpr (Planes<F>::kIsUnsigned) {
-    _tile_dpbsud(0, 4, 6);
-    _tile_dpbsud(1, 4, 7);
-  } else if constexpr (kIsOdd) {
-    _tile_dpbssd(2, 4, 6);
-    _tile_dpbssd(3, 4, 7);
-  } else {
-    _tile_dpbssd(0, 4, 6);
-    _tile_dpbssd(1, 4, 7);
-  }
+template <class F, int kSum, int kFirst, int kSecond>
+inline void add_dots_of_tiles() {
+  if constexpr (Planes<F>::kIsUnsigned)
+    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kFirst), "i"(kSecond));
+  else
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kFirst), "i"(kSecond));
 }
 
-// All of a block, in tiles 0 and 2 the low, in 1 and 3 the high ones: a product waits long for the tile it is
-// added to.
+// Up to 16 columns times a group: in tiles 0 and 2 the low, in 1 and 3 the high ones, as a product waits long
+// for the tile it is added to.
 template <class F>
 inline void dot_few(const TilePanel<F>& panel, const int8_t* x) {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  dot_few_part<F, false>(panel, x, 0);
-  dot_few_part<F, true>(panel, x, 1);
-  dot_few_part<F, false>(panel, x, 2);
-  dot_few_part<F, true>(panel, x, 3);
+  for_each_tile<4>([]<int i>() { zero_tile<i>(); });
+  for_each_tile<4>([&]<int k>() {
+    load_tile<4>(x + 64 * k, kSpan);
+    load_tile<6>(panel.low + kTileBytes * k, 64);
+    load_tile<7>(panel.high + kTileBytes * k, 64);
+    add_dots_of_tiles<F, k % 2 * 2, 4, 6>();
+    add_dots_of_tiles<F, k % 2 * 2 + 1, 4, 7>();
+  });
 }
 
 // A block of a group, all columns: what multiply_few steps over, groups first.
