@@ -10,6 +10,13 @@ void add(std::string& bytes, const T& value) {
   bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
+// Of what goes with a page.
+PageKey key_beside(const char* kind, const PageKey& page) {
+  std::string bytes = kind;
+  add(bytes, page);
+  return sha256(bytes);
+}
+
 }  // namespace
 
 // The letter keeps the kinds apart.
@@ -26,17 +33,8 @@ PageKey next_key(const PageKey& before, std::span<const int32_t> tokens) {
   return sha256(bytes);
 }
 
-PageKey state_key(const PageKey& page) {
-  std::string bytes = "s";
-  add(bytes, page);
-  return sha256(bytes);
-}
-
-PageKey pane_key(const PageKey& page) {
-  std::string bytes = "w";
-  add(bytes, page);
-  return sha256(bytes);
-}
+PageKey state_key(const PageKey& page) { return key_beside("s", page); }
+PageKey pane_key(const PageKey& page) { return key_beside("w", page); }
 
 PageKey parked_key(uint64_t sequence, int64_t page) {
   std::string bytes = "q";
