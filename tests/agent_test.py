@@ -17,9 +17,8 @@ except ImportError as missing:
     sys.exit(77)
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from http_server import Server  # noqa: E402
+from http_server import PROGRAM, Server  # noqa: E402
 
-PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release/millrace"
 FETCH = pathlib.Path(__file__).parent.parent / "scripts" / "fetch-model"
 FILES = {"meeting.txt": "The meeting is on Tuesday at 9 o'clock in the library.", "shopping.txt": "Milk, bread and apples."}
 TOOL = {"type": "function", "function": {

@@ -6,8 +6,11 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 
+# Of the tests that are running: their first argument.
+PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release/millrace"
 
 class Server:
     """The program, listening on a free port of this machine."""

@@ -13,9 +13,8 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import tiny_gguf  # noqa: E402
-from http_server import Server  # noqa: E402
+from http_server import PROGRAM, Server  # noqa: E402
 
-PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release/millrace"
 PAGES = pathlib.Path(__file__).parent.parent / "docs/api"
 FOLDER = tempfile.TemporaryDirectory(prefix="millrace-api-")
 

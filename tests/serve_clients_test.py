@@ -21,9 +21,8 @@ except ImportError as missing:
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import tiny_gguf  # noqa: E402
-from http_server import Server  # noqa: E402
+from http_server import PROGRAM, Server  # noqa: E402
 
-PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release/millrace"
 FOLDER = tempfile.TemporaryDirectory(prefix="millrace-clients-")
 MODEL = str(pathlib.Path(FOLDER.name, "tiny.gguf"))
 pathlib.Path(MODEL).write_bytes(tiny_gguf.tiny_gguf(context=2048))

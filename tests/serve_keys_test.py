@@ -17,9 +17,8 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import tiny_gguf  # noqa: E402
-from http_server import Server, events  # noqa: E402
+from http_server import PROGRAM, Server, events  # noqa: E402
 
-PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release/millrace"
 FOLDER = tempfile.TemporaryDirectory(prefix="millrace-keys-")
 MODEL = str(pathlib.Path(FOLDER.name, "tiny.gguf"))
 pathlib.Path(MODEL).write_bytes(tiny_gguf.tiny_gguf(context=2048))
