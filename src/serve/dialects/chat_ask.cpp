@@ -3,8 +3,7 @@
 #include <algorithm>
 
 #include "engine/random.h"
-#include "engine/reasoning_limit.h"
-#include "grammar/answer_grammar.h"
+#include "serve/answer_hold.h"
 
 namespace millrace {
 namespace {
@@ -17,15 +16,6 @@ void add_variables(const Json& more, ChatAsk& ask) {
   for (const auto& [name, value] : more.as_object()) ask.variables[name] = value;
 }
 
-ChatTools::Reasoning reasoning_after(const ServedModel& model, const ChatAsk& ask,
-                                     std::span<const int32_t> prompt) {
-  constexpr size_t kTail = 64;
-  const auto tail = prompt.last(std::min(prompt.size(), kTail));
-  const std::string text = model.need_tokenizer().decode(tail, true);
-  const std::string begun = ask.is_begun ? ask.messages.back().at("content").as_string() : std::string();
-  return model.chat_tools->reasoning_after(text, begun);
-}
-
 Json::Array callable(const ChatAsk& ask) {
   if (ask.named.empty()) return ask.tools;
   Json::Array out;
@@ -34,16 +24,6 @@ Json::Array callable(const ChatAsk& ask) {
     if (std::ranges::find(ask.named, name) != ask.named.end()) out.push_back(tool);
   }
   return out;
-}
-
-std::shared_ptr<const Grammar> answer_grammar(const ServedModel& model, const AnswerForm& form,
-                                              const std::string& field) {
-  const Tokenizer& tokenizer = model.need_tokenizer();
-  try {
-    return model.grammars->get(key_of(form), [&] { return answer_rules(form, tokenizer); });
-  } catch (const Error& error) {
-    refuse_field(field, "{}", error.what());
-  }
 }
 
 }  // namespace
@@ -105,39 +85,19 @@ std::vector<int32_t> encode_messages(const ServedModel& model, const ChatAsk& as
 std::vector<int32_t> fill_chat(const ServedModel& model, const ChatAsk& ask, const std::string& param,
                                Ask::Choice& choice) {
   std::vector<int32_t> prompt = encode_messages(model, ask, param);
-  const ToolSyntax& syntax = model.chat_tools->syntax();
-  const ChatTools::Reasoning reasoning = reasoning_after(model, ask, prompt);
-  Ask::Output output{.syntax = &syntax};
-  const Json::Array tools = callable(ask);
-  output.tools = std::make_shared<const Json>(tools);
-  output.parser = {.begins_in_reasoning = ask.splits_reasoning && reasoning.has_begun,
-                   .has_reasoning = ask.splits_reasoning && model.chat_tools->has_reasoning(),
-                   .has_tools = !tools.empty(),
-                   .is_held = ask.content && !ask.are_required,
-                   .tools = output.tools.get()};
-  OutputParser::Options limited = output.parser;
-  limited.begins_in_reasoning = reasoning.has_begun;
-  limited.has_reasoning = true;
-  limited.tools = nullptr;  // they go with the answer, before the engine may be done with it
-  choice.output = std::move(output);
-  // What ends the reasoning ends no answer, whatever else it ends elsewhere (harmony's <|end|>).
-  std::erase_if(choice.request.end_tokens, [&](int32_t token) {
-    return std::ranges::find(syntax.reasoning_ends, model.need_tokenizer().piece(token)) !=
-           syntax.reasoning_ends.end();
-  });
-  if (ask.max_reasoning)
-    choice.request.reasoning =
-        std::make_shared<const ReasoningLimit>(syntax, model.need_tokenizer(), limited, *ask.max_reasoning);
-  if (!tools.empty() || ask.content) {
-    const AnswerForm form{.syntax = syntax,
-                          .tools = tools,
-                          .are_required = ask.are_required,
-                          .are_parallel = ask.are_parallel,
-                          .begins_in_reasoning = reasoning.has_begun,
-                          .may_reason = reasoning.may_begin,
-                          .content = ask.content ? &ask.content->source : nullptr,
-                          .end_tokens = choice.request.end_tokens};
-    choice.request.grammar = answer_grammar(model, form, ask.content ? ask.content->field : "tools");
+  const ChatModel chat{*model.chat_tools, model.need_tokenizer(), *model.grammars};
+  const std::string begun = ask.is_begun ? ask.messages.back().at("content").as_string() : std::string();
+  const AnswerHold hold{.tools = std::make_shared<const Json>(callable(ask)),
+                        .are_required = ask.are_required,
+                        .are_parallel = ask.are_parallel,
+                        .content = ask.content ? &ask.content->source : nullptr,
+                        .splits_reasoning = ask.splits_reasoning,
+                        .max_reasoning = ask.max_reasoning};
+  choice.output = {.syntax = &chat.tools.syntax(), .tools = hold.tools};
+  try {
+    choice.output->parser = hold_answer(chat, hold, reasoning_after(chat, prompt, begun), choice.request);
+  } catch (const Error& error) {
+    refuse_field(ask.content ? ask.content->field : "tools", "{}", error.what());
   }
   return prompt;
 }
