@@ -28,12 +28,13 @@ TOOL = {"type": "function", "function": {
 
 
 def setUpModule():
-    global SERVER, CLIENT
+    global MODEL, SERVER, CLIENT
     fetched = subprocess.run([FETCH, "smollm2"], capture_output=True, text=True)
     if fetched.returncode != 0:
         print(f"skipped: {fetched.stderr.strip()}")
         sys.exit(77)
-    SERVER = Server(PROGRAM, fetched.stdout.strip(), "--served-name", "smollm2")
+    MODEL = fetched.stdout.strip()
+    SERVER = Server(PROGRAM, MODEL, "--served-name", "smollm2")
     CLIENT = openai.OpenAI(base_url=SERVER.url + "/v1", api_key="none", max_retries=0)
 
 
@@ -65,6 +66,20 @@ class AgentTest(unittest.TestCase):
                 answer = self.ask(messages, is_streamed, tool_choice="none")
                 self.assertEqual(answer.finish_reason, "stop")
                 self.assertIn("Tuesday", answer.message.content)
+
+    def test_the_same_in_the_terminal(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in FILES.items():
+                pathlib.Path(folder, name).write_text(text)
+            read = f"cd {folder} && cat \"$({sys.executable} -c 'import json, sys; print(json.load(sys.stdin)[\"path\"])')\""
+            done = subprocess.run([PROGRAM, "run", MODEL, "On which day is the meeting? Read meeting.txt to find out.", "--json",
+                                   "--tools", json.dumps([TOOL]), "--tool-choice", "required", "--tool", "read_file=" + read,
+                                   "--temperature", "0", "--max-tokens", "120"], capture_output=True, text=True, timeout=300)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            out = json.loads(done.stdout)
+            self.assertEqual({said["content"] for said in out["messages"] if said["role"] == "tool"}, {FILES["meeting.txt"]})
+            self.assertEqual((out["finish_reason"], out["tool_calls"]), ("stop", []))
+            self.assertIn("Tuesday", out["text"])
 
     def test_what_it_calls_by_itself_is_valid(self):
         for seed in range(4):

@@ -37,6 +37,13 @@ NO_TOKENIZER = path_of("bare.gguf", tiny_gguf.tiny_gguf(None, has_tokenizer=Fals
 BOUNDLESS = path_of("boundless.gguf", tiny_gguf.tiny_gguf(TEMPLATE, context=2**31 - 1))
 
 
+TOOLS = [
+    {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {
+        "type": "object", "properties": {"at": {"enum": ["sun", "moon"]}}, "required": ["at"], "additionalProperties": False}}},
+    {"type": "function", "function": {"name": "wait"}},
+]
+
+
 class Terminal:
     """The program on a terminal of its own."""
 
@@ -76,7 +83,11 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-PROMPT = re.escape("\r> \x1b[K")
+def prompt_of(sign):
+    return re.escape(f"\r{sign} \x1b[K")
+
+
+PROMPT = prompt_of(">")
 GREEDY = ["--ignore-eos", "--temperature", "0"]
 
 
@@ -104,6 +115,27 @@ class TerminalTest(unittest.TestCase):
         chat.type("\x03")
         chat.wait_for(PROMPT)
         chat.type("/exit\r")
+        self.assertEqual(chat.status(), 0)
+
+    def test_results_of_tools_are_asked_for(self):
+        asked = ["run", MODEL, "--tools", json.dumps(TOOLS), "--tool-choice", "look", "--temperature", "1", "--max-tokens", "200"]
+        for seed in range(20):  # one with which the model calls once
+            out = RunTest().json_of(*asked, "x", "--seed", str(seed))
+            if len(out["tool_calls"]) == 1:
+                break
+        chat = Terminal(*asked, "--seed", str(seed))
+        chat.wait_for(PROMPT)
+        chat.type("x\r")
+        chat.wait_for(f"call look {re.escape(out['tool_calls'][0]['function']['arguments'])}\r\n")
+        chat.wait_for(prompt_of("result>"))
+        chat.type("it shines\r")
+        chat.wait_for("\r\n.{20}")
+        chat.type("\x03")
+        chat.wait_for(PROMPT)
+        chat.type("/retry\r")
+        chat.wait_for(r"call look \{")
+        chat.wait_for(prompt_of("result>"))
+        chat.type("\x04")  # the end of the input
         self.assertEqual(chat.status(), 0)
 
     def test_an_interrupted_answer_ends_like_any_interrupted_program(self):
@@ -163,6 +195,68 @@ class RunTest(unittest.TestCase):
         self.refused(2, '"not"', "run", MODEL, "hi", "--json-schema", '{"not":{}}')
         self.refused(2, "only one of", "run", MODEL, "hi", "--regex", "a", "--choice", "b")
         self.refused(2, "--ignore-eos", "run", MODEL, "hi", "--regex", "a", "--ignore-eos")
+
+    def called(self, *arguments):
+        """The first of some answers that ends with calls."""
+        for seed in range(20):
+            out = self.json_of("run", MODEL, "hi", "--tools", json.dumps(TOOLS), "--temperature", "1.5", "--max-tokens", "300",
+                               "--seed", str(seed), *arguments)
+            if any("tool_calls" in said for said in out["messages"]):
+                return out
+        raise AssertionError("no answer ends")
+
+    def test_calls_of_tools(self):
+        for choice, names in (("required", {"look", "wait"}), ("wait", {"wait"}), ("look", {"look"})):
+            out = self.called("--tool-choice", choice)
+            self.assertEqual(out["finish_reason"], "tool_calls")
+            self.assertGreater(len(out["tool_calls"]), 0)
+            self.assertEqual([said["role"] for said in out["messages"]], ["user", "assistant"])
+            self.assertEqual(out["messages"][1]["tool_calls"], out["tool_calls"])
+            for call in out["tool_calls"]:
+                name, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])
+                self.assertIn(name, names)
+                self.assertIn(arguments, [{}] if name == "wait" else [{"at": "sun"}, {"at": "moon"}])
+        path = path_of("tools.json", json.dumps(TOOLS))
+        shown = subprocess.run([PROGRAM, "run", MODEL, "hi", "--tools", path, "--tool-choice", choice, "--temperature", "1.5",
+                                "--max-tokens", "300", "--seed", out["seed"]], capture_output=True, text=True, timeout=60)
+        lines = [f"call look {call['function']['arguments']}\n" for call in out["tool_calls"]]
+        self.assertEqual((shown.stdout, shown.stderr), (out["text"] + ("\n" if out["text"] else "") + "".join(lines), ""))
+
+    def test_commands_answer_calls(self):
+        seen = path_of("seen", "")
+        out = self.called("--tool-choice", "look", "--tool", f"look=cat >> {seen}; echo bright; exit 3")
+        calls = [call for said in out["messages"] for call in said.get("tool_calls", [])]
+        results = [said for said in out["messages"] if said["role"] == "tool"]
+        self.assertEqual(out["tool_calls"], [])
+        self.assertEqual(out["messages"][-1]["role"], "assistant")
+        self.assertEqual([call["id"] for call in calls], [result["tool_call_id"] for result in results])
+        self.assertEqual({result["content"] for result in results}, {"bright\n\n[the command ended with status 3]"})
+        self.assertEqual(pathlib.Path(seen).read_text(), "".join(call["function"]["arguments"] for call in calls))
+        long = subprocess.run([PROGRAM, "run", MODEL, "hi", "--tools", json.dumps(TOOLS), "--temperature", "1.5", "--max-tokens", "300",
+                               "--seed", out["seed"], "--tool-choice", "look", "--tool", "look=head -c 99999 /dev/zero | tr '\\0' a"],
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(long.returncode, 2)
+        self.assertRegex(long.stderr, r"\A(call look [^\n]*\n)+millrace: [^\n]*context[^\n]*\n\Z")
+        out = self.called("--tool-choice", "look", "--tool", "wait=touch " + seen + "2")
+        self.assertEqual(out["finish_reason"], "tool_calls")  # another tool's
+        self.assertFalse(pathlib.Path(seen + "2").exists())
+
+    def test_tools_are_refused_by_name(self):
+        run = ("run", MODEL, "hi")
+        tools = ("--tools", json.dumps(TOOLS))
+        self.refused(2, "--tool-choice needs --tools", *run, "--tool-choice", "auto")
+        self.refused(2, "--tool needs --tools", *run, "--tool", "look=true")
+        self.refused(2, "there is no tool see", *run, *tools, "--tool-choice", "see")
+        self.refused(2, "there is no tool see", *run, *tools, "--tool", "see=true")
+        self.refused(2, "expected NAME=COMMAND", *run, *tools, "--tool", "look")
+        self.refused(2, "two commands", *run, *tools, "--tool", "look=a", "--tool", "look=b")
+        self.refused(2, "none in the list", *run, "--tools", "[]")
+        self.refused(2, "tools[0].function", *run, "--tools", '[{"type": "function"}]')
+        self.refused(2, "tools[0].function.arguments", *run, "--tools", '[{"function": {"name": "f", "arguments": 1}}]')
+        self.refused(2, "JSON", *run, "--tools", path_of("no.json", "{"))
+        self.refused(2, '"not"', *run, "--tools", '[{"function": {"name": "f", "parameters": {"not": {}}}}]')
+        self.refused(2, "--raw", *run, *tools, "--raw")
+        self.refused(2, "--ignore-eos", *run, *tools, "--ignore-eos")
 
     def test_nothing_is_ignored(self):
         self.refused(2, "--tokens", "run", MODEL, "x", "--tokens", "1,2")

@@ -1,4 +1,5 @@
-// One answer of the engine as text: streamed while it comes, stopped by Ctrl-C, measured.
+// One answer of the engine as text: streamed while it comes, taken apart where it may hold calls of tools,
+// stopped by Ctrl-C, measured.
 #pragma once
 
 #include <chrono>
@@ -9,12 +10,19 @@
 
 #include "base/json.h"
 #include "engine/engine.h"
+#include "text/chat_tools.h"
+#include "text/output/output_parser.h"
 #include "text/tokenizer.h"
 
 namespace millrace {
 
 struct Answer {
-  std::string text;
+  std::string text;       // where it is taken apart, what is neither reasoning nor a call
+  std::string reasoning;  // empty where it is not
+  struct Call {
+    std::string name, arguments;
+  };
+  std::vector<Call> calls;  // the last one is broken where the answer was
   std::vector<int32_t> token_ids;
   FinishReason finish_reason = FinishReason::error;
   Usage usage;
@@ -25,11 +33,18 @@ struct Answer {
 // Called with each new piece of text, whole characters only.
 using OnText = std::function<void(std::string_view)>;
 
-// Submits the request and waits for its end. `tokenizer` may be nullptr: then there is no text. SIGINT,
-// caught by InterruptGuard, cancels the request. Throws Error(usage) with the engine's sentence when it is
-// refused, and Error(runtime) when it fails.
-Answer answer_of(Engine& engine, Request request, const Tokenizer* tokenizer,
-                 const std::vector<std::string>& stops, const OnText& on_text);
+// How its tokens are read.
+struct AnswerReading {
+  const Tokenizer* tokenizer = nullptr;  // nullptr: there is no text
+  std::vector<std::string> stops;        // that end the text
+  const ChatTools* tools = nullptr;      // nullptr: it is not taken apart
+  OutputParser::Options parser{};        // of that
+  OnText on_text{};                      // may be empty; is given the reasoning, too
+};
+
+// Submits the request and waits for its end. SIGINT, caught by InterruptGuard, cancels it. Throws
+// Error(usage) with the engine's sentence when it is refused, and Error(runtime) when it fails.
+Answer answer_of(Engine& engine, Request request, const AnswerReading& reading);
 
 // While it lives, SIGINT sets a flag and ends nothing.
 class InterruptGuard {

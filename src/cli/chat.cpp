@@ -1,6 +1,8 @@
 #include "cli/chat.h"
 
-#include "cli/line_editor.h"
+#include <unistd.h>
+
+#include <cstdio>
 
 namespace millrace {
 namespace {
@@ -12,11 +14,11 @@ constexpr const char* kHelp =
     "/retry          answer the last question again\n"
     "/exit           leave (or Ctrl-D)\n"
     "A line that ends in \\ goes on in the next one; \"\"\" begins and ends a text of several lines.\n"
-    "Ctrl-C stops an answer.\n";
+    "Ctrl-C stops an answer. What is typed behind result> is what the tool that was called returns.\n";
 
 // One message: a line, lines joined by a trailing \, or what stands between two """.
-std::optional<std::string> read_message(LineEditor& editor) {
-  std::optional<std::string> line = editor.read("> ");
+std::optional<std::string> read_message(LineEditor& editor, const std::string& prompt) {
+  std::optional<std::string> line = editor.read(prompt);
   if (!line) return std::nullopt;
   std::string text;
   if (line->starts_with("\"\"\"")) {
@@ -33,42 +35,24 @@ std::optional<std::string> read_message(LineEditor& editor) {
   return text + line.value_or("");
 }
 
+void show(std::string_view piece) {
+  fmt::print("{}", piece);
+  std::fflush(stdout);
+}
+
+std::string_view note_of(FinishReason reason) {
+  if (reason == FinishReason::cancelled) return " [stopped]";
+  if (reason == FinishReason::length) return " [cut: the limit of tokens or the context is reached]";
+  return "";
+}
+
 }  // namespace
 
-ChatPrompt chat_prompt_of(const LoadedModel& loaded, std::optional<bool> thinking) {
-  const Tokenizer& tokenizer = loaded.need_tokenizer();
-  if (!loaded.template_source) {
-    fail(ErrorKind::bad_model, "the model has no chat template: use --raw to continue a text instead");
-  }
-  ChatPrompt prompt(tokenizer, *loaded.template_source);
-  if (thinking && !prompt.set_thinking(*thinking))
-    fail(ErrorKind::usage, "--think and --no-think: this model's chat template has no switch for reasoning");
-  return prompt;
-}
-
-Chat::Chat(Engine& engine, const LoadedModel& loaded, Request request, std::vector<std::string> stops,
-           std::optional<bool> thinking)
-    : engine_(engine),
-      loaded_(loaded),
-      prompt_(chat_prompt_of(loaded, thinking)),
-      request_(std::move(request)),
-      stops_(std::move(stops)) {}
-
-void Chat::set_system(std::string text) {
-  system_ = std::move(text);
-  history_.clear();
-}
-
 void Chat::run() {
-  LineEditor editor;
   fmt::print("/help lists what you can do here.\n");
-  while (const auto text = read_message(editor)) {
+  while (const auto text = read_message(editor_, "> ")) {
     if (text->empty()) continue;
-    if (text->starts_with('/')) {
-      if (!obey(*text)) return;
-    } else {
-      answer(*text);
-    }
+    if (!(text->starts_with('/') ? obey(*text) : answer(*text))) return;
   }
   fmt::print("\n");
 }
@@ -77,50 +61,50 @@ bool Chat::obey(const std::string& command) {
   const std::string name = command.substr(0, command.find(' '));
   if (name == "/exit" || name == "/quit" || name == "/bye") return false;
   if (name == "/clear") {
-    history_.clear();
-  } else if (name == "/system") {
-    set_system(command.size() > name.size() ? command.substr(name.size() + 1) : "");
-  } else if (name == "/retry" && history_.size() >= 2) {
-    history_.pop_back();
-    const std::string question = history_.back().at("content").as_string();
-    history_.pop_back();
-    ++request_.sampling.seed;
-    answer(question);
-  } else {
-    if (name != "/help") fmt::print("{} is nothing I know here.\n", printable(name));
-    fmt::print("{}", kHelp);
+    conversation_.begin_again();
+    return true;
+  }
+  if (name == "/system") {
+    conversation_.begin_again(command.size() > name.size() ? command.substr(name.size() + 1) : "");
+    return true;
+  }
+  if (const auto question = name == "/retry" ? conversation_.take_back() : std::nullopt) {
+    conversation_.change_seed();
+    return answer(*question);
+  }
+  if (name != "/help") fmt::print("{} is nothing I know here.\n", printable(name));
+  fmt::print("{}", kHelp);
+  return true;
+}
+
+// A question that cannot be answered (too long, a template that refuses it) is reported and forgotten.
+bool Chat::answer(const std::string& question) {
+  try {
+    const auto print = [](const Answer& answer) { fmt::print("{}\n", note_of(answer.finish_reason)); };
+    {
+      const InterruptGuard guard;
+      print(conversation_.ask(question, show));
+    }
+    while (!conversation_.open_calls().empty()) {
+      if (!answer_calls()) return false;
+      const InterruptGuard guard;
+      print(conversation_.go_on(show));
+    }
+  } catch (const Error& error) {
+    fmt::print(stderr, "{}\n", error.what());
   }
   return true;
 }
 
-Json::Array Chat::messages() const {
-  Json::Array all;
-  if (!system_.empty()) all.push_back(message("system", system_));
-  all.insert(all.end(), history_.begin(), history_.end());
-  return all;
-}
-
-// A question that cannot be answered (too long, a template that refuses it) is reported and forgotten.
-void Chat::answer(const std::string& text) {
-  history_.push_back(message("user", text));
-  try {
-    Request request = request_;
-    request.prompt = prompt_.encode(messages());
-    const InterruptGuard guard;
-    const Answer answer =
-        answer_of(engine_, std::move(request), loaded_.tokenizer.get(), stops_, [](std::string_view piece) {
-          fmt::print("{}", piece);
-          std::fflush(stdout);
-        });
-    fmt::print("{}\n", answer.finish_reason == FinishReason::cancelled ? " [stopped]"
-                       : answer.finish_reason == FinishReason::length
-                           ? " [cut: the limit of tokens or the context is reached]"
-                           : "");
-    history_.push_back(message("assistant", answer.text));
-  } catch (const Error& error) {
-    history_.pop_back();
-    fmt::print(stderr, "{}\n", error.what());
+// False at the end of the input.
+bool Chat::answer_calls() {
+  for (const Conversation::Call& call : std::vector(conversation_.open_calls())) {
+    fmt::print("{}\n", shown(call));
+    const auto result = read_message(editor_, "result> ");
+    if (!result) return false;
+    conversation_.give_result(call, *result);
   }
+  return true;
 }
 
 }  // namespace millrace

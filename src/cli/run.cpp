@@ -8,16 +8,15 @@
 #include "base/json.h"
 #include "cli/answer.h"
 #include "cli/chat.h"
+#include "cli/conversation.h"
 #include "cli/grammar_options.h"
 #include "cli/loaded_model.h"
 #include "cli/prefix_cache_options.h"
 #include "cli/sampling_options.h"
 #include "cli/standard_input.h"
+#include "cli/tool_options.h"
 #include "cli/verb.h"
 #include "cli/weight_pages.h"
-#include "engine/reasoning_limit.h"
-#include "grammar/answer_grammar.h"
-#include "text/chat_tools.h"
 
 namespace millrace {
 namespace {
@@ -54,11 +53,13 @@ class Run final : public Command {
     weight_pages_.declare(args);
     sampling_.declare(args);
     grammar_.declare(args);
+    tool_options_.declare(args);
     compute_.declare(args);
   }
 
   void run() override {
     refuse_conflicts();
+    const ToolUse tools = tool_options_.use();
     const std::optional<GrammarSource> grammar = grammar_.source();
     LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
     if (!stops_.empty() && loaded.tokenizer == nullptr)
@@ -69,12 +70,18 @@ class Run final : public Command {
     request_.max_tokens = max_tokens_;
     request_.ignore_end = ignores_end_;
     request_.end_tokens = loaded.end_tokens;
-    if (grammar || max_reasoning_) hold_answer(loaded, grammar);
-    const bool is_chat = prompt_.empty() && !tokens_ && !is_json_ && is_terminal(STDIN_FILENO);
-    if (is_chat && !is_raw_) {
-      chat(engine, loaded);
+    if (is_raw_ || tokens_) return continue_text(engine, loaded, grammar);
+    Conversation conversation(engine, loaded, request_,
+                              {.system = system_.value_or(""),
+                               .thinking = thinking(),
+                               .content = grammar,
+                               .max_reasoning = max_reasoning_,
+                               .tools = tools,
+                               .stops = stops_});
+    if (prompt_.empty() && !is_json_ && is_terminal(STDIN_FILENO)) {
+      Chat(conversation).run();
     } else {
-      answer_once(engine, loaded);
+      answer_once(engine, conversation);
     }
   }
 
@@ -107,6 +114,8 @@ class Run final : public Command {
     } conflicts[] = {{thinks_ && thinks_not_, "--think", "--no-think"},
                      {tokens_ && !prompt_.empty(), "a prompt", "--tokens"},
                      {ignores_end_ && grammar_.is_given(), "--ignore-eos", "a grammar, which must end"},
+                     {ignores_end_ && tool_options_.is_given(), "--ignore-eos", "--tools: calls must end"},
+                     {is_template_unused && tool_options_.is_given(), "--tools", "--raw or --tokens"},
                      {is_template_unused && system_, "--system", "--raw or --tokens"},
                      {is_template_unused && thinks_, "--think", "--raw or --tokens"},
                      {is_template_unused && thinks_not_, "--no-think", "--raw or --tokens"},
@@ -122,81 +131,62 @@ class Run final : public Command {
     return thinks_ || thinks_not_ ? std::optional(thinks_) : std::nullopt;
   }
 
-  // What the answer must be, behind the reasoning of a model that reasons, and how much of that there may be.
-  void hold_answer(const LoadedModel& loaded, const std::optional<GrammarSource>& source) {
-    const Tokenizer& tokenizer = loaded.need_tokenizer();
-    GrammarCache grammars(tokenizer, static_cast<int32_t>(loaded.model->shape().n_vocab));
-    if (is_raw_ || tokens_) {
-      request_.grammar = grammars.get(*source);
-      return;
-    }
-    const ChatPrompt chat = chat_prompt_of(loaded, thinking());
-    const ChatTools tools(chat, *loaded.template_source, tokenizer);
-    const ChatTools::Reasoning reasoning =
-        tools.reasoning_after(tokenizer.decode(chat.encode({message("user", "?")}), true));
-    if (max_reasoning_ && !tools.has_reasoning())
-      fail(ErrorKind::usage, "--thinking-budget: the model's chat template knows no reasoning");
-    if (max_reasoning_)
-      request_.reasoning = std::make_shared<const ReasoningLimit>(
-          tools.syntax(), tokenizer,
-          OutputParser::Options{.begins_in_reasoning = reasoning.has_begun, .is_held = source.has_value()},
-          *max_reasoning_);
-    if (!source) return;
-    const Json::Array none;
-    const AnswerForm form{.syntax = tools.syntax(),
-                          .tools = none,
-                          .begins_in_reasoning = reasoning.has_begun,
-                          .may_reason = reasoning.may_begin,
-                          .content = &*source,
-                          .end_tokens = request_.end_tokens};
-    request_.grammar = grammars.get(key_of(form), [&] { return answer_rules(form, tokenizer); });
-  }
-
-  void chat(Engine& engine, const LoadedModel& loaded) {
-    Chat conversation(engine, loaded, request_, stops_, thinking());
-    if (system_) conversation.set_system(*system_);
-    conversation.run();
-  }
-
-  std::vector<int32_t> prompt_ids(const LoadedModel& loaded) const {
-    if (tokens_) return parse_ids(*tokens_, "--tokens");
+  std::string question() const {
     std::string text = prompt_;
     if (!is_terminal(STDIN_FILENO)) {
       const std::string piped = read_standard_input(kMaxPromptBytes);
       if (!piped.empty()) text = text.empty() ? piped : text + "\n\n" + piped;
     }
     if (text.empty()) fail(ErrorKind::usage, "run: there is no prompt: give one, or pipe it in");
-    if (is_raw_) return loaded.need_tokenizer().encode(text, {.add_special = true, .parse_special = true});
-    Json::Array messages;
-    if (system_) messages.push_back(message("system", *system_));
-    messages.push_back(message("user", text));
-    return chat_prompt_of(loaded, thinking()).encode(messages);
+    return text;
   }
 
-  void answer_once(Engine& engine, const LoadedModel& loaded) {
-    request_.prompt = prompt_ids(loaded);
-    if (print_answer(engine, loaded) != FinishReason::cancelled) return;
-    // What was there is printed; now Ctrl-C does what it always does, so that a loop in a shell ends too.
+  static void print_piece(std::string_view piece) {
+    fmt::print("{}", piece);
     std::fflush(stdout);
-    std::raise(SIGINT);
   }
+  OnText on_text() const { return is_json_ ? OnText() : print_piece; }
 
-  FinishReason print_answer(Engine& engine, const LoadedModel& loaded) const {
+  // Without a chat template.
+  void continue_text(Engine& engine, const LoadedModel& loaded, const std::optional<GrammarSource>& grammar) {
+    request_.prompt =
+        tokens_ ? parse_ids(*tokens_, "--tokens")
+                : loaded.need_tokenizer().encode(question(), {.add_special = true, .parse_special = true});
+    const Tokenizer* tokenizer = loaded.tokenizer.get();
+    if (grammar)
+      request_.grammar =
+          GrammarCache(loaded.need_tokenizer(), static_cast<int32_t>(loaded.model->shape().n_vocab))
+              .get(*grammar);
     const InterruptGuard guard;
-    const OnText print = [](std::string_view piece) {
-      fmt::print("{}", piece);
-      std::fflush(stdout);
-    };
     const Answer answer =
-        answer_of(engine, request_, loaded.tokenizer.get(), stops_, is_json_ ? OnText() : print);
+        answer_of(engine, request_, {.tokenizer = tokenizer, .stops = stops_, .on_text = on_text()});
     if (is_json_) {
       fmt::print("{}\n", report(engine, answer).dump());
-    } else if (loaded.tokenizer == nullptr) {
-      fmt::print("{}\n", fmt::join(answer.token_ids, ","));
     } else {
-      fmt::print("\n");
+      fmt::print("{}\n", tokenizer == nullptr ? fmt::format("{}", fmt::join(answer.token_ids, ",")) : "");
     }
-    return answer.finish_reason;
+    end_as_interrupted();
+  }
+
+  void answer_once(const Engine& engine, Conversation& conversation) {
+    const std::string text = question();
+    const InterruptGuard guard;
+    const Answer answer = conversation.ask(text, on_text());
+    if (is_json_) {
+      fmt::print("{}\n", report(engine, answer, conversation).dump());
+    } else {
+      if (!answer.text.empty() || conversation.open_calls().empty()) fmt::print("\n");
+      for (const Conversation::Call& call : conversation.open_calls()) fmt::print("{}\n", shown(call));
+    }
+    end_as_interrupted();
+  }
+
+  // What was there is printed; now Ctrl-C does what it always does, so that a loop in a shell ends too.
+  static void end_as_interrupted() {
+    if (!InterruptGuard::is_interrupted()) return;
+    std::fflush(stdout);
+    std::signal(SIGINT, SIG_DFL);
+    std::raise(SIGINT);
   }
 
   // 0.7 and not the double that is nearest to its float.
@@ -232,6 +222,18 @@ class Run final : public Command {
     return out;
   }
 
+  Json report(const Engine& engine, const Answer& answer, const Conversation& conversation) const {
+    Json out = report(engine, answer);
+    if (!tool_options_.is_given()) return out;
+    out["tool_calls"] = Json::Array();
+    for (const Conversation::Call& call : conversation.open_calls())
+      out["tool_calls"].as_array().push_back(call_of_api(call));
+    if (!conversation.open_calls().empty()) out["finish_reason"] = "tool_calls";
+    if (!answer.reasoning.empty()) out["reasoning_content"] = answer.reasoning;
+    out["messages"] = conversation.messages_of_api();
+    return out;
+  }
+
   std::string model_, prompt_;
   std::optional<std::string> system_, tokens_;
   std::vector<std::string> stops_;
@@ -241,6 +243,7 @@ class Run final : public Command {
   bool thinks_ = false, thinks_not_ = false, is_raw_ = false, ignores_end_ = false, is_json_ = false;
   SamplingOptions sampling_;
   GrammarOptions grammar_;
+  ToolOptions tool_options_;
   PrefixCacheOptions prefix_cache_;
   WeightPages weight_pages_;
   ComputeOptions compute_;
