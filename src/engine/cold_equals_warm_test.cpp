@@ -1,15 +1,18 @@
 // A request gives the same tokens alone and among others, its prompt whole or in chunks, its prefix computed,
 // cached, or fetched from memory or from the disk of an engine that is gone, preempted, parked or not. On
-// hashes, and on a tiny model of each kind of layer.
+// hashes, and on tiny models of each kind of layer with pages of each type.
 //
-// With MILLRACE_LONG_TESTS=1 in the environment there are 64 requests of 1 to 4,000 tokens: some minutes.
+// With MILLRACE_LONG_TESTS=1 in the environment there are 64 requests of 1 to 4,000 tokens, and each model
+// has pages of each type: some minutes. With MILLRACE_TEST_MODEL=FILE also the model of that file is tested.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <random>
 
+#include "backend/op_shapes.h"  // page_types
 #include "base/temporary_folder.h"
+#include "checkpoint/gguf.h"
 #include "engine/testing/hash_model.h"
 #include "model/testing/tiny_models.h"
 
@@ -22,6 +25,8 @@ struct Load {
   int n_requests;
   int64_t max_prompt, max_answer, n_ctx, page_size, max_rows, max_sequences;
 };
+
+bool is_long() { return std::getenv("MILLRACE_LONG_TESTS") != nullptr; }
 
 const Load& load() {
   static constexpr Load kShort{.n_requests = 40,
@@ -38,7 +43,7 @@ const Load& load() {
                               .page_size = 8,
                               .max_rows = 512,
                               .max_sequences = 24};
-  return std::getenv("MILLRACE_LONG_TESTS") != nullptr ? kLong : kShort;
+  return is_long() ? kLong : kShort;
 }
 
 // Greedy and drawn, penalised, of two keys and two priorities, one or three answers; many begin alike.
@@ -73,22 +78,22 @@ std::vector<Request> mixed_requests(int64_t n_vocab) {
   return requests;
 }
 
-Engine::Options plain_options() {
+Engine::Options plain_options(Dtype kv_dtype) {
   return {.n_ctx = load().n_ctx,
           .n_kv_positions = load().n_ctx,  // just enough for one: they preempt each other
           .page_size = load().page_size,
           .max_rows = load().max_rows,
           .max_sequences = load().max_sequences,
-          .kv_dtype = Dtype::f32,
+          .kv_dtype = kv_dtype,
           .n_snapshots = 3,
           .snapshot_distance = 2 * load().page_size - 1};  // whole pages
 }
 
 // Each answer of a request by itself.
-std::vector<Answer> answers_alone(const Model& model, Backend& backend, Request request) {
+std::vector<Answer> answers_alone(const Model& model, Backend& backend, Engine::Options options,
+                                  const Request& request) {
   std::vector<Answer> alone;
   const uint64_t seed = request.sampling.seed;
-  Engine::Options options = plain_options();
   options.has_prefix_cache = false;
   for (int index = 0; index < request.n; ++index) {
     Request one = request;
@@ -102,10 +107,16 @@ std::vector<Answer> answers_alone(const Model& model, Backend& backend, Request 
 
 class Comparison {
  public:
-  Comparison(const Model& model, Backend& backend)
-      : model_(model), backend_(backend), requests_(mixed_requests(model.shape().n_vocab)) {
-    for (const Request& request : requests_) alone_.push_back(answers_alone(model, backend, request));
+  Comparison(const Model& model, Backend& backend, Dtype kv_dtype)
+      : model_(model),
+        backend_(backend),
+        kv_dtype_(kv_dtype),
+        requests_(mixed_requests(model.shape().n_vocab)) {
+    for (const Request& request : requests_)
+      alone_.push_back(answers_alone(model, backend, options(), request));
   }
+
+  Engine::Options options() const { return plain_options(kv_dtype_); }
 
   // All requests at once, so many times.
   Engine::Stats expect_same(const Engine::Options& options, int n_rounds = 1) const {
@@ -128,12 +139,13 @@ class Comparison {
  private:
   const Model& model_;
   Backend& backend_;
+  Dtype kv_dtype_;
   std::vector<Request> requests_;
   std::vector<std::vector<Answer>> alone_;
 };
 
 void compare_chunks_and_caches(const Comparison& comparison) {
-  Engine::Options options = plain_options();
+  Engine::Options options = comparison.options();
   options.n_kv_positions = 30 * load().n_ctx;
   options.max_rows = load().n_ctx;
   comparison.expect_same(options, 2);
@@ -144,7 +156,7 @@ void compare_chunks_and_caches(const Comparison& comparison) {
 }
 
 void compare_preemptions(const Comparison& comparison) {
-  Engine::Options options = plain_options();
+  Engine::Options options = comparison.options();
   for (const bool has_prefix_cache : {true, false}) {
     options.has_prefix_cache = has_prefix_cache;
     options.tier = {};
@@ -166,7 +178,7 @@ void compare_preemptions(const Comparison& comparison) {
 // The second engine finds on the disk what the first one computed; the third finds half of it damaged.
 void compare_restarts(const Comparison& comparison) {
   const TemporaryFolder folder;
-  Engine::Options options = plain_options();
+  Engine::Options options = comparison.options();
   options.n_kv_positions = 4 * load().n_ctx;
   options.tier = {.memory_bytes = 64 << 20,
                   .dir = folder.path(),
@@ -182,8 +194,8 @@ void compare_restarts(const Comparison& comparison) {
   EXPECT_GT(comparison.expect_same(options).n_pages_fetched, 0);
 }
 
-void expect_cold_equals_warm(const Model& model, Backend& backend) {
-  const Comparison comparison(model, backend);
+void expect_cold_equals_warm(const Model& model, Backend& backend, Dtype kv_dtype = Dtype::f32) {
+  const Comparison comparison(model, backend, kv_dtype);
   compare_chunks_and_caches(comparison);
   compare_preemptions(comparison);
   compare_restarts(comparison);
@@ -204,28 +216,55 @@ TEST(ColdEqualsWarm, OfTokensInAWindow) {
   expect_cold_equals_warm(WindowModel(), backend);
 }
 
-class OfFamily : public ::testing::TestWithParam<const char*> {};
+// Weights of the formats that a file has go through other kernels than those of tiny models.
+TEST(ColdEqualsWarm, OfAModelFile) {
+  const char* path = std::getenv("MILLRACE_TEST_MODEL");
+  if (path == nullptr) GTEST_SKIP() << "MILLRACE_TEST_MODEL names no file";
+  const auto backend = make_cpu_backend(2);
+  const auto checkpoint = open_gguf(path);
+  expect_cold_equals_warm(*load_model(*checkpoint), *backend, Dtype::f16);
+}
+
+struct FamilyAndType {
+  std::string_view family;
+  Dtype kv_dtype;
+};
+
+// Dense, sliding windows, experts, latent attention, delta nets; compressed keys, selected runs of positions.
+std::vector<FamilyAndType> families_and_types() {
+  if (!is_long()) {
+    using enum Dtype;
+    return {{"llama", f32},      {"llama", f16},      {"llama", bf16},    {"llama", q8_0},
+            {"llama", q4_0},     {"gemma3", f16},     {"gpt-oss", bf16},  {"starcoder2", q8_0},
+            {"gemma3n", q4_0},   {"qwen3moe", f16},   {"deepseek2", f32}, {"deepseek2", q8_0},
+            {"deepseek4", bf16}, {"deepseek4", q4_0}, {"qwen35", q8_0},   {"glm5-next", f16}};
+  }
+  std::vector<FamilyAndType> all;
+  for (const char* family : {"llama", "gemma3", "gpt-oss", "starcoder2", "gemma3n", "qwen3moe", "deepseek2",
+                             "deepseek4", "qwen35", "glm5-next"}) {
+    for (const Dtype dtype : page_types()) all.push_back({family, dtype});
+  }
+  return all;
+}
+
+class OfFamily : public ::testing::TestWithParam<FamilyAndType> {};
 
 TEST_P(OfFamily, ColdEqualsWarm) {
   const auto backend = make_cpu_backend(2);
   int n_found = 0;
   for (const auto& [name, checkpoint] : millrace::testing::tiny_models()) {
-    if (name != GetParam()) continue;
+    if (name != GetParam().family) continue;
     ++n_found;
-    expect_cold_equals_warm(*load_model(*checkpoint), *backend);
+    expect_cold_equals_warm(*load_model(*checkpoint), *backend, GetParam().kv_dtype);
   }
   EXPECT_EQ(n_found, 1);
 }
 
-// Dense, sliding windows, experts, latent attention, delta nets; compressed keys, selected runs of positions.
-INSTANTIATE_TEST_SUITE_P(Tiny, OfFamily,
-                         ::testing::Values("llama", "gemma3", "gpt-oss", "starcoder2", "gemma3n", "qwen3moe",
-                                           "deepseek2", "qwen35", "deepseek4", "glm5-next"),
-                         [](const auto& family) {
-                           std::string name = family.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Tiny, OfFamily, ::testing::ValuesIn(families_and_types()), [](const auto& test) {
+  std::string name = fmt::format("{}_with_{}", test.param.family, format_of(test.param.kv_dtype).name);
+  std::ranges::replace(name, '-', '_');
+  return name;
+});
 
 }  // namespace
 }  // namespace millrace

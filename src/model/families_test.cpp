@@ -168,7 +168,7 @@ TEST(Families, BadHyperparametersAreRefused) {
       {"llama.rope.freq_base", 0.5},
       {"llama.rope.freq_base", std::numeric_limits<double>::quiet_NaN()},
       {"llama.rope.dimension_count", int64_t{7}},
-      {"llama.rope.dimension_count", int64_t{10}},
+      {"llama.rope.dimension_count", testing::kTinyHeadDim + 2},
       {"llama.rope.scaling.type", std::string_view("longrope")},
       {"llama.rope.scaling.factor", -1.0},
       {"llama.attention.value_length", int64_t{0}},

@@ -8,8 +8,8 @@ namespace millrace::testing {
 // Latent attention of queries with a rank of their own, a dense layer, then experts in groups beside a shared
 // one. glm-dsa: layers 0 and 2 select positions, layer 1 takes the selection of layer 0.
 inline std::unique_ptr<MemoryCheckpoint> tiny_deepseek(std::string_view architecture) {
-  constexpr int64_t kQRank = 12, kKvRank = 16, kNope = 8, kRope = 4, kValue = 6, kExpertFf = 20,
-                    kIndexDim = 10;
+  constexpr int64_t kQRank = 12, kKvRank = 28, kNope = 8, kRope = 4, kValue = 6, kExpertFf = 20,
+                    kIndexDim = 32;
   auto model = tiny_ends(architecture);
   const std::string prefix = std::string(architecture) + ".";
   model->set(prefix + "attention.head_count_kv", int64_t{1});

@@ -15,7 +15,7 @@ inline void add_tiny_compressor(MemoryCheckpoint& model, const std::string& pref
 
 // Layer 0 has a window alone, layer 1 selected entries of 4 positions, layer 2 all entries of 8.
 inline std::unique_ptr<MemoryCheckpoint> tiny_deepseek4() {
-  constexpr int64_t kHeadDim = 16, kRotary = 8, kQRank = 12, kOutRank = 10, kGroups = 2, kIndexDim = 10,
+  constexpr int64_t kHeadDim = 32, kRotary = 8, kQRank = 12, kOutRank = 10, kGroups = 2, kIndexDim = 32,
                     kStreams = 2;
   constexpr int64_t kExpertFf = 20;
   auto model = tiny_ends("deepseek4");

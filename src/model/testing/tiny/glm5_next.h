@@ -8,8 +8,8 @@ namespace millrace::testing {
 // Latent attention to selected runs of four positions between two layers of Kimi delta attention, in streams;
 // the first feed-forward is dense.
 inline std::unique_ptr<MemoryCheckpoint> tiny_glm5_next(std::string_view architecture = "glm5-next") {
-  constexpr int64_t kWidth = kTinyHeads * kTinyHeadDim, kTaps = 4, kQRank = 12, kRank = 10, kStreams = 2,
-                    kIndexHeads = 3, kIndexDim = 10, kPool = 4;
+  constexpr int64_t kWidth = kTinyHeads * kTinyHeadDim, kTaps = 4, kQRank = 12, kRank = 32, kStreams = 2,
+                    kIndexHeads = 3, kIndexDim = 32, kPool = 4;
   auto model = tiny_ends(architecture);
   const std::string prefix = std::string(architecture) + ".";
   model->set(prefix + "attention.head_count_kv", std::vector<int64_t>{0, 1, 0});

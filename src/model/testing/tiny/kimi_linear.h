@@ -7,7 +7,7 @@ namespace millrace::testing {
 
 // Two layers of Kimi delta attention, then latent attention; the first feed-forward is dense.
 inline std::unique_ptr<MemoryCheckpoint> tiny_kimi_linear() {
-  constexpr int64_t kWidth = kTinyHeads * kTinyHeadDim, kTaps = 4, kRank = 12, kNope = 8, kRope = 4;
+  constexpr int64_t kWidth = kTinyHeads * kTinyHeadDim, kTaps = 4, kRank = 28, kNope = 8, kRope = 4;
   auto model = tiny_ends("kimi-linear");
   model->set("kimi-linear.attention.head_count_kv", std::vector<int64_t>{0, 0, 1});
   model->set("kimi-linear.kda.head_dim", kTinyHeadDim);

@@ -12,7 +12,7 @@ namespace millrace::testing {
 
 inline constexpr int64_t kTinyVocab = 32;
 inline constexpr int64_t kTinyHidden = 24;
-inline constexpr int64_t kTinyHeads = 4, kTinyKvHeads = 2, kTinyHeadDim = 8;
+inline constexpr int64_t kTinyHeads = 4, kTinyKvHeads = 2, kTinyHeadDim = 32;
 inline constexpr int64_t kTinyFf = 40, kTinyLayers = 3, kTinyExperts = 4;
 
 inline std::unique_ptr<MemoryCheckpoint> tiny_ends(std::string_view architecture,
