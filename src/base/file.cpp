@@ -62,36 +62,33 @@ std::byte* aligned_up(std::byte* p) {
 }
 
 // False where memory or the kernel refuses; then nothing has changed.
-bool move_piece(std::byte* at, size_t n_bytes) {
-  const size_t n_mapped = n_bytes + kHugePage;
-  void* mapped = ::mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) return false;
-  auto* begin = static_cast<std::byte*>(mapped);
-  std::byte *copy = aligned_up(begin), *copy_end = copy + n_bytes, *end = begin + n_mapped;
-  ::madvise(copy, n_bytes, MADV_HUGEPAGE);
-  std::memcpy(copy, at, n_bytes);
-  const bool is_moved = ::mprotect(copy, n_bytes, PROT_READ) == 0 &&
-                        ::mremap(copy, n_bytes, n_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) != MAP_FAILED;
-  if (!is_moved) ::munmap(copy, n_bytes);
-  if (copy > begin) ::munmap(begin, static_cast<size_t>(copy - begin));
-  if (end > copy_end) ::munmap(copy_end, static_cast<size_t>(end - copy_end));
-  return is_moved;
+bool move_huge_page(std::byte* copy, std::byte* to) {
+  std::memcpy(copy, to, kHugePage);
+  return ::mprotect(copy, kHugePage, PROT_READ) == 0 &&
+         ::mremap(copy, kHugePage, kHugePage, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
 }
 
 }  // namespace
 
+// One huge page is all that is held twice. All come from one stretch of addresses, so that the kernel can
+// keep them as one mapping: there may not be many (vm.max_map_count).
 size_t MappedFile::move_to_huge_pages(const std::stop_token& stop) {
-  constexpr size_t kPiece = 8 * kHugePage;  // memory that is taken twice while it is copied
   if (size_ < 2 * kHugePage) return 0;
-  std::byte* at = aligned_up(const_cast<std::byte*>(data_));
-  size_t n_left = static_cast<size_t>(data_ + size_ - at) / kHugePage * kHugePage, n_moved = 0;
-  while (n_left > 0 && !stop.stop_requested()) {
-    const size_t n = std::min(kPiece, n_left);
-    if (!move_piece(at, n)) break;
-    at += n;
-    n_left -= n;
-    n_moved += n;
-  }
+  std::byte* to = aligned_up(const_cast<std::byte*>(data_));
+  const size_t n_bytes = static_cast<size_t>(data_ + size_ - to) / kHugePage * kHugePage;
+  const size_t n_mapped = n_bytes + kHugePage;
+  void* mapped =
+      ::mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) return 0;
+  auto* begin = static_cast<std::byte*>(mapped);
+  std::byte *copy = aligned_up(begin), *end = begin + n_mapped;
+  if (copy > begin) ::munmap(begin, static_cast<size_t>(copy - begin));
+  ::madvise(copy, n_bytes, MADV_HUGEPAGE);
+  size_t n_moved = 0;
+  while (n_moved < n_bytes && !stop.stop_requested() && move_huge_page(copy + n_moved, to + n_moved))
+    n_moved += kHugePage;
+  // What was moved away may be somebody else's by now.
+  ::munmap(copy + n_moved, static_cast<size_t>(end - copy) - n_moved);
   return n_moved;
 }
 
