@@ -88,21 +88,39 @@ def test_first_token(name, path):
     expect(best <= FIRST_TOKEN_S, f"{name}: first token {best * 1000:.0f} ms after exec, allowed {FIRST_TOKEN_S * 1000:.0f}")
 
 
-def test_memory(name, path):
-    """Peak resident memory of a prompt that fills the context against the plan. Runs in a child: ru_maxrss is a maximum."""
-    child = os.fork()
-    if child == 0:
-        # As many positions as nothing of the windows has to leave for, and no weights held twice while they move.
-        prompt = ",".join(str(5 + i * 7919 % 30000) for i in range(976))
-        answer = run_json("run", path, "--tokens", prompt, "--ignore-eos", "--temperature", "0", "--max-tokens", "48", "--ctx", "1024", "--cache-disk", "0", "--weights", "mapped")
+def peak_and_plan(path, n_tokens, n_ctx, *arguments):
+    """Peak resident memory of a process whose prompt fills the context, and the plan. In a child: ru_maxrss is a maximum."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        prompt = ",".join(str(5 + i * 7919 % 30000) for i in range(n_tokens))
+        answer = run_json("run", path, "--tokens", prompt, "--ignore-eos", "--temperature", "0", "--max-tokens", "48", "--ctx", str(n_ctx), *arguments)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        plan = answer["memory"]
-        planned = sum(bytes for name, bytes in plan.items() if name != "tier_bytes")  # nothing is parked
-        expect(abs(peak - planned) <= planned * RSS_TOLERANCE, f"{name}: peak RSS {peak / 2**20:.1f} MiB, planned {planned / 2**20:.1f} MiB {plan}")
-        os._exit(1 if failures else 0)
-    _, status = os.waitpid(child, 0)
-    if status != 0:
-        failures.append(f"{name}: memory")
+        os.write(writer, json.dumps([peak, answer["memory"]]).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as child:
+        peak, plan = json.loads(child.read() or "[0, {}]")
+    os.wait()
+    return peak, plan
+
+
+def expect_memory(what, peak, planned):
+    expect(abs(peak - planned) < planned * RSS_TOLERANCE,  # of a run that failed both are 0
+           f"{what}: peak RSS {peak / 2**20:.1f} MiB, planned {planned / 2**20:.1f} MiB ({peak / max(1, planned) - 1:+.2%})")
+
+
+def test_memory(name, path):
+    for weights in ["mapped", "huge"]:
+        # As many positions as nothing of the windows has to leave for.
+        peak, plan = peak_and_plan(path, 976, 1024, "--cache-disk", "0", "--weights", weights)
+        expect_memory(f"{name}, weights {weights}", peak, sum(plan.values()) - plan.get("tier_bytes", 0))
+
+
+def test_memory_of_prefixes(name, path):
+    """A prompt of which more goes to the disk than waits for it in memory at most: all of the plan is used."""
+    with tempfile.TemporaryDirectory() as folder:
+        peak, plan = peak_and_plan(path, 8000, 8192, "--cache-dir", folder, "--weights", "mapped")
+    expect_memory(f"{name}, 8,000 tokens kept on the disk", peak, sum(plan.values()))
 
 
 def cosine(a, b):
@@ -140,6 +158,7 @@ def main():
     test_first_token("smollm2", paths["smollm2"])
     for name, path in paths.items():
         test_memory(name, path)
+    test_memory_of_prefixes("gemma3-270m", paths["gemma3-270m"])
     test_similarity()
     sys.exit(f"{len(failures)} of the expectations failed" if failures else 0)
 

@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kFirstUseBytes = int64_t{4} << 20;
+constexpr int64_t kFirstUseBytes = int64_t{5} << 20;
 constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
 
 // Where a version of cgroups keeps its numbers. A limit that is no number ("max") is none.

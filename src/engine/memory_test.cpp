@@ -78,7 +78,7 @@ TEST_F(Machine, AUseBeyondTheLimitLeavesNothing) {
 }
 
 TEST_F(Machine, TheProgramIsWhatIsNoWeights) {
-  const int64_t first_use = int64_t{4} << 20;
+  const int64_t first_use = int64_t{5} << 20;
   EXPECT_EQ(program_bytes(5000, root_), 0);
   write("proc/self/smaps",
         "55e0-55e1 r--p 00000000 08:01 17 /usr/bin/millrace\nSize: 9 kB\nRss: 3 kB\n"
