@@ -197,8 +197,24 @@ class TgiTest(Dialect):
         self.assertEqual([each["details"] is None for each in sent], [True] * (len(sent) - 1) + [False])
         self.assertEqual(SERVER.json("/info")["max_total_tokens"], 2048)
 
+    def test_the_best_of_several(self):
+        asked = {"max_new_tokens": N, "temperature": 1.0, "seed": 7}
+        reply = SERVER.json("/generate", {"inputs": "ab", "parameters": {**asked, "best_of": 5}})
+        drawn = [reply["details"], *reply["details"]["best_of_sequences"]]
+        mean = lambda details: sum(token["logprob"] for token in details["tokens"]) / len(details["tokens"])  # noqa: E731
+        self.assertEqual(len(drawn), 5)
+        self.assertEqual([mean(each) for each in drawn], sorted(map(mean, drawn), reverse=True))
+        texts = [reply["generated_text"], *(each["generated_text"] for each in drawn[1:])]
+        alone = SERVER.json("/generate", {"inputs": "ab", "parameters": asked})
+        self.assertIn(alone["generated_text"], texts)
+        self.assertNotIn("best_of_sequences", alone["details"])
+        self.assertEqual(sorted(texts), sorted(choice["text"] for choice in SERVER.json("/v1/completions", {
+            "prompt": "ab", "max_tokens": N, "temperature": 1.0, "seed": 7, "top_p": 1.0, "n": 5})["choices"]))
+        self.refused("/generate", {"inputs": "ab", "parameters": {"best_of": 2}}, "do_sample")
+        self.refused("/generate_stream", {"inputs": "ab", "parameters": {**asked, "best_of": 2}}, "do not stream")
+
     def test_refusals(self):
-        for name, value in (("temperature", 0), ("top_p", 0), ("best_of", 2), ("grammar", {}), ("truncate", 3), ("mood", 1)):
+        for name, value in (("temperature", 0), ("top_p", 0), ("best_of", 0), ("grammar", {}), ("truncate", 3), ("mood", 1)):
             with self.subTest(name):
                 reply = self.refused("/generate", {"inputs": "ab", "parameters": {name: value}}, name)
                 self.assertEqual(reply["error_type"], "validation")

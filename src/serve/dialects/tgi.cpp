@@ -8,6 +8,7 @@ namespace millrace {
 namespace {
 
 constexpr int64_t kDefaultMaxTokens = 1024;
+constexpr int64_t kMaxBestOf = 128;
 
 // How the reply to a request that is not streamed is wrapped.
 enum class Shape { object, list };
@@ -29,7 +30,7 @@ class TgiEncoder final : public Encoder {
       event["token"]["text"] = is_last ? piece.text : "";
       const bool is_end = is_last && piece.ending;
       event["generated_text"] = is_end ? Json(text_) : Json();
-      event["details"] = is_end ? details(*piece.ending, totals) : Json();
+      event["details"] = is_end ? details(*piece.ending, totals.n_generated) : Json();
       append_event(out, event);
     }
     if (piece.ending && piece.tokens.empty()) append_event(out, bare_end(piece, totals));
@@ -42,16 +43,18 @@ class TgiEncoder final : public Encoder {
     append_event(out, made);
   }
 
-  std::string whole(std::span<const Piece> choices, const Totals& totals) override {
-    const Piece& piece = choices.front();
+  // Of several choices the first is the answer, and the others are details.
+  std::string whole(std::span<const Piece> choices, const Totals&) override {
     Json out;
-    out["generated_text"] = piece.text;
+    out["generated_text"] = choices.front().text;
     if (wants_details_) {
-      out["details"] = details(*piece.ending, totals);
-      Json::Array tokens;
-      for (const GeneratedToken& generated : piece.tokens) tokens.push_back(token(generated));
-      out["details"]["prefill"] = prefill(piece);
-      out["details"]["tokens"] = std::move(tokens);
+      out["details"] = whole_details(choices.front());
+      Json::Array others;
+      for (const Piece& other : choices.subspan(1)) {
+        Json& one = others.emplace_back(whole_details(other));
+        one["generated_text"] = other.text;
+      }
+      if (!others.empty()) out["details"]["best_of_sequences"] = std::move(others);
     }
     return shape_ == Shape::object ? out.dump() : Json(Json::Array{std::move(out)}).dump();
   }
@@ -89,16 +92,25 @@ class TgiEncoder final : public Encoder {
     event["token"]["logprob"] = 0.0;
     event["token"]["special"] = piece.text.empty();
     event["generated_text"] = text_;
-    event["details"] = details(*piece.ending, totals);
+    event["details"] = details(*piece.ending, totals.n_generated);
     return event;
   }
 
-  Json details(const Ending& ending, const Totals& totals) const {
+  Json whole_details(const Piece& piece) const {
+    Json out = details(*piece.ending, std::ssize(piece.tokens));
+    Json::Array tokens;
+    for (const GeneratedToken& generated : piece.tokens) tokens.push_back(token(generated));
+    out["prefill"] = prefill(piece);
+    out["tokens"] = std::move(tokens);
+    return out;
+  }
+
+  Json details(const Ending& ending, int64_t n_generated) const {
     Json out;
     out["finish_reason"] = ending.reason == FinishReason::length ? "length"
                            : ending.stop.empty()                 ? "eos_token"
                                                                  : "stop_sequence";
-    out["generated_tokens"] = totals.n_generated;
+    out["generated_tokens"] = n_generated;
     out["seed"] = static_cast<int64_t>(seed_ >> 1);
     out["input_length"] = input_.size();
     return out;
@@ -159,13 +171,23 @@ void read_parameters(Fields& fields, const ServedModel& model, Ask::Choice& choi
   choice.request.end_tokens = model.end_tokens;
   choice.keeps_stop = true;
   choice.request.n_logprobs = 0;
-  fields.refuse_unless("best_of", 1, "one answer is made");
   if (fields.boolean("decoder_input_details").value_or(false)) choice.request.n_prompt_logprobs = 0;
   if (const auto grammar = read_grammar(fields)) choice.request.grammar = compiled(*grammar, model.grammars);
   fields.refuse("top_n_tokens", "alternatives are not returned here: use /v1/completions");
   fields.refuse("truncate", "no prompt is cut");
   fields.refuse_unless("watermark", false, "answers carry no watermark");
   fields.refuse("adapter_id", "adapters are not served");
+}
+
+int64_t read_best_of(Fields& parameters, const Ask& ask, const Sampling& sampling) {
+  const int64_t n = parameters.integer("best_of", 1, kMaxBestOf).value_or(1);
+  if (n > 1 && sampling.temperature == 0.0f)
+    refuse_field("parameters.best_of",
+                 "parameters.best_of: answers that are not drawn are all the same, ask for do_sample");
+  if (n > 1 && ask.is_streamed)
+    refuse_field("parameters.best_of",
+                 "parameters.best_of: which answer is the best is known when all are there, do not stream");
+  return n;
 }
 
 Parsed generate(const Incoming& incoming, std::optional<bool> is_streamed, Shape shape) {
@@ -183,6 +205,8 @@ Parsed generate(const Incoming& incoming, std::optional<bool> is_streamed, Shape
   ask.is_streamed = is_streamed.value_or(asks_stream);
   Ask::Choice choice;
   read_parameters(parameters, model, choice);
+  const int64_t n_drawn = read_best_of(parameters, ask, choice.request.sampling);
+  ask.n_best = static_cast<size_t>(n_drawn);  // all of them, in order
   const bool wants_details = parameters.boolean("details").value_or(true);
   if (parameters.boolean("return_full_text").value_or(false)) choice.prefix = inputs;
   parameters.finish();
@@ -194,7 +218,7 @@ Parsed generate(const Incoming& incoming, std::optional<bool> is_streamed, Shape
   need_room(model, prompt, "inputs");
   ask.encoder =
       std::make_unique<TgiEncoder>(model, choice.request.sampling.seed, prompt, wants_details, shape);
-  ask.choices = choices_of(choice, {std::move(prompt)}, 1);
+  ask.choices = choices_of(choice, {std::move(prompt)}, n_drawn);
   return ask;
 }
 
@@ -208,7 +232,7 @@ Parsed info(const Incoming& incoming) {
   out["model_sha"] = Json();
   out["model_pipeline_tag"] = "text-generation";
   out["max_concurrent_requests"] = incoming.model.engine.options().max_sequences;
-  out["max_best_of"] = 1;
+  out["max_best_of"] = kMaxBestOf;
   out["max_stop_sequences"] = 64;
   out["max_input_tokens"] = incoming.model.n_ctx() - 1;
   out["max_total_tokens"] = incoming.model.n_ctx();
