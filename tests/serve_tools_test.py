@@ -23,7 +23,8 @@ FAMILIES = [
     "moonshotai-Kimi-K2", "CohereForAI-c4ai-command-r7b-12-2024-tool_use", "meetkai-functionary-medium-v3.1",
     "deepseek-ai-DeepSeek-V3.1", "google-gemma-2-2b-it", "Qwen-QwQ-32B", "google-gemma-4-31B-it", "ByteDance-Seed-OSS",
     "deepseek-ai-DeepSeek-V3.2", "deepseek-ai-DeepSeek-V4", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "unsloth-Apriel-1.5",
-    "LFM2-8B-A1B", "microsoft-Phi-3.5-mini-instruct", "ibm-granite-granite-3.3-2B-Instruct", "HuggingFaceTB-SmolLM3-3B",
+    "LFM2-8B-A1B", "GigaChat3-10B-A1.8B", "GigaChat3.1-10B-A1.8B", "Apertus-8B-Instruct", "Kimi-K2-Thinking",
+    "meetkai-functionary-medium-v3.2", "llama-4", "microsoft-Phi-3.5-mini-instruct", "ibm-granite-granite-3.3-2B-Instruct", "HuggingFaceTB-SmolLM3-3B",
 ]
 TOOLS = [
     {"name": "get_weather", "description": "The weather.", "parameters": {
@@ -49,6 +50,22 @@ def fits(name, arguments):
 def control_tokens(template):
     marks = r"<\|[^|<>{}' ]+\|>|<\|[a-z_]+>|<[a-z_]+\|>|</?seed:[a-z_]+>|<｜[^｜<>{}]+｜>|\[/?[A-Z_]+\]|</?think>|</?tool_call>"
     return sorted(set(re.findall(marks, template)) - {"<|end|>"})
+
+
+# As published with Llama 4, in short: tools in the first message, calls as those of functions.
+LLAMA_4 = """{{- bos_token }}{%- if tools is defined and tools %}{%- set first = messages[0].content %}{%- set messages = messages[1:] %}
+{{- '<|header_start|>user<|header_end|>\\n\\n' + first }}
+{{- "\\nHere is a list of functions in JSON format that you can invoke:" }}
+{%- for t in tools %}{{- t | tojson(indent=4) }}{{- "\\n\\n" }}{%- endfor %}
+{{- "Should you decide to return the function call(s), put them in the format of [func_name1(params_name1=params_value1), ...]\\n<|eot|>" }}
+{%- endif %}{%- for message in messages %}{%- if 'tool_calls' in message and message.tool_calls %}
+{{- '<|header_start|>assistant<|header_end|>\\n\\n<|python_start|>[' }}
+{%- for call in message.tool_calls %}{{- call.function.name + '(' }}
+{%- for name, value in call.function.arguments.items() %}{{- name + '=' }}{{- value | tojson }}{%- if not loop.last %}, {% endif %}{%- endfor %}
+{{- ')' }}{%- if not loop.last %}, {% endif %}{%- endfor %}{{- ']<|python_end|><|eot|>' }}
+{%- elif message.role == 'tool' %}{{- '<|header_start|>ipython<|header_end|>\\n\\n' }}{{- message.content | tojson }}{{- '<|eot|>' }}
+{%- else %}{{- '<|header_start|>' + message.role + '<|header_end|>\\n\\n' + message.content + '<|eot|>' }}{%- endif %}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|header_start|>assistant<|header_end|>\\n\\n' }}{%- endif %}"""
 
 
 def model_file(name, template):
@@ -82,7 +99,7 @@ def family_test(name):
         @classmethod
         def setUpClass(cls):
             path = TEMPLATES / (name + ".jinja")
-            template = path.read_text() if path.exists() else tiny_gguf.TEMPLATE
+            template = path.read_text() if path.exists() else LLAMA_4 if name == "llama-4" else tiny_gguf.TEMPLATE
             cls.server = Server(PROGRAM, model_file(name, template), "--threads", "1")
 
         @classmethod

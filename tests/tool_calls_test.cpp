@@ -20,7 +20,8 @@ using Kind = OutputEvent::Kind;
 const Json& tools() {
   static const Json kTools = Json::parse(
       R"([{"type":"function","function":{"name":"get_weather","parameters":{"type":"object","properties":{"city":{"type":"string"},"unit":{"type":"string","enum":["celsius","fahrenheit"]}},"required":["city"]}}},
-          {"type":"function","function":{"name":"grep","parameters":{"type":"object","properties":{"paths":{"type":"array","items":{"type":"string"},"minItems":1,"maxItems":3},"limit":{"type":"integer","minimum":1,"maximum":99}},"required":["paths"],"additionalProperties":false}}}])",
+          {"type":"function","function":{"name":"grep","parameters":{"type":"object","properties":{"paths":{"type":"array","items":{"type":"string"},"minItems":1,"maxItems":3},"limit":{"type":"integer","minimum":1,"maximum":99}},"required":["paths"],"additionalProperties":false}}},
+          {"type":"function","function":{"name":"note","parameters":{"type":"object","properties":{"of":{"type":"object","properties":{"k":{"type":"string","maxLength":3},"on":{"type":"boolean"}},"required":["k"],"additionalProperties":{"type":"null"}},"n":{"enum":[true,null,["a",{"b":"c"}]]}},"required":["of"]}}}])",
       "tools");
   return kTools;
 }
@@ -33,6 +34,7 @@ ListTokenizer tokenizer_of(const ToolSyntax& syntax) {
     for (const std::string_view text : *list) add(text);
   add(syntax.end);
   add(syntax.name_end);
+  add(syntax.value_begin);
   signs += "<|constrain|>";
   std::vector<std::string> pieces{"\": ", "\", \"", "true", "ab"};
   // The tags of members without their last sign, which are text.
@@ -74,8 +76,9 @@ struct Call {
   std::string name, arguments;
 };
 
-std::vector<Call> calls_in(const ToolSyntax& syntax, std::string_view text, std::mt19937& random) {
-  OutputParser parser(syntax, {.has_tools = true, .tools = &tools()});
+std::vector<Call> calls_in(const ToolSyntax& syntax, std::string_view text, std::mt19937& random,
+                           std::string_view begun = {}) {
+  OutputParser parser(syntax, {.begun = begun, .has_tools = true, .tools = &tools()});
   std::vector<Call> calls;
   const auto take = [&](const std::vector<OutputEvent>& events) {
     for (const OutputEvent& event : events) {
@@ -155,6 +158,39 @@ TEST(ToolCalls, AFreeAnswerHoldsNoBrokenCall) {
       if (!text) continue;
       SCOPED_TRACE(*text);
       for (const Call& call : calls_in(*syntax, *text, random)) expect_valid(call);
+    }
+  }
+}
+
+TEST(ToolCalls, ASignInThePromptOpensACallOrText) {
+  std::mt19937 random(static_cast<uint32_t>(::testing::UnitTest::GetInstance()->random_seed()) + 2);
+  for (const ToolSyntax* syntax : tool_syntaxes()) {
+    if (syntax->text_name.empty()) continue;
+    const ListTokenizer tokenizer = tokenizer_of(*syntax);
+    const auto tokens = std::make_shared<const TokenTrie>(tokenizer);
+    const std::string_view sign = syntax->begins.front();
+    const GrammarSource yes{.kind = GrammarSource::Kind::choice, .text = {}, .choices = {"yes"}};
+    for (const bool is_required : {true, false}) {
+      const AnswerForm form{.syntax = *syntax,
+                            .tools = tools().as_array(),
+                            .are_required = is_required,
+                            .begun = sign,
+                            .content = is_required ? nullptr : &yes};
+      const auto grammar = std::make_shared<const Grammar>(answer_rules(form, tokenizer), tokens);
+      size_t n_called = 0;
+      for (int i = 0; i < 40 || (n_called == 0 && i < 4000); ++i) {
+        const auto text = drawn(grammar, tokenizer, random);
+        if (!text) continue;
+        SCOPED_TRACE(*text);
+        const std::vector<Call> calls = calls_in(*syntax, *text, random, sign);
+        for (const Call& call : calls) expect_valid(call);
+        n_called += calls.size();
+        if (calls.empty()) {
+          EXPECT_EQ(*text, "all\nyes");
+        }
+        EXPECT_FALSE(is_required && calls.empty());
+      }
+      EXPECT_GE(n_called, 1u);
     }
   }
 }

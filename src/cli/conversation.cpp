@@ -47,7 +47,6 @@ std::string shown(const Conversation::Call& call) {
 
 Conversation::Conversation(Engine& engine, const LoadedModel& loaded, Request request, Options options)
     : engine_(engine),
-      loaded_(loaded),
       tokenizer_(loaded.need_tokenizer()),
       prompt_(chat_prompt_of(loaded, options.thinking)),
       chat_tools_(prompt_, *loaded.template_source, tokenizer_),
@@ -107,7 +106,7 @@ Answer Conversation::next(const OnText& on_text) {
         .content = options_.content ? &*options_.content : nullptr,
         .max_reasoning = options_.max_reasoning,
     };
-    reading.parser = hold_answer(model, hold, reasoning_after(model, request.prompt), request);
+    reading.parser = hold_answer(model, hold, end_of(model, request.prompt), request);
     if (tools.callable) reading.tools = &chat_tools_;
   }
   return answer_of(engine_, std::move(request), reading);

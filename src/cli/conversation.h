@@ -63,7 +63,6 @@ class Conversation {
   std::vector<int32_t> prompt() const;
 
   Engine& engine_;
-  const LoadedModel& loaded_;
   const Tokenizer& tokenizer_;
   ChatPrompt prompt_;
   ChatTools chat_tools_;

@@ -49,16 +49,18 @@ class Builder {
   }
 
   Node with_calls() {
+    if (!form_.begun.empty()) return behind_begun(nullptr);
     const Node some_calls = rules_.sequence({calls(), around()});
     // Where a call is the whole answer nothing stands before it.
     const Node before = syntax_.is_whole_answer ? rules_.empty() : around();
     if (form_.are_required) return rules_.sequence({thoughts(), before, some_calls});
-    if (syntax_.is_whole_answer) return rules_.choice({some_calls, free_text({"{"}, true)});
+    if (syntax_.is_whole_answer) return rules_.choice({some_calls, no_call()});
     return free_until(some_calls);
   }
 
   // `content`: what the client wants the answer to be.
   Node with_content(Node content) {
+    if (!form_.begun.empty()) return behind_begun(&content);
     std::vector<Node> ways{rules_.sequence({signs(), content})};
     if (!tools_.empty()) ways.push_back(rules_.sequence({around(), calls(), around()}));
     return rules_.sequence({thoughts(), rules_.choice(std::move(ways))});
@@ -97,6 +99,23 @@ class Builder {
     return rules_.repeat(rules_.chars(blank), 0, 2);
   }
 
+  // Behind the sign that opens a part, which stands in the prompt: a tool's name and its call, or text.
+  Node behind_begun(const Node* content) {
+    std::vector<Node> ways;
+    if (!tools_.empty()) {
+      const Node more =
+          form_.are_parallel
+              ? rules_.repeat(rules_.sequence({around(), rules_.share("call", one_call())}), 0, kMaxCalls - 1)
+              : rules_.empty();
+      ways.push_back(rules_.sequence({named_call(), more, around()}));
+    }
+    if (!form_.are_required) {
+      const Node text = content != nullptr ? *content : free_until(rules_.sequence({calls(), around()}));
+      ways.push_back(rules_.sequence({rules_.bytes(syntax_.text_name), sign(syntax_.name_end), text}));
+    }
+    return rules_.choice(std::move(ways));
+  }
+
   // ---- what is not a call
 
   // Any characters, and the control tokens that the syntax has outside of calls.
@@ -111,10 +130,22 @@ class Builder {
     add(syntax_.reasoning_ends);
     return rules_.repeat(rules_.choice(std::move(ways)), 0, Rules::kUnbounded);
   }
-  // Anything in which none of the signs stands, or which does not begin with one.
-  Node free_text(const std::vector<std::string_view>& signs, bool only_at_start) {
-    const Node before = only_at_start ? blanks_of_any_length() : anything();
-    return rules_.but_not(anything(), rules_.sequence({before, one_of(signs), anything()}));
+  // Anything in which none of the signs stands.
+  Node free_text(const std::vector<std::string_view>& signs) {
+    return rules_.but_not(anything(), rules_.sequence({anything(), one_of(signs), anything()}));
+  }
+  // What does not begin as a call without a sign does.
+  Node no_call() {
+    Node begin = rules_.bytes("{");
+    if (syntax_.shape == Shape::python) {
+      CharClass name('a', 'z');
+      for (const auto& [first, last] : {std::pair('A', 'Z'), {'0', '9'}, {'_', '_'}, {'-', '-'}, {'.', '.'}})
+        name.add(static_cast<uint8_t>(first), static_cast<uint8_t>(last));
+      begin = rules_.sequence({rules_.bytes("["), blanks_of_any_length(),
+                               rules_.repeat(rules_.chars(name), 1, Rules::kUnbounded), rules_.bytes("(")});
+    }
+    return rules_.but_not(free_text(syntax_.begins),
+                          rules_.sequence({blanks_of_any_length(), begin, anything()}));
   }
   Node blanks_of_any_length() {
     CharClass blank(' ', ' ');
@@ -126,16 +157,16 @@ class Builder {
   // The reasoning before what must come, where the family reasons.
   Node thoughts() {
     if (!may_reason_) return rules_.empty();
-    const Node thought = rules_.sequence({free_text(joined(syntax_.reasoning_ends, syntax_.begins), false),
+    const Node thought = rules_.sequence({free_text(joined(syntax_.reasoning_ends, syntax_.begins)),
                                           one_of(syntax_.reasoning_ends), blanks()});
     if (form_.begins_in_reasoning) return thought;
     return rules_.optional(rules_.sequence({one_of(syntax_.reasoning_begins), thought}));
   }
   // Text and reasoning in turns, until calls come where text could go on; in reasoning nothing is a call.
   Node free_until(Node some_calls) {
-    if (!may_reason_) return rules_.sequence({free_text(syntax_.begins, false), rules_.optional(some_calls)});
-    const Node text = free_text(joined(syntax_.begins, syntax_.reasoning_begins), false);
-    const Node open = free_text(syntax_.reasoning_ends, false);
+    if (!may_reason_) return rules_.sequence({free_text(syntax_.begins), rules_.optional(some_calls)});
+    const Node text = free_text(joined(syntax_.begins, syntax_.reasoning_begins));
+    const Node open = free_text(syntax_.reasoning_ends);
     const Node closed = rules_.sequence({open, one_of(syntax_.reasoning_ends)});
     const Node more = rules_.repeat(rules_.sequence({one_of(syntax_.reasoning_begins), closed, text}), 0,
                                     Rules::kUnbounded);
@@ -155,7 +186,8 @@ class Builder {
   // ---- calls
 
   Node calls() {
-    if (syntax_.shape == Shape::list) return list_of_calls();
+    if (syntax_.shape == Shape::list) return list_of_calls(sign(syntax_.begins[0]), object_call());
+    if (syntax_.shape == Shape::python) return list_of_calls(begin_sign(), function_call());
     const Node one = rules_.share("call", one_call());
     const bool is_alone = !form_.are_parallel || syntax_.is_whole_answer;
     return is_alone
@@ -168,7 +200,7 @@ class Builder {
   }
   // Those that say nothing and do not end the answer.
   std::vector<std::string_view> silent_signs() const {
-    std::vector<std::string_view> out = syntax_.dropped;
+    std::vector<std::string_view> out = silent_signs_of(syntax_);
     std::erase_if(out, [&](std::string_view text) { return ends_answer(text); });
     return out;
   }
@@ -185,27 +217,50 @@ class Builder {
     return rules_.sequence({blanks(), rules_.repeat(rules_.sequence({one_of(silent), blanks()}), 0, 2)});
   }
 
-  Node list_of_calls() {
-    const Node object = rules_.share("call", object_call());
-    const Node more = rules_.repeat(rules_.sequence({rules_.bytes(","), blanks(), object}), 0, kMaxCalls - 1);
-    std::vector<Node> parts{sign(syntax_.begins[0]), blanks(), rules_.bytes("["), blanks(), object};
-    if (form_.are_parallel) parts.push_back(more);
-    for (const Node part : {blanks(), rules_.bytes("]"), blanks(), end_sign()}) parts.push_back(part);
+  Node list_of_calls(Node begin, Node call) {
+    const Node one = rules_.share("call", call);
+    std::vector<Node> parts{begin, blanks(), rules_.bytes("["), blanks(), one};
+    if (form_.are_parallel)
+      parts.push_back(rules_.repeat(rules_.sequence({rules_.bytes(","), blanks(), one}), 0, kMaxCalls - 1));
+    const Node end = syntax_.is_whole_answer ? rules_.optional(end_sign()) : end_sign();
+    for (const Node part : {blanks(), rules_.bytes("]"), blanks(), end}) parts.push_back(part);
     return rules_.sequence(std::move(parts));
   }
 
+  // Before a call that is the whole answer there may be none, unless it may be what the client asked for.
+  Node begin_sign() {
+    const bool needs_sign = !syntax_.is_whole_answer || (form_.content != nullptr && !form_.are_required);
+    return needs_sign ? one_of(syntax_.begins) : rules_.optional(one_of(syntax_.begins));
+  }
+
   Node one_call() {
-    if (syntax_.shape == Shape::object) {
-      // An object is a call without a sign, too, unless it may be what the client asked for.
-      const bool needs_sign = !syntax_.is_whole_answer || (form_.content != nullptr && !form_.are_required);
-      const Node begin = needs_sign ? one_of(syntax_.begins) : rules_.optional(one_of(syntax_.begins));
-      return rules_.sequence({begin, blanks(), object_call(), blanks(), end_sign()});
-    }
+    if (syntax_.shape == Shape::object)
+      return rules_.sequence({begin_sign(), blanks(), object_call(), blanks(), end_sign()});
+    return rules_.sequence({sign(syntax_.begins[0]), named_call()});
+  }
+  // A call behind its sign.
+  Node named_call() {
     std::vector<Node> ways;
     for (const Tool& tool : tools_) {
       ways.push_back(rules_.sequence({rules_.bytes(tool.name), behind_name(), arguments(tool)}));
     }
-    return rules_.sequence({sign(syntax_.begins[0]), rules_.choice(std::move(ways)), blanks(), end_sign()});
+    return rules_.sequence({rules_.choice(std::move(ways)), blanks(), end_sign()});
+  }
+
+  // name(key=value, ...)
+  Node function_call() {
+    std::vector<Node> ways;
+    for (const Tool& tool : tools_) {
+      std::vector<Rules::Item> items;
+      for (const Member& member : members_of(tool)) {
+        items.push_back({rules_.sequence({rules_.bytes(member.name + "="), member_schema(tool, member)}),
+                         member.is_optional});
+      }
+      ways.push_back(rules_.sequence({rules_.bytes(tool.name + "("),
+                                      items.empty() ? rules_.empty() : rules_.list(items, rules_.bytes(", ")),
+                                      rules_.bytes(")")}));
+    }
+    return rules_.choice(std::move(ways));
   }
 
   Node object_call() {
@@ -214,20 +269,20 @@ class Builder {
     const auto key = [&](std::string_view name) {
       return rules_.sequence({rules_.bytes(json_quoted(name) + ":"), blank});
     };
-    // The key that the template's own example has comes first in its family.
-    const std::string_view arguments_key = syntax_.is_whole_answer || syntax_.name_key != "name"
-                                               ? syntax_.arguments_keys.back()
-                                               : syntax_.arguments_keys.front();
     for (const Tool& tool : tools_) {
-      ways.push_back(rules_.sequence(
-          {rules_.bytes(json_quoted(tool.name) + ","), blank, key(arguments_key), schema(tool)}));
+      if (syntax_.name_key.empty()) {
+        ways.push_back(rules_.sequence({key(tool.name), schema(tool)}));
+      } else {
+        ways.push_back(rules_.sequence({rules_.bytes(json_quoted(tool.name) + ","), blank,
+                                        key(syntax_.arguments_keys.front()), schema(tool)}));
+      }
     }
+    const Node name = syntax_.name_key.empty() ? rules_.empty() : key(syntax_.name_key);
     return rules_.sequence(
-        {rules_.bytes("{"), id(), key(syntax_.name_key), rules_.choice(std::move(ways)), rules_.bytes("}")});
+        {rules_.bytes("{"), number(), name, rules_.choice(std::move(ways)), rules_.bytes("}")});
   }
-  // Command R numbers its calls in the list.
-  Node id() {
-    if (syntax_.name_key == "name") return rules_.empty();
+  Node number() {
+    if (!syntax_.numbers_calls) return rules_.empty();
     return rules_.sequence({rules_.bytes("\"tool_call_id\": \""), digits(), rules_.bytes("\", ")});
   }
   Node digits() { return rules_.repeat(rules_.chars({'0', '9'}), 1, 2); }
@@ -246,55 +301,75 @@ class Builder {
   }
   Node arguments(const Tool& tool) { return syntax_.shape == Shape::named ? schema(tool) : members(tool); }
 
-  // Each member between its tags: texts as they are, all else as JSON.
-  Node members(const Tool& tool) {
+  struct Member {
+    std::string name;
+    const Json& schema;
+    bool is_optional;
+  };
+  static std::vector<Member> members_of(const Tool& tool) {
     const Json* properties = tool.schema.find("properties");
     const Json* required = tool.schema.find("required");
-    std::vector<Rules::Item> items;
-    if (properties != nullptr && properties->is_object()) {
-      for (const auto& [name, member] : properties->as_object()) {
-        const bool is_required =
-            required != nullptr && required->is_array() &&
-            std::ranges::find(required->as_array(), Json(name)) != required->as_array().end();
-        items.push_back({rules_.sequence({sign(syntax_.member_begin), rules_.bytes(name),
-                                          sign(syntax_.key_end), value(tool, name, member)}),
-                         !is_required});
-      }
+    std::vector<Member> out;
+    if (properties == nullptr || !properties->is_object()) return out;
+    for (const auto& [name, member] : properties->as_object()) {
+      const bool is_required =
+          required != nullptr && required->is_array() &&
+          std::ranges::find(required->as_array(), Json(name)) != required->as_array().end();
+      out.push_back({name, member, !is_required});
     }
-    if (syntax_.shape == Shape::braces)
-      return rules_.sequence(
-          {items.empty() ? rules_.empty() : rules_.list(items, rules_.bytes(",")), rules_.bytes("}")});
-    const Node line = rules_.optional(rules_.bytes("\n"));
-    return rules_.sequence({line, items.empty() ? rules_.empty() : rules_.list(items, line)});
+    return out;
   }
 
-  Node value(const Tool& tool, const std::string& name, const Json& member) {
-    const Json* type = member.find("type");
-    const bool is_text = type != nullptr && *type == Json("string");
-    const bool is_bare = !is_text && syntax_.shape == Shape::braces;
-    const bool is_tagged = !syntax_.json_begin.empty() || syntax_.shape == Shape::braces;  // at once
-    const Node line = is_tagged ? rules_.empty() : rules_.optional(rules_.bytes("\n"));
-    std::string_view begin = is_text || syntax_.json_begin.empty() ? syntax_.value_begin : syntax_.json_begin;
-    if (is_bare) begin = {};
-    const Node before = begin.empty() ? line : rules_.sequence({line, sign(begin)});
-    const Node end = is_bare ? rules_.empty() : sign(syntax_.value_end);
-    if (!is_text) {
-      Json rooted = member;  // what it refers to stands in the whole schema
-      for (const char* key : {"$defs", "definitions"})
-        if (const Json* definitions = tool.schema.find(key)) rooted[key] = *definitions;
-      return rules_.sequence({before,
-                              json_schema(rules_, rooted,
-                                          "the parameters of the tool \"" + printable(tool.name) +
-                                              "\", /properties/" + printable(name)),
-                              line, end});
+  // Each member between its tags: texts as they are, all else as JSON.
+  Node members(const Tool& tool) {
+    std::vector<Rules::Item> items;
+    for (const Member& member : members_of(tool)) {
+      items.push_back({rules_.sequence({sign(syntax_.member_begin), rules_.bytes(member.name),
+                                        sign(syntax_.key_end), value(tool, member)}),
+                       member.is_optional});
     }
-    if (const Json* values = member.find("enum"); values != nullptr && values->is_array()) {
+    const bool is_object = syntax_.shape == Shape::braces;
+    const Node line = rules_.optional(rules_.bytes("\n"));
+    const Node list =
+        items.empty() ? rules_.empty() : rules_.list(items, is_object ? rules_.bytes(",") : line);
+    return is_object ? rules_.sequence({list, rules_.bytes("}")}) : rules_.sequence({line, list});
+  }
+
+  Node member_schema(const Tool& tool, const Member& member) {
+    Json rooted = member.schema;  // what it refers to stands in the whole schema
+    for (const char* key : {"$defs", "definitions"})
+      if (const Json* definitions = tool.schema.find(key)) rooted[key] = *definitions;
+    return json_schema(
+        rules_, rooted,
+        "the parameters of the tool \"" + printable(tool.name) + "\", /properties/" + printable(member.name),
+        {.has_free_space = syntax_.shape != Shape::braces, .style = value_style()});
+  }
+  // How values inside of calls are written where that is not as JSON.
+  JsonStyle value_style() const {
+    if (syntax_.shape == Shape::python) return {.words = {"True", "False", "None"}};
+    if (syntax_.shape == Shape::braces)
+      return {.quote = seen_by_grammars(syntax_.value_begin, tokenizer_), .has_bare_keys = true};
+    return {};
+  }
+
+  // A value between tags, and in braces.
+  Node value(const Tool& tool, const Member& member) {
+    if (syntax_.shape == Shape::braces) return member_schema(tool, member);
+    const Json* type = member.schema.find("type");
+    const bool is_text = type != nullptr && *type == Json("string");
+    const Node line = syntax_.json_begin.empty() ? rules_.optional(rules_.bytes("\n")) : rules_.empty();
+    const std::string_view begin =
+        is_text || syntax_.json_begin.empty() ? syntax_.value_begin : syntax_.json_begin;
+    const Node before = begin.empty() ? line : rules_.sequence({line, sign(begin)});
+    const Node end = sign(syntax_.value_end);
+    if (!is_text) return rules_.sequence({before, member_schema(tool, member), line, end});
+    if (const Json* values = member.schema.find("enum"); values != nullptr && values->is_array()) {
       std::vector<Node> texts;
       for (const Json& each : values->as_array())
         if (each.is_string()) texts.push_back(rules_.bytes(each.as_string()));
       return rules_.sequence({before, rules_.choice(std::move(texts)), line, end});
     }
-    return rules_.sequence({before, rules_.share("text", text(member)), end});
+    return rules_.sequence({before, rules_.share("text", text(member.schema)), end});
   }
 
   // What the schema of a string accepts, as it is, without the sign that ends it.
@@ -346,7 +421,7 @@ std::string key_of(const AnswerForm& form) {
   std::string key = "answer ";
   for (const bool flag : {form.are_required, form.are_parallel, form.begins_in_reasoning, form.may_reason})
     key += flag ? '1' : '0';
-  key += std::string(form.syntax.name) + ' ' + Json(form.tools).dump();
+  key += std::string(form.syntax.name) + ' ' + std::string(form.begun) + ' ' + Json(form.tools).dump();
   for (const int32_t token : form.end_tokens) key += ' ' + std::to_string(token);
   return form.content == nullptr ? key : key + key_of(*form.content);
 }

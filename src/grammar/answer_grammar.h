@@ -18,6 +18,7 @@ struct AnswerForm {
   const Json::Array& tools;                // as OpenAI's API has them: those that may be called
   bool are_required = false;               // else the model may answer without a call
   bool are_parallel = true;                // else at most one
+  std::string_view begun{};                // the sign of a part that the prompt ended with
   bool begins_in_reasoning = false;        // the prompt ended with the sign that begins it
   bool may_reason = true;                  // else its signs are text
   const GrammarSource* content = nullptr;  // what an answer without a call is; nullptr: anything

@@ -36,15 +36,14 @@ class Compiler : private SchemaReader {
   Node any_value() {
     if (!any_value_) {
       any_value_ = rules_.declare("value");
-      rules_.define(*any_value_,
-                    rules_.choice({any_object(), any_array(), any_string(), number({}), rules_.bytes("true"),
-                                   rules_.bytes("false"), rules_.bytes("null")}));
+      rules_.define(*any_value_, rules_.choice({any_object(), any_array(), any_string(), number({}),
+                                                boolean(), rules_.bytes(style().words.nothing)}));
     }
     return rules_.call(*any_value_);
   }
 
   Node any_object() {
-    const Node pair = rules_.sequence({any_string(), colon(), any_value()});
+    const Node pair = rules_.sequence({any_key(), colon(), any_value()});
     return in_braces("{", "}", optional_run(pair, 0, Rules::kUnbounded));
   }
 
@@ -145,7 +144,7 @@ class Compiler : private SchemaReader {
     std::vector<Node> ways;
     for (const Json& value : values)
       if (schema.find("type") == nullptr || is_of_type(value, wanted))
-        ways.push_back(rules_.bytes(value.dump()));
+        ways.push_back(rules_.bytes(style().value(value)));
     if (ways.empty()) refuse("no value of enum or const has the type that is asked for");
     return rules_.choice(std::move(ways));
   }
@@ -167,22 +166,25 @@ class Compiler : private SchemaReader {
     if (type == "array") return compile_array(schema);
     if (type == "string") return compile_string(schema);
     if (type == "number" || type == "integer") return compile_number(schema, type == "integer");
-    if (type == "boolean") return rules_.choice({rules_.bytes("true"), rules_.bytes("false")});
-    return rules_.bytes("null");
+    if (type == "boolean") return boolean();
+    return rules_.bytes(style().words.nothing);
   }
+  const JsonStyle& style() const { return options_.style; }
+  Node boolean() { return rules_.choice({rules_.bytes(style().words.yes), rules_.bytes(style().words.no)}); }
 
   // ---- strings
 
   Node any_string() {
     if (!any_string_) {
-      const Node text = rules_.repeat(any_json_char(rules_), 0, Rules::kUnbounded);
-      any_string_ = rules_.share("string", rules_.sequence({rules_.bytes("\""), text, rules_.bytes("\"")}));
+      const Node text = rules_.repeat(style().any_char(rules_), 0, Rules::kUnbounded);
+      any_string_ = rules_.share("string", style().quoted(rules_, text));
     }
     return *any_string_;
   }
 
   // One character of any string, with few states: what is not plain ASCII is a rule of its own.
   Node one_char() {
+    if (!style().quote.empty()) return style().any_char(rules_);
     CharClass plain(0x20, 0x7f);
     plain = plain.without(CharClass('"', '"')).without(CharClass('\\', '\\'));
     if (!rare_char_) rare_char_ = rules_.share("character", any_json_char(rules_));
@@ -194,14 +196,14 @@ class Compiler : private SchemaReader {
     const std::vector<Node> texts = texts_of(schema);
     if (texts.empty()) {
       if (min == 0 && max == Rules::kUnbounded) return any_string();
-      return rules_.share("string", rules_.sequence({rules_.bytes("\""), rules_.repeat(one_char(), min, max),
-                                                     rules_.bytes("\"")}));
+      return rules_.share("string", style().quoted(rules_, rules_.repeat(one_char(), min, max)));
     }
     Node text = texts[0];
     for (size_t i = 1; i < texts.size(); ++i) text = rules_.both(text, texts[i]);
     if (min > 0 || max != Rules::kUnbounded)
-      text = rules_.both(text, rules_.repeat(spelled(rules_, CharClass::all(), Spelling::json), min, max));
-    return rules_.share("string", rules_.sequence({rules_.bytes("\""), text, rules_.bytes("\"")}));
+      text =
+          rules_.both(text, rules_.repeat(spelled(rules_, CharClass::all(), style().spelling()), min, max));
+    return rules_.share("string", style().quoted(rules_, text));
   }
 
   // What pattern and format say, each an expression of the text between the quotes.
@@ -210,7 +212,8 @@ class Compiler : private SchemaReader {
     if (const Json* patterns = schema.find("pattern")) {
       for (const Json& pattern : patterns->is_array() ? patterns->as_array() : Json::Array{*patterns}) {
         const Place place(*this, "pattern");
-        texts.push_back(regex(rules_, need_string(pattern, "pattern"), Matched::somewhere, Spelling::json));
+        texts.push_back(
+            regex(rules_, need_string(pattern, "pattern"), Matched::somewhere, style().spelling()));
       }
     }
     if (const Json* format = schema.find("format")) {
@@ -219,7 +222,7 @@ class Compiler : private SchemaReader {
                                                                     "text"};
       const std::string_view pattern = pattern_of_format(name);
       if (!pattern.empty()) {
-        texts.push_back(regex(rules_, pattern, Matched::whole, Spelling::json));
+        texts.push_back(regex(rules_, pattern, Matched::whole, style().spelling()));
       } else if (std::ranges::find(kSaysNothing, name) == kSaysNothing.end()) {
         refuse("the format \"{}\" cannot be enforced", printable(name));
       }
@@ -335,8 +338,11 @@ class Compiler : private SchemaReader {
   // ---- objects
 
   Node compile_object(const Json& schema);
-  Node key_chars() {
-    return rules_.repeat(spelled(rules_, CharClass::all(), Spelling::json), 0, Rules::kUnbounded);
+  Node any_key() { return style().has_bare_keys ? JsonStyle::bare_key(rules_) : any_string(); }
+  // A key of this text.
+  Node key_of(Node text) {
+    return style().has_bare_keys ? rules_.both(JsonStyle::bare_key(rules_), text)
+                                 : style().quoted(rules_, text);
   }
   // The names of members that `properties` does not name, with what may stand there.
   struct Region {
@@ -391,7 +397,7 @@ Node Compiler::compile_object(const Json& schema) {
   std::vector<Rules::Item> items;
   const auto add = [&](const std::string& name, Node value, bool is_optional) {
     named.push_back(name);
-    items.push_back({rules_.sequence({rules_.bytes(json_quoted(name)), colon(), value}), is_optional});
+    items.push_back({rules_.sequence({rules_.bytes(style().key(name)), colon(), value}), is_optional});
   };
   if (properties != nullptr) {
     for (const auto& [name, member] : properties->as_object()) {
@@ -450,22 +456,21 @@ std::vector<Compiler::Region> Compiler::extra_members(const Json& schema,
            kMaxPatterns);
   if (patterns == nullptr && additional == Json(false)) return {};
 
-  const auto quoted = [&](Node text) {
-    return rules_.sequence({rules_.bytes("\""), text, rules_.bytes("\"")});
-  };
   const Json* names = schema.find("propertyNames");
   const bool is_any_name = named.empty() && patterns == nullptr && names == nullptr;
-  if (is_any_name) return {{any_string(), additional}};
-  Node key = quoted(key_chars());
+  if (is_any_name) return {{any_key(), additional}};
+  Node key =
+      key_of(rules_.repeat(spelled(rules_, CharClass::all(), style().spelling()), 0, Rules::kUnbounded));
   if (names != nullptr) {
     const Place place(*this, "propertyNames");
+    if (style().has_bare_keys) refuse("propertyNames cannot be enforced in calls of this model");
     Json string_names = *names;
     string_names["type"] = "string";
     key = rules_.both(key, compile(string_names));
   }
   if (!named.empty()) {
     std::vector<Node> known;
-    for (const std::string& name : named) known.push_back(rules_.bytes(json_quoted(name)));
+    for (const std::string& name : named) known.push_back(rules_.bytes(style().key(name)));
     key = rules_.but_not(key, rules_.choice(std::move(known)));
   }
   std::vector<Region> regions{{key, additional}};
@@ -473,7 +478,7 @@ std::vector<Compiler::Region> Compiler::extra_members(const Json& schema,
   std::vector<bool> has_pattern{false};
   for (const auto& [pattern, member] : patterns->as_object()) {
     const Place place(*this, "patternProperties/" + pattern);
-    const Node matching = quoted(regex(rules_, pattern, Matched::somewhere, Spelling::json));
+    const Node matching = key_of(regex(rules_, pattern, Matched::somewhere, style().spelling()));
     for (const std::string& name : named)
       if (name_matches(name, matching))
         refuse("the member \"{}\" also matches the pattern, which cannot be enforced", name);
@@ -493,7 +498,7 @@ bool Compiler::name_matches(const std::string& name, Node text) {
   Rules alone = rules_;
   alone.root = alone.declare("name");
   alone.define(alone.root, text);
-  return accepts(automata_of(alone)[0], json_quoted(name));
+  return accepts(automata_of(alone)[0], style().key(name));
 }
 
 }  // namespace

@@ -12,12 +12,14 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "grammar/json_text.h"
 #include "grammar/rules.h"
 
 namespace millrace {
 
 struct JsonSchemaOptions {
   bool has_free_space = true;  // else none between signs
+  JsonStyle style{};
 };
 
 // An expression in `rules` for the values that `schema` accepts. Throws Error(usage); `what` names the schema

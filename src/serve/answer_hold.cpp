@@ -7,20 +7,20 @@
 
 namespace millrace {
 
-ChatTools::Reasoning reasoning_after(const ChatModel& model, std::span<const int32_t> prompt,
-                                     std::string_view begun) {
+ChatTools::PromptEnd end_of(const ChatModel& model, std::span<const int32_t> prompt, std::string_view begun) {
   constexpr size_t kTail = 64;
   const auto tail = prompt.last(std::min(prompt.size(), kTail));
-  return model.tools.reasoning_after(model.tokenizer.decode(tail, true), begun);
+  return model.tools.end_of(model.tokenizer.decode(tail, true), begun);
 }
 
 OutputParser::Options hold_answer(const ChatModel& model, const AnswerHold& hold,
-                                  ChatTools::Reasoning reasoning, Request& request) {
+                                  const ChatTools::PromptEnd& prompt_end, Request& request) {
   static const Json::Array kNone;
   const ToolSyntax& syntax = model.tools.syntax();
   const Json::Array& tools = hold.tools == nullptr ? kNone : hold.tools->as_array();
   const OutputParser::Options parser{
-      .begins_in_reasoning = hold.splits_reasoning && reasoning.has_begun,
+      .begun = prompt_end.sign,
+      .begins_in_reasoning = hold.splits_reasoning && prompt_end.is_reasoning,
       .has_reasoning = hold.splits_reasoning && model.tools.has_reasoning(),
       .has_tools = !tools.empty(),
       .is_held = hold.content != nullptr && !hold.are_required,
@@ -33,7 +33,7 @@ OutputParser::Options hold_answer(const ChatModel& model, const AnswerHold& hold
   });
   if (hold.max_reasoning) {
     OutputParser::Options limited = parser;
-    limited.begins_in_reasoning = reasoning.has_begun;
+    limited.begins_in_reasoning = prompt_end.is_reasoning;
     limited.has_reasoning = true;
     limited.tools = nullptr;  // they go with the answer, before the engine may be done with it
     request.reasoning =
@@ -44,8 +44,9 @@ OutputParser::Options hold_answer(const ChatModel& model, const AnswerHold& hold
                         .tools = tools,
                         .are_required = hold.are_required,
                         .are_parallel = hold.are_parallel,
-                        .begins_in_reasoning = reasoning.has_begun,
-                        .may_reason = reasoning.may_begin,
+                        .begun = prompt_end.sign,
+                        .begins_in_reasoning = prompt_end.is_reasoning,
+                        .may_reason = prompt_end.may_reason,
                         .content = hold.content,
                         .end_tokens = request.end_tokens};
   request.grammar = model.grammars.get(key_of(form), [&] { return answer_rules(form, model.tokenizer); });

@@ -32,13 +32,13 @@ struct AnswerHold {
   std::optional<int64_t> max_reasoning;    // tokens
 };
 
-// How the prompt leaves the reasoning; `begun`: the beginning of the answer that stands at its end.
-ChatTools::Reasoning reasoning_after(const ChatModel& model, std::span<const int32_t> prompt,
-                                     std::string_view begun = {});
+// Where the prompt leaves the answer; `begun`: the beginning of it that stands at its end.
+ChatTools::PromptEnd end_of(const ChatModel& model, std::span<const int32_t> prompt,
+                            std::string_view begun = {});
 
 // Puts grammar, limit and end tokens into the request. The parser is for the syntax of the model's tools, and
 // looks at `hold.tools`. Throws Error(usage) where a tool or the content cannot be enforced.
 OutputParser::Options hold_answer(const ChatModel& model, const AnswerHold& hold,
-                                  ChatTools::Reasoning reasoning, Request& request);
+                                  const ChatTools::PromptEnd& prompt_end, Request& request);
 
 }  // namespace millrace

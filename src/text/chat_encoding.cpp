@@ -49,6 +49,7 @@ class Shield {
       const Json* role = message.find("role");
       const bool is_own = role != nullptr && role->is_string() && role->as_string() == "assistant";
       out.push_back(is_own ? message : guard(message));
+      if (const Json* own = message.find("own_text")) guard_around(*own, message, out.back());
     }
     return out;
   }
@@ -74,6 +75,15 @@ class Shield {
   struct Replaced {
     uint32_t original, stand_in;
   };
+
+  // The part of the content that the program wrote stays as it is.
+  void guard_around(const Json& part, const Json& message, Json& guarded) {
+    const std::string& content = message.at("content").as_string();
+    const auto at = static_cast<size_t>(part.at("at").as_int()),
+               n = static_cast<size_t>(part.at("n").as_int());
+    guarded["content"] =
+        guard_text(content.substr(0, at)) + content.substr(at, n) + guard_text(content.substr(at + n));
+  }
 
   std::string guard_text(const std::string& text) {
     std::string out;

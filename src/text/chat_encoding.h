@@ -12,7 +12,8 @@
 namespace millrace {
 
 // Renders `variables` and encodes the result without BOS or EOS of its own: templates write them. What
-// assistant messages hold came from the model, and is read as it was written. Throws what render() throws.
+// assistant messages hold came from the model, and is read as it was written; and so is what stands in the
+// bytes `own_text` ({"at", "n"}) of the content of another message. Throws what render() throws.
 std::vector<int32_t> encode_chat(const ChatTemplate& chat_template, const Tokenizer& tokenizer,
                                  const Json& variables, std::string_view now = {});
 

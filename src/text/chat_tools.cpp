@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "text/output/syntaxes/all.h"
+#include "text/output/written_calls.h"
 
 namespace millrace {
 namespace {
@@ -66,11 +67,11 @@ bool is_of(const Json& message, std::string_view role) { return message.at("role
 bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 // The names and values are there, and not as Python's dict or as JSON in a string of JSON.
-bool writes_calls(std::string_view prompt, std::string_view value) {
+bool has_call(std::string_view prompt, std::string_view value) {
   for (const std::string_view part : {std::string_view("probe_tool"), std::string_view("probe_key"), value,
                                       std::string_view("probe_result")})
     if (!has(prompt, part)) return false;
-  return !has(prompt, "'probe_key'") && !has(prompt, "\\\"probe_key");
+  return !has(prompt, "'probe_key': '" + std::string(value)) && !has(prompt, "\\\"" + std::string(value));
 }
 
 // The control tokens that stand in the text, the longest first.
@@ -128,25 +129,34 @@ size_t last_of(std::string_view text, const std::vector<std::string_view>& signs
 
 // ---- templates without tools
 
-// As the models of the Hermes and Qwen families are told.
-std::string tools_in_words(const Json::Array& tools) {
-  std::string out =
-      "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
-      "function signatures within <tools></tools> XML tags:\n<tools>";
-  for (const Json& tool : tools) out += "\n" + tool.dump();
-  return out +
-         "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
-         "<tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": "
-         "<args-json-object>}\n</tool_call>";
-}
+struct Words {
+  std::string text;
+  size_t example_at, example_size;  // of a call
+};
 
-std::string calls_in_words(const Json& message) {
-  std::string out = message.at("content").as_string();
-  for (const Json& call : message.at("tool_calls").as_array()) {
-    const Json& function = call.at("function");
-    out += (out.empty() ? "" : "\n") + std::string("<tool_call>\n{\"name\": ") + function.at("name").dump() +
-           ", \"arguments\": " + function.at("arguments").dump() + "}\n</tool_call>";
+// As the models of the Hermes and Qwen families are told.
+Words tools_in_words(const Json::Array& tools, const ToolSyntax& syntax) {
+  Words out{
+      "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
+      "function signatures within <tools></tools> XML tags:\n<tools>",
+      0, 0};
+  for (const Json& tool : tools) out.text += "\n" + tool.dump();
+  out.text += "\n</tools>\n\nFor each function call, ";
+  std::string example;
+  if (syntax.name == "hermes") {
+    out.text +=
+        "return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n";
+    example = "<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>";
+  } else {
+    out.text += "write its name and arguments exactly like this:\n";
+    Json call;
+    call["function"]["name"] = "example_function";
+    call["function"]["arguments"]["example_parameter"] = "value";
+    example = written_calls(syntax, {call});
   }
+  out.example_at = out.text.size();
+  out.example_size = example.size();
+  out.text += example;
   return out;
 }
 
@@ -191,14 +201,20 @@ Json::Array one_call_at_a_time(Json::Array messages) {
   return out;
 }
 
-// Before the text of the first system message, or of the first message where the template knows no system.
-void tell_first(Json::Array& messages, const std::string& text, bool has_system) {
-  if (has_system && !is_of(messages.front(), "system")) {
-    messages.insert(messages.begin(), message("system", text));
-    return;
-  }
-  Json& content = messages.front()["content"];
-  content = has_system ? content.as_string() + "\n\n" + text : text + "\n\n" + content.as_string();
+// Before the text of the first message where the template knows no system, else behind that of the system.
+void tell_first(Json::Array& messages, const Words& words, bool has_system) {
+  if (has_system && !is_of(messages.front(), "system"))
+    messages.insert(messages.begin(), message("system", ""));
+  Json& first = messages.front();
+  const std::string content = first["content"].as_string();
+  const std::string before = has_system && !content.empty() ? content + "\n\n" : "";
+  first["content"] = before + words.text + (has_system ? "" : "\n\n" + content);
+  first["own_text"]["at"] = before.size() + words.example_at;
+  first["own_text"]["n"] = words.example_size;
+}
+
+void leave_out(Json& object, std::string_view key) {
+  std::erase_if(object.as_object(), [&](const Json::Member& member) { return member.first == key; });
 }
 
 }  // namespace
@@ -206,16 +222,17 @@ void tell_first(Json::Array& messages, const std::string& text, bool has_system)
 ChatTools::ChatTools(const ChatPrompt& chat, std::string_view source, const Tokenizer& tokenizer)
     : syntax_(syntax_of_template(source)) {
   has_reasoning_ = is_any_in(syntax_.reasoning_begins, source) || is_any_in(syntax_.reasoning_ends, source);
-  try_tools(chat);
-  if (!is_native_) {
-    // Calls in our words, reasoning in its own.
+  if (syntax_.shape == ToolSyntax::Shape::none) {
+    // Calls in the words of another family, reasoning in its own.
     const ToolSyntax own = std::exchange(syntax_, syntaxes::hermes);
     syntax_.reasoning_begins = own.reasoning_begins;
     syntax_.reasoning_ends = own.reasoning_ends;
     syntax_.dropped = own.dropped;
-    const Json::Array messages{message("system", "probe_system"), message("user", "?")};
-    has_system_ = has(tried(chat, messages, {}), "probe_system");
+  } else {
+    try_tools(chat);
   }
+  const Json::Array messages{message("system", "probe_system"), message("user", "?")};
+  has_system_ = has(tried(chat, messages, {}), "probe_system");
   for (const std::string_view sign : signs_of(syntax_)) add_control_tokens(sign, tokenizer, sign_tokens_);
   std::ranges::sort(sign_tokens_);
 }
@@ -223,41 +240,65 @@ ChatTools::ChatTools(const ChatPrompt& chat, std::string_view source, const Toke
 void ChatTools::try_tools(const ChatPrompt& chat) {
   Json variables;
   variables["tools"] = probe_tools();
-  const bool tells_tools = has(tried(chat, {message("user", "?")}, variables), "probe_tool");
+  tells_tools_ = has(tried(chat, {message("user", "?")}, variables), "probe_tool");
+  if (!tells_tools_) {
+    variables = Json();
+    Json::Array messages{message("system", "probe_system"), message("user", "?")};
+    messages[0]["tools"] = probe_tools().dump();
+    tells_in_system_ = has(tried(chat, messages, {}), "probe_tool");
+  }
   const auto writes = [&](const Json::Array& calls, std::string_view value) {
-    return writes_calls(tried(chat, probe(calls), variables), value);
+    return has_call(tried(chat, probe(calls), variables), value);
   };
   const auto call = [&](std::string_view id, std::string_view value) {
     const Json arguments = probe_arguments(value);
     return probe_call(id, wants_text_arguments_ ? Json(arguments.dump()) : arguments);
   };
-  bool has_calls = writes({call(kShortId, "probe_one")}, "probe_one");
-  if (!has_calls) {
-    wants_text_arguments_ = true;
-    has_calls = writes({call(kShortId, "probe_one")}, "probe_one");
+  for (const bool is_text : {false, true}) {
+    wants_text_arguments_ = is_text;
+    writes_calls_ = writes({call(kShortId, "probe_one")}, "probe_one");
+    if (writes_calls_) break;
   }
-  is_native_ = tells_tools && has_calls && syntax_.shape != ToolSyntax::Shape::none;
+  Json::Array said{message("user", "?"), message("assistant", "probe_call"), message("tool", "probe_result")};
+  said.back()["name"] = "probe_tool";
+  writes_results_ = writes_calls_ || has(tried(chat, said, variables), "probe_result");
   wants_short_ids_ = !writes({call("call_0123456789abcdef01234567", "probe_one")}, "probe_one");
   takes_many_calls_ = writes({call(kShortId, "probe_one"), call("bcdefghij", "probe_two")}, "probe_two");
 }
 
-ChatTools::Reasoning ChatTools::reasoning_after(std::string_view prompt_end, std::string_view begun) const {
-  if (!has_reasoning_) return {};
+ChatTools::PromptEnd ChatTools::end_of(std::string_view prompt, std::string_view begun) const {
+  PromptEnd out;
+  if (!syntax_.text_name.empty() && prompt.ends_with(syntax_.begins.front()))
+    out.sign = syntax_.begins.front();
+  if (!has_reasoning_) return out;
   const auto& begins = syntax_.reasoning_begins;
   const auto& ends = syntax_.reasoning_ends;
   if (last_of(begun, begins) > 0 || last_of(begun, ends) > 0) {
-    const bool has_begun = last_of(begun, begins) > last_of(begun, ends);
-    return {.may_begin = has_begun, .has_begun = has_begun};
+    out.is_reasoning = last_of(begun, begins) > last_of(begun, ends);
+    out.may_reason = out.is_reasoning;
+    return out;
   }
-  const std::string_view before = prompt_end.substr(0, prompt_end.rfind(begun));
-  const bool has_begun = ends_with_any(begun.empty() ? prompt_end : before, begins);
-  return {.may_begin = has_begun || (begun.empty() && !ends_with_any(prompt_end, ends)),
-          .has_begun = has_begun};
+  const std::string_view before = prompt.substr(0, prompt.rfind(begun));
+  out.is_reasoning = ends_with_any(begun.empty() ? prompt : before, begins);
+  out.may_reason = out.is_reasoning || (begun.empty() && !ends_with_any(prompt, ends));
+  return out;
 }
 
 void ChatTools::adapt(Json::Array& messages, Json& variables) const {
   name_results(messages);
-  if (!is_native_) return tell_in_words(messages, variables);
+  if (writes_calls_) {
+    fit_calls(messages);
+  } else {
+    messages = put_in_words(std::move(messages));
+  }
+  const Json* tools = variables.find("tools");
+  if (tells_tools_ || tools == nullptr || !tools->is_array() || messages.empty()) return;
+  tell_tools(messages, tools->as_array());
+  variables["tools"] = Json();
+}
+
+// As the template takes them.
+void ChatTools::fit_calls(Json::Array& messages) const {
   if (!takes_many_calls_) messages = one_call_at_a_time(std::move(messages));
   for (Json& each : messages) {
     if (wants_short_ids_ && each.find("tool_call_id") != nullptr) shorten(each["tool_call_id"]);
@@ -270,10 +311,10 @@ void ChatTools::adapt(Json::Array& messages, Json& variables) const {
   }
 }
 
-void ChatTools::tell_in_words(Json::Array& messages, Json& variables) const {
+Json::Array ChatTools::put_in_words(Json::Array messages) const {
   Json::Array out;
   for (Json& each : messages) {
-    if (is_of(each, "tool")) {
+    if (is_of(each, "tool") && !writes_results_) {
       const std::string result = result_in_words(each);
       // Results that follow each other are one turn.
       if (!out.empty() && is_of(out.back(), "user") &&
@@ -282,18 +323,25 @@ void ChatTools::tell_in_words(Json::Array& messages, Json& variables) const {
       } else {
         out.push_back(message("user", result));
       }
-    } else if (each.find("tool_calls") != nullptr) {
-      out.push_back(message("assistant", calls_in_words(each)));
-    } else {
-      out.push_back(std::move(each));
+      continue;
     }
+    if (const Json* calls = each.find("tool_calls"); calls != nullptr && !calls->as_array().empty()) {
+      const std::string& content = each.at("content").as_string();
+      each["content"] = content + (content.empty() ? "" : "\n") + written_calls(syntax_, calls->as_array());
+      leave_out(each, "tool_calls");
+    }
+    out.push_back(std::move(each));
   }
-  messages = std::move(out);
-  if (const Json* tools = variables.find("tools");
-      tools != nullptr && tools->is_array() && !messages.empty()) {
-    tell_first(messages, tools_in_words(tools->as_array()), has_system_);
-    variables["tools"] = Json();
-  }
+  return out;
+}
+
+void ChatTools::tell_tools(Json::Array& messages, const Json::Array& tools) const {
+  if (!tells_in_system_) return tell_first(messages, tools_in_words(tools, syntax_), has_system_);
+  if (!is_of(messages.front(), "system"))
+    messages.insert(messages.begin(), message("system", "You are a helpful assistant with some tools."));
+  Json::Array functions;
+  for (const Json& tool : tools) functions.push_back(tool.at("function"));
+  messages.front()["tools"] = Json(std::move(functions)).dump();
 }
 
 }  // namespace millrace

@@ -1,6 +1,6 @@
 // Tools and reasoning as a chat template knows them, which is found by trying it; and conversations with
-// tools in the words that it has. A template that knows no tools is told of them in its system message, and
-// of calls and results in the messages of its assistant and user.
+// tools in the words that it has. What it does not write itself is put in its messages: the tools in that of
+// the system, calls in those of the assistant, in the syntax of the family, results in those of the user.
 #pragma once
 
 #include <algorithm>
@@ -24,15 +24,18 @@ class ChatTools {
   bool has_reasoning() const { return has_reasoning_; }
   // A control token of which calls and reasoning are made.
   bool is_sign(int32_t token) const { return std::ranges::binary_search(sign_tokens_, token); }
-  // Whether the template itself writes tools, calls and results.
-  bool is_native() const { return is_native_; }
+  // What the template itself writes; calls and results, or results alone, or neither.
+  bool tells_tools() const { return tells_tools_; }
+  bool writes_calls() const { return writes_calls_; }
+  bool writes_results() const { return writes_results_; }
 
-  // How a prompt leaves the reasoning; `begun`: the beginning of the answer that stands at its end.
-  struct Reasoning {
-    bool may_begin = false;  // or has begun
-    bool has_begun = false;
+  // Where a prompt leaves the answer; `begun`: the beginning of it that stands at the end of the prompt.
+  struct PromptEnd {
+    bool may_reason = false;    // or reasons already
+    bool is_reasoning = false;  // the sign that begins it is there
+    std::string_view sign{};    // that opens a call or a text, where the prompt ends with it
   };
-  Reasoning reasoning_after(std::string_view prompt_end, std::string_view begun = {}) const;
+  PromptEnd end_of(std::string_view prompt, std::string_view begun = {}) const;
 
   // `messages` as OpenAI's API has them, but with the arguments of calls as objects. `variables` may hold
   // `tools`.
@@ -40,11 +43,15 @@ class ChatTools {
 
  private:
   void try_tools(const ChatPrompt& chat);
-  void tell_in_words(Json::Array& messages, Json& variables) const;
+  void fit_calls(Json::Array& messages) const;
+  Json::Array put_in_words(Json::Array messages) const;
+  void tell_tools(Json::Array& messages, const Json::Array& tools) const;
 
   ToolSyntax syntax_;
   std::vector<int32_t> sign_tokens_;  // ascending
-  bool has_reasoning_, is_native_;
+  bool has_reasoning_;
+  bool tells_tools_ = false, writes_calls_ = false, writes_results_ = false;
+  bool tells_in_system_ = false;       // where its message has them, as a text in `tools`
   bool wants_text_arguments_ = false;  // JSON in a string, as OpenAI's API has it
   bool wants_short_ids_ = false;       // of calls: nine letters and digits
   bool takes_many_calls_ = true;       // in one message

@@ -95,7 +95,7 @@ std::vector<int32_t> fill_chat(const ServedModel& model, const ChatAsk& ask, con
                         .max_reasoning = ask.max_reasoning};
   choice.output = {.syntax = &chat.tools.syntax(), .tools = hold.tools};
   try {
-    choice.output->parser = hold_answer(chat, hold, reasoning_after(chat, prompt, begun), choice.request);
+    choice.output->parser = hold_answer(chat, hold, end_of(chat, prompt, begun), choice.request);
   } catch (const Error& error) {
     refuse_field(ask.content ? ask.content->field : "tools", "{}", error.what());
   }

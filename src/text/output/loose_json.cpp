@@ -19,29 +19,44 @@ class Reader {
 
   std::optional<Json> whole() {
     auto out = value(0);
-    skip_blanks();
-    return text_.empty() ? std::move(out) : std::nullopt;
+    return is_at_end() ? std::move(out) : std::nullopt;
+  }
+  // Up to a parenthesis.
+  std::optional<Json> keyword_arguments() {
+    bare_ends_ = ",]})";
+    auto out = members(0, {.end = ")", .behind_key = "="});
+    return is_at_end() ? std::move(out) : std::nullopt;
   }
 
  private:
+  bool is_at_end() {
+    skip_blanks();
+    return text_.empty();
+  }
+
   std::optional<Json> value(int depth) {
     constexpr int kMaxDepth = 100;
     skip_blanks();
     if (depth > kMaxDepth || text_.empty()) return std::nullopt;
     if (is_at_text()) return text();
-    if (take("{")) return object(depth);
+    if (take("{")) return members(depth, {.end = "}", .behind_key = ":"});
     if (take("[")) return list(depth);
-    return bare(up_to_any(",]}"));
+    return bare(up_to_any(bare_ends_));
   }
 
-  std::optional<Json> object(int depth) {
+  struct Signs {
+    std::string_view end, behind_key;
+  };
+  std::optional<Json> members(int depth, const Signs& signs) {
     Json out = Json::Object();
-    for (skip_blanks(); !take("}"); skip_blanks()) {
+    for (skip_blanks(); !take(signs.end); skip_blanks()) {
       if (!out.as_object().empty() && !take(",")) return std::nullopt;
       skip_blanks();
-      std::optional<Json> key = is_at_text() ? text() : Json(trimmed(up_to_any(":,]}")));
+      if (take(signs.end)) break;
+      std::optional<Json> key =
+          is_at_text() ? text() : Json(trimmed(up_to_any(std::string(signs.behind_key) + ",]})")));
       skip_blanks();
-      if (!key || !key->is_string() || !take(":")) return std::nullopt;
+      if (!key || !key->is_string() || !take(signs.behind_key)) return std::nullopt;
       auto member = value(depth + 1);
       if (!member) return std::nullopt;
       out[key->as_string()] = *std::move(member);
@@ -53,6 +68,8 @@ class Reader {
     Json::Array out;
     for (skip_blanks(); !take("]"); skip_blanks()) {
       if (!out.empty() && !take(",")) return std::nullopt;
+      skip_blanks();
+      if (take("]")) break;
       auto element = value(depth + 1);
       if (!element) return std::nullopt;
       out.push_back(*std::move(element));
@@ -120,12 +137,17 @@ class Reader {
   void skip_blanks() { text_.remove_prefix(std::min(text_.find_first_not_of(kBlanks), text_.size())); }
 
   std::string_view text_, quote_;
+  std::string_view bare_ends_ = ",]}";
 };
 
 }  // namespace
 
 std::optional<Json> read_loose_json(std::string_view text, std::string_view quote) {
   return Reader(text, quote).whole();
+}
+
+std::optional<Json> read_keyword_arguments(std::string_view text) {
+  return Reader(std::string(text) + ")", {}).keyword_arguments();
 }
 
 }  // namespace millrace

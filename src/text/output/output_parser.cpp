@@ -18,10 +18,22 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
+bool is_name_char(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+         c == '.';
+}
+
+// Whether a name and "(" stand at the beginning; nothing where that is not seen yet.
+std::optional<bool> begins_with_call(std::string_view text) {
+  const auto end = std::ranges::find_if_not(text, is_name_char);
+  if (end == text.end()) return std::nullopt;
+  return end != text.begin() && *end == '(';
+}
+
 }  // namespace
 
 OutputParser::OutputParser(const ToolSyntax& syntax, const Options& options)
-    : syntax_(syntax), options_(options), trims_(options.begins_in_reasoning) {
+    : syntax_(syntax), options_(options), pending_(options.begun), trims_(options.begins_in_reasoning) {
   if (options.begins_in_reasoning) {
     state_ = State::reasoning;
   } else if (options.has_tools && syntax.is_whole_answer && !options.is_held) {
@@ -31,7 +43,7 @@ OutputParser::OutputParser(const ToolSyntax& syntax, const Options& options)
     watched_.insert(watched_.end(), tokens.begin(), tokens.end());
   };
   if (options.has_reasoning) watch(syntax.reasoning_begins);
-  watch(syntax.dropped);
+  watch(silent_signs_of(syntax));
   if (options.has_tools && syntax.shape != ToolSyntax::Shape::none) watch(syntax.begins);
 }
 
@@ -56,11 +68,8 @@ std::vector<OutputEvent> OutputParser::flush() {
 // Goes on by one part of the text; false where more of it is needed.
 bool OutputParser::step(bool is_last) {
   switch (state_) {
-    case State::begin: {
-      if (!skip_blanks()) return false;
-      state_ = pending_[0] == '{' ? State::open : State::content;
-      return true;
-    }
+    case State::begin:
+      return step_begin(is_last);
     case State::content:
     case State::reasoning:
       return step_text(is_last);
@@ -82,6 +91,8 @@ bool OutputParser::step(bool is_last) {
       return step_value(is_last);
     case State::braces:
       return step_braces();
+    case State::keywords:
+      return step_keywords();
     case State::close:
       return step_close(is_last);
   }
@@ -145,12 +156,27 @@ bool OutputParser::is_in_form(bool is_last) {
   return has_begun_form_;
 }
 
+// Where a call needs no sign: is the answer one?
+bool OutputParser::step_begin(bool is_last) {
+  if (!skip_blanks()) return false;
+  bool is_call = pending_[0] == '{';
+  if (syntax_.shape == ToolSyntax::Shape::python) {
+    const std::string_view text = pending_;
+    const auto known = text[0] == '[' ? begins_with_call(trimmed(text.substr(1))) : false;
+    if (!known && !is_last) return false;
+    is_call = known.value_or(false);
+  }
+  state_ = is_call ? State::open : State::content;
+  return true;
+}
+
 // A call, or a list of them, begins here.
 bool OutputParser::step_open() {
   if (!skip_blanks()) return false;
   forget_call();
   switch (syntax_.shape) {
     case ToolSyntax::Shape::list:
+    case ToolSyntax::Shape::python:
       is_in_list_ = take("[");
       state_ = is_in_list_ ? State::list : State::content;
       return true;
@@ -171,7 +197,14 @@ bool OutputParser::step_list() {
     state_ = State::object;
     return true;
   }
-  take("]");
+  if (!take("]") && syntax_.shape == ToolSyntax::Shape::python) {
+    const auto is_call = begins_with_call(pending_);
+    if (!is_call) return false;
+    forget_call();
+    is_in_list_ = *is_call;
+    state_ = *is_call ? State::name : State::content;
+    return true;
+  }
   is_in_list_ = false;
   state_ = State::close;
   return true;
@@ -228,18 +261,25 @@ bool OutputParser::step_object() {
   pending_.erase(0, pending_[colon] == ':' ? value : colon);
   scan_ = {};
   if (key_ == syntax_.name_key) name_.clear();
-  if (std::ranges::find(syntax_.arguments_keys, key_) != syntax_.arguments_keys.end() && !name_.empty() &&
-      !is_in_call_)
+  if (syntax_.name_key.empty() && !is_in_call_) {
+    begin_call(key_);
+  } else if (is_arguments_key() && !name_.empty() && !is_in_call_) {
     begin_call(name_);
+  }
   state_ = State::arguments;
   return true;
+}
+
+bool OutputParser::is_arguments_key() const {
+  return syntax_.name_key.empty()
+             ? key_ == name_
+             : std::ranges::find(syntax_.arguments_keys, key_) != syntax_.arguments_keys.end();
 }
 
 // A JSON value: the arguments, or another member of an object.
 bool OutputParser::step_arguments() {
   const bool is_named = syntax_.shape == ToolSyntax::Shape::named;
-  const bool is_arguments =
-      is_named || std::ranges::find(syntax_.arguments_keys, key_) != syntax_.arguments_keys.end();
+  const bool is_arguments = is_named || is_arguments_key();
   size_t n = 0;
   bool is_whole = false;
   while (n < pending_.size() && !is_whole) {
@@ -259,7 +299,7 @@ bool OutputParser::step_arguments() {
     emit(Kind::arguments, part);
   } else if (is_arguments) {
     early_arguments_ += part;
-  } else if (key_ == syntax_.name_key) {
+  } else if (!syntax_.name_key.empty() && key_ == syntax_.name_key) {
     name_ += part;
   }
   if (!is_whole) return false;
@@ -301,11 +341,22 @@ bool OutputParser::step_name() {
       0, found.at +
              (found.token == syntax_.member_begin || found.token == syntax_.end ? 0 : found.token.size()));
   if (syntax_.shape == ToolSyntax::Shape::members) emit(Kind::arguments, "{");
-  state_ = syntax_.shape == ToolSyntax::Shape::members  ? State::members
-           : syntax_.shape == ToolSyntax::Shape::braces ? State::braces
-                                                        : State::arguments;
-  if (state_ == State::braces) scan_.depth = 1;
+  state_ = state_behind_name(syntax_.shape);
+  if (state_ == State::braces || state_ == State::keywords) scan_.depth = 1;
   return true;
+}
+
+OutputParser::State OutputParser::state_behind_name(ToolSyntax::Shape shape) {
+  switch (shape) {
+    case ToolSyntax::Shape::members:
+      return State::members;
+    case ToolSyntax::Shape::braces:
+      return State::braces;
+    case ToolSyntax::Shape::python:
+      return State::keywords;
+    default:
+      return State::arguments;
+  }
 }
 
 bool OutputParser::step_members() {
@@ -379,6 +430,32 @@ bool OutputParser::step_braces() {
     end_call();
     state_ = State::close;
     return true;
+  }
+  return false;
+}
+
+// The same of a call of a function, up to its last parenthesis.
+bool OutputParser::step_keywords() {
+  for (; n_searched_ < pending_.size(); ++n_searched_) {
+    const char c = pending_[n_searched_];
+    if (scan_.is_escaped) {
+      scan_.is_escaped = false;
+    } else if (python_quote_ != '\0') {
+      scan_.is_escaped = c == '\\';
+      if (c == python_quote_) python_quote_ = '\0';
+    } else if (c == '"' || c == '\'') {
+      python_quote_ = c;
+    } else if (c == '(' || c == '[' || c == '{') {
+      ++scan_.depth;
+    } else if ((c == ')' || c == ']' || c == '}') && --scan_.depth == 0) {
+      const std::string inside = pending_.substr(0, n_searched_);
+      pending_.erase(0, n_searched_ + 1);
+      const auto arguments = read_keyword_arguments(inside);
+      emit(Kind::arguments, arguments ? arguments->dump() : inside);
+      end_call();
+      state_ = State::list;
+      return true;
+    }
   }
   return false;
 }
@@ -497,6 +574,7 @@ void OutputParser::forget_call() {
   n_members_ = 0;
   n_searched_ = 0;
   is_in_text_ = false;
+  python_quote_ = '\0';
 }
 
 void OutputParser::begin_call(std::string_view name) {

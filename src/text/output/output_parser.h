@@ -31,6 +31,7 @@ struct OutputEvent {
 class OutputParser {
  public:
   struct Options {
+    std::string_view begun{};          // a sign at the end of the prompt that is part of the answer
     bool begins_in_reasoning = false;  // the prompt ended with the sign that begins it
     bool has_reasoning = true;         // else its signs are content
     bool has_tools = false;            // else what looks like a call is content
@@ -61,6 +62,7 @@ class OutputParser {
     key,
     value,
     braces,
+    keywords,
     close
   };
   // Of the text of a JSON value, byte by byte.
@@ -74,6 +76,7 @@ class OutputParser {
   bool step(bool is_last);
   bool step_text(bool is_last);
   bool is_in_form(bool is_last);
+  bool step_begin(bool is_last);
   bool step_open();
   bool step_list();
   bool step_object();
@@ -83,6 +86,7 @@ class OutputParser {
   bool step_key();
   bool step_value(bool is_last);
   bool step_braces();
+  bool step_keywords();
   bool step_close(bool is_last);
 
   void emit(OutputEvent::Kind kind, std::string_view text);
@@ -100,6 +104,8 @@ class OutputParser {
   // The text before the token, which is taken, too; nothing where it is not there yet.
   std::optional<std::string> take_up_to(std::string_view token);
   std::optional<std::string> take_json_up_to(std::string_view token);
+  static State state_behind_name(ToolSyntax::Shape shape);
+  bool is_arguments_key() const;
   bool is_text_member() const;
   std::optional<bool> begins_as_json() const;
   std::string member_json(const std::string& value) const;
@@ -120,6 +126,7 @@ class OutputParser {
   size_t n_members_ = 0;
   std::optional<bool> is_json_member_;
   bool is_in_text_ = false;      // of `braces`: between the signs of a text
+  char python_quote_ = '\0';     // of `keywords`: the sign that ends the text, where one has begun
   bool has_open_quote_ = false;  // in a value before: from then on each ends at the first tag
   size_t n_searched_ = 0;  // of what is pending, where the token that take_up_to() waits for does not begin
 };

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/file.h"
+#include "text/output/written_calls.h"
 
 namespace millrace {
 namespace {
@@ -144,6 +145,37 @@ const std::vector<Case>& cases() {
        "<tool_call|><|tool_call>call:f{}<tool_call|><|tool_response>",
        {reasoning("r"), content("ok"), begin, arguments(R"({"a":"}, \"b","n":{"k":[1,"x"],"l m":null}})"),
         end, begin, arguments("{}"), end}},
+      {"gigachat",
+       "I look.<|function_call|>{\"name\": \"f\", \"arguments\": {\"a\": 1}}<|message_sep|>\n\n",
+       {content("I look."), begin, arguments("{\"a\": 1}"), end}},
+      {"gigachat_role",
+       "I look.<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"f\", \"arguments\": "
+       "{}}<|message_sep|>\n\n",
+       {content("I look."), begin, arguments("{}"), end}},
+      {"apertus",
+       "<|inner_prefix|>r<|inner_suffix|>ok<|tools_prefix|>[{\"f\": {\"f\": \"}\"}}, {\"f\": "
+       "{}}]<|tools_suffix|>",
+       {reasoning("r"), content("ok"), begin, arguments("{\"f\": \"}\"}"), end, begin, arguments("{}"), end}},
+      {"command_r",
+       "Action:\n```json\n[\n    {\n        \"tool_name\": \"f\",\n        \"parameters\": {\"a\": 1}\n    "
+       "}\n]```",
+       {begin, arguments("{\"a\": 1}"), end}},
+      {"lfm",
+       "ok <|tool_call_start|>[f(a=\"x)]'\", n=[1, {'k': 'it\\'s \"(\"', \"l\": None}, True]), f()]"
+       "<|tool_call_end|> behind",
+       {content("ok"), begin, arguments(R"({"a":"x)]'","n":[1,{"k":"it's \"(\"","l":null},true]})"), end,
+        begin, arguments("{}"), end, content("behind")}},
+      {"lfm", "<|tool_call_start|>[1, 2]", {content("1, 2]")}},
+      {"llama4",
+       "[f(a=\"b\", n=-1.5e3), f(n=[True,])]",
+       {begin, arguments(R"({"a":"b","n":-1500.0})"), end, begin, arguments(R"({"n":[true]})"), end}},
+      {"llama4", "<|python_start|>[f(n=1)]<|python_end|>", {begin, arguments(R"({"n":1})"), end}},
+      {"llama4", "[1, 2] is a list (of two)", {content("[1, 2] is a list (of two)")}},
+      {"llama4", "[f", {content("[f")}},
+      {"llama4_json", "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", {begin, arguments("{\"a\": 1}"), end}},
+      {"functionary2",
+       ">>>all\nHi >> you>>>f\n{\"a\": 1}>>>f\n{}",
+       {content("Hi >> you"), begin, arguments("{\"a\": 1}"), end, begin, arguments("{}"), end}},
       {"functionary", "<function=f>{\"a\": 1}</function>", {begin, arguments("{\"a\": 1}"), end}},
       {"plain", "<think>r</think>\n\n answer ", {reasoning("r"), content("answer ")}},
   };
@@ -182,7 +214,75 @@ TEST(OutputParser, GivesTheSameHoweverTheTextIsCut) {
   }
 }
 
+// Values of all kinds, with the signs of every syntax in texts.
+Json drawn_value(std::mt19937& random, int depth) {
+  static const std::vector<std::string> kTexts{"",   "plain",        "it's", "a \"b\" \\", "}",
+                                               ")]", "Zürich\nhere", "[1",   "None"};
+  switch (random() % (depth > 0 ? 7 : 5)) {
+    case 0:
+      return Json(static_cast<int64_t>(random() % 2000) - 1000);
+    case 1:
+      return Json(random() % 2 == 0);
+    case 2:
+      return {};
+    case 3:
+      return Json(static_cast<double>(random() % 100) / 8 + 0.0625);
+    case 5: {
+      Json::Array out;
+      for (size_t n = random() % 3; n > 0; --n) out.push_back(drawn_value(random, depth - 1));
+      return Json(std::move(out));
+    }
+    case 6: {
+      Json out = Json::Object();
+      for (size_t n = random() % 3; n > 0; --n) out["k" + std::to_string(n)] = drawn_value(random, depth - 1);
+      return out;
+    }
+    default:
+      return Json(kTexts[random() % kTexts.size()]);
+  }
+}
+
+// What is written of calls is what was called, in every syntax.
+TEST(OutputParser, ReadsWhatIsWritten) {
+  std::mt19937 random(1);
+  for (const ToolSyntax* syntax : tool_syntaxes()) {
+    if (syntax->shape == ToolSyntax::Shape::none) continue;
+    for (int i = 0; i < 100; ++i) {
+      Json::Array calls;
+      // A call that is the whole answer is alone, but in a list.
+      const bool is_alone = syntax->is_whole_answer && syntax->shape == ToolSyntax::Shape::object;
+      for (size_t n = 1 + (is_alone ? 0 : random() % 2); n > 0; --n) {
+        Json call;
+        call["function"]["name"] = "f";
+        Json& arguments = call["function"]["arguments"] = Json::Object();
+        if (random() % 4 != 0) arguments["a"] = "text " + std::to_string(random() % 10) + " [\"{";
+        // Behind tags a text that is like another value is one to the tool's schema alone.
+        Json value = drawn_value(random, 2);
+        if (value.is_string() && syntax->shape == ToolSyntax::Shape::members) value = 1;
+        if (random() % 4 != 0) arguments["n"] = value;
+        calls.push_back(std::move(call));
+      }
+      const std::string text = written_calls(*syntax, calls);
+      SCOPED_TRACE(std::string(syntax->name) + ": " + text);
+      Json::Array read;
+      for (const OutputEvent& event :
+           parsed(*syntax, {.has_tools = true, .tools = &tools()}, text, &random)) {
+        EXPECT_NE(event.kind, Kind::content);
+        if (event.kind == Kind::call_begin) read.emplace_back()["function"]["name"] = event.text;
+        if (event.kind == Kind::arguments)
+          read.back()["function"]["arguments"] = Json::parse(event.text, "arguments");
+      }
+      ASSERT_EQ(read, calls);
+    }
+  }
+}
+
 TEST(OutputParser, BeginsWhereThePromptEnded) {
+  const std::vector<OutputEvent> all{{Kind::content, "Hi"}},
+      called{{Kind::call_begin, "f"}, {Kind::arguments, "{}"}, {Kind::call_end, ""}};
+  EXPECT_EQ(parsed(syntax_of("functionary2"), {.begun = ">>>", .has_tools = true}, "all\nHi"), all);
+  EXPECT_EQ(parsed(syntax_of("functionary2"), {.begun = ">>>", .has_tools = true}, "f\n{}"), called);
+  EXPECT_EQ(parsed(syntax_of("functionary2"), {.begun = ">>>"}, "all\nHi"), all);
   const std::vector<OutputEvent> expected{{Kind::reasoning, "so"}, {Kind::content, "yes"}};
   EXPECT_EQ(parsed(syntax_of("hermes"), {.begins_in_reasoning = true}, "\nso\n</think>\n\nyes"), expected);
   const std::vector<OutputEvent> text{{Kind::content, "<tool_call>{}"}};
@@ -241,6 +341,8 @@ TEST(OutputParser, ReadsWhatTheTemplatesWrite) {
       if (written.find("get_weather") == std::string_view::npos &&
           written.find("grep") == std::string_view::npos)
         continue;  // the template leaves the call out
+      if (std::string_view(name) == "parallel_calls" && written.find("read_file") == std::string_view::npos)
+        continue;  // ... or the second one
       const std::string& asked = prompt_text->as_string();
       for (size_t i = 0; i < asked.size(); ++i) {
         if (!written.starts_with(std::string_view(asked).substr(i))) continue;

@@ -9,6 +9,8 @@ const ToolSyntax deepseek_dsml{
     .shape = ToolSyntax::Shape::members,
     .begins = {"<｜DSML｜invoke name=\""},
     .end = "</｜DSML｜invoke>",
+    .section_begin = "<｜DSML｜function_calls>",
+    .section_end = "</｜DSML｜function_calls>",
     .name_end = "\">",
     .member_begin = "<｜DSML｜parameter name=\"",
     .key_end = "\"",
@@ -17,7 +19,6 @@ const ToolSyntax deepseek_dsml{
     .value_end = "</｜DSML｜parameter>",
     .reasoning_begins = {"<think>"},
     .reasoning_ends = {"</think>"},
-    .dropped = {"<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "<｜DSML｜tool_calls>",
-                "</｜DSML｜tool_calls>", "<｜end▁of▁sentence｜>"}};
+    .dropped = {"<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>", "<｜end▁of▁sentence｜>"}};
 
 }  // namespace millrace::syntaxes

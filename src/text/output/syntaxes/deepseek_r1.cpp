@@ -3,15 +3,16 @@
 
 namespace millrace::syntaxes {
 
-const ToolSyntax deepseek_r1{
-    .name = "deepseek_r1",
-    .marks = {"<｜tool▁call▁begin｜>", "```json"},
-    .shape = ToolSyntax::Shape::named,
-    .begins = {"<｜tool▁call▁begin｜>function<｜tool▁sep｜>"},
-    .end = "```<｜tool▁call▁end｜>",
-    .name_end = "\n```json\n",
-    .reasoning_begins = {"<think>"},
-    .reasoning_ends = {"</think>"},
-    .dropped = {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜end▁of▁sentence｜>"}};
+const ToolSyntax deepseek_r1{.name = "deepseek_r1",
+                             .marks = {"<｜tool▁call▁begin｜>", "```json"},
+                             .shape = ToolSyntax::Shape::named,
+                             .begins = {"<｜tool▁call▁begin｜>function<｜tool▁sep｜>"},
+                             .end = "```<｜tool▁call▁end｜>",
+                             .section_begin = "<｜tool▁calls▁begin｜>",
+                             .section_end = "<｜tool▁calls▁end｜>",
+                             .name_end = "\n```json\n",
+                             .reasoning_begins = {"<think>"},
+                             .reasoning_ends = {"</think>"},
+                             .dropped = {"<｜end▁of▁sentence｜>"}};
 
 }  // namespace millrace::syntaxes

@@ -4,7 +4,7 @@
 namespace millrace::syntaxes {
 
 const ToolSyntax granite{.name = "granite",
-                         .marks = {"<|tool_call|>", "granite"},
+                         .marks = {"<|tool_call|>", "available_tools"},
                          .others = {"<|/tool_call|>"},
                          .shape = ToolSyntax::Shape::list,
                          .begins = {"<|tool_call|>"},

@@ -8,6 +8,7 @@ const ToolSyntax llama{.name = "llama",
                        .others = {"<tool_call>"},
                        .shape = ToolSyntax::Shape::object,
                        .begins = {"<|python_tag|>"},
+                       .arguments_keys = {"parameters", "arguments"},
                        .is_whole_answer = true,
                        .dropped = {"<|eom_id|>", "<|eot_id|>"}};
 

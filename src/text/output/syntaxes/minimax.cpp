@@ -8,12 +8,13 @@ const ToolSyntax minimax{.name = "minimax",
                          .shape = ToolSyntax::Shape::members,
                          .begins = {"<invoke name=\""},
                          .end = "</invoke>",
+                         .section_begin = "<minimax:tool_call>",
+                         .section_end = "</minimax:tool_call>",
                          .name_end = "\">",
                          .member_begin = "<parameter name=\"",
                          .key_end = "\">",
                          .value_end = "</parameter>",
                          .reasoning_begins = {"<think>"},
-                         .reasoning_ends = {"</think>"},
-                         .dropped = {"<minimax:tool_call>", "</minimax:tool_call>"}};
+                         .reasoning_ends = {"</think>"}};
 
 }  // namespace millrace::syntaxes

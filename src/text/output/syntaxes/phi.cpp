@@ -4,7 +4,7 @@
 namespace millrace::syntaxes {
 
 const ToolSyntax phi{.name = "phi",
-                     .marks = {"<|tool_call|>", "<|/tool_call|>"},
+                     .marks = {"<|tool|>", "<|/tool|>"},
                      .shape = ToolSyntax::Shape::list,
                      .begins = {"<|tool_call|>"},
                      .end = "<|/tool_call|>",
