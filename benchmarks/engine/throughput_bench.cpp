@@ -4,10 +4,15 @@
 //   throughput_bench turns MODEL   one conversation, nobody beside it: the first token cold, in the next
 //   turn,
 //                                  and after a restart from the disk, for some lengths
+//   throughput_bench restore MODEL answers that run while a long prompt comes back from the disk: the time
+//                                  between their tokens before and meanwhile
 // Prompts are random tokens: speed does not depend on what they say.
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
@@ -17,6 +22,7 @@
 #include <random>
 #include <thread>
 
+#include "base/descriptor.h"
 #include "base/temporary_folder.h"
 #include "cli/loaded_model.h"
 
@@ -39,7 +45,7 @@ struct Settings {
   std::string mode, model;
   int64_t n_conversations = 60, n_parallel = 16, n_kv_positions = 16384, n_ctx = 4096;
   float per_second = 0.5f, scale = 1.0f;
-  bool has_disk = false;
+  bool has_disk = false, drops_page_cache = false;
   std::string lengths = "1000,4000";
   ComputeOptions compute;
 };
@@ -269,10 +275,100 @@ void bench_turns(const Settings& settings, const LoadedModel& loaded) {
   }
 }
 
+void print_times(const char* name, const std::vector<double>& seconds) {
+  fmt::print("{:<28} p50 {:8.1f}  p95 {:8.1f}  p99 {:8.1f}  most {:8.1f} ms ({} of them)\n", name,
+             at(seconds, 0.5) * 1e3, at(seconds, 0.95) * 1e3, at(seconds, 0.99) * 1e3, at(seconds, 1.0) * 1e3,
+             seconds.size());
+}
+
+// Answers that go on and on, and how long it took from token to token.
+class Streams {
+ public:
+  Streams(Engine& engine, Person person, int64_t n) : engine_(engine), streams_(static_cast<size_t>(n)) {
+    for (Stream& stream : streams_) {
+      Request request{.prompt = {}, .ignore_end = true};
+      person.extend(request.prompt, 50);
+      stream.ticket = *engine.submit(std::move(request)).ticket;
+    }
+  }
+  ~Streams() {
+    for (const Stream& stream : streams_) engine_.cancel(stream.ticket.id);
+  }
+  Streams(const Streams&) = delete;
+  Streams& operator=(const Streams&) = delete;
+
+  std::vector<double> gaps_while(const std::function<bool()>& goes_on) {
+    std::vector<double> gaps;
+    while (goes_on()) {
+      for (Stream& stream : streams_) {
+        if (!stream.ticket.events->try_pop()) continue;
+        if (stream.last != Clock::time_point{}) gaps.push_back(seconds_since(stream.last));
+        stream.last = Clock::now();
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    return gaps;
+  }
+
+ private:
+  struct Stream {
+    Engine::Ticket ticket{};
+    Clock::time_point last{};
+  };
+  Engine& engine_;
+  std::vector<Stream> streams_;
+};
+
+// What lies in the folder is read from the disk again, and not from the page cache of the system.
+void drop_from_page_cache(const std::filesystem::path& folder) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    const Descriptor file(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC));
+    ::fsync(file.get());
+    ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
+  }
+}
+
+void bench_restore(const Settings& settings, const LoadedModel& loaded) {
+  for (const int32_t length : parse_ids(settings.lengths, "--lengths")) {
+    const TemporaryFolder folder;
+    const int64_t n_ctx = length + 512;
+    const Engine::Options options{
+        .n_ctx = n_ctx,
+        .n_kv_positions = n_ctx * (1 + settings.n_parallel),
+        .tier = {.memory_bytes = int64_t{128} << 20, .dir = folder.path(), .disk_bytes = int64_t{64} << 30}};
+    Person person(settings, loaded.model->shape().n_vocab, 1);
+    std::vector<int32_t> tokens;
+    person.extend(tokens, length);
+    std::vector<int32_t> again = tokens;
+    const double cold_s =
+        first_token_s(*std::make_unique<Engine>(*loaded.model, *loaded.backend, options), tokens, 1);
+    if (settings.drops_page_cache) drop_from_page_cache(folder.path());
+    Engine engine(*loaded.model, *loaded.backend, options);
+    Streams streams(engine, person, settings.n_parallel);
+    const auto begin = Clock::now();
+    streams.gaps_while([&] { return seconds_since(begin) < 1.0; });
+    const std::vector<double> before = streams.gaps_while([&] { return seconds_since(begin) < 4.0; });
+    std::atomic<bool> is_there = false;
+    double restored_s = 0.0;
+    std::jthread asker([&] {
+      restored_s = first_token_s(engine, again, 1);
+      is_there = true;
+    });
+    const std::vector<double> meanwhile = streams.gaps_while([&] { return !is_there; });
+    asker.join();
+    fmt::print(
+        "{} tokens beside {} answers: first token after {:.3f} s cold and alone, {:.3f} s from the disk\n",
+        length, settings.n_parallel, cold_s, restored_s);
+    print_times("between tokens before", before);
+    print_times("between tokens meanwhile", meanwhile);
+  }
+}
+
 int run(int n_args, char** args) {
   Settings settings;
   Args declared("throughput_bench", "The engine under conversations");
-  declared.positional("MODE", "load or turns", settings.mode, Args::Presence::needed);
+  declared.positional("MODE", "load, turns or restore", settings.mode, Args::Presence::needed);
   declared.positional("MODEL", "A .gguf file or a Hugging Face folder", settings.model,
                       Args::Presence::needed);
   declared.option("--conversations", "How many arrive", settings.n_conversations);
@@ -282,7 +378,9 @@ int run(int n_args, char** args) {
   declared.option("--kv-tokens", "Positions kept", settings.n_kv_positions);
   declared.option("--ctx", "Positions of the longest conversation", settings.n_ctx);
   declared.flag("--disk", "Of load: keep prefixes on the disk", settings.has_disk);
-  declared.option("--lengths", "Of turns: tokens of the first prompt", settings.lengths);
+  declared.flag("--drop-page-cache", "Of restore: what is fetched is read from the disk itself",
+                settings.drops_page_cache);
+  declared.option("--lengths", "Of turns and restore: tokens of the first prompt", settings.lengths);
   settings.compute.declare(declared);
   if (!declared.parse(n_args - 1, args + 1)) return 0;
   const LoadedModel loaded = load(settings.model, settings.compute, WithTokenizer::no);
@@ -290,8 +388,10 @@ int run(int n_args, char** args) {
     bench_turns(settings, loaded);
   } else if (settings.mode == "load") {
     LoadRun(settings, loaded).run();
+  } else if (settings.mode == "restore") {
+    bench_restore(settings, loaded);
   } else {
-    fail(ErrorKind::usage, "the mode should be load or turns, found {}", printable(settings.mode));
+    fail(ErrorKind::usage, "the mode should be load, turns or restore, found {}", printable(settings.mode));
   }
   return 0;
 }

@@ -5,7 +5,7 @@
 namespace millrace {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = CacheTier::Clock;
 
 // Adds the time of its life to a running mean.
 class Timer {

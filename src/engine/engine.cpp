@@ -398,6 +398,7 @@ void Engine::Loop::step() {
   scheduler_.commit(rows);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   note_cost(rows, took);
+  if (tier_) tier_->note_step(took);
   keep(took * kKeepShare);
   float* at = out.f32();
   for (const PlannedRows& planned : rows) {
