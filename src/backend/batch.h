@@ -17,8 +17,11 @@ struct Batch {
   Tensor state_from;   // (n_seqs) slot with the state before the rows (kv/state_cache.h); -1: the beginning
   Tensor state_to;     // (n_seqs) slot that receives the state after them, perhaps the same one
   Tensor logit_rows;   // (n_logit_rows) rows whose logits are wanted, ascending
-  // As page_tables, for layers with a window (kv/page_pool.h); -1 also where it has passed by.
+  // As page_tables, for what has a window (kv/page_pool.h); -1 also where it has passed by.
   Tensor pane_tables{};
+  // As page_tables, for entries that stand for runs of positions (CompressKv), where those lie in panes;
+  // empty: entries lie in the pages of their positions.
+  Tensor entry_tables{};
   // Of a model that gives embeddings, instead of logit_rows: pool i is the mean of the rows
   // [pool_begin[i], pool_end[i]).
   Tensor pool_begin{};   // (n_pools)
@@ -27,10 +30,12 @@ struct Batch {
 
   int64_t n_rows() const { return tokens.dim(0); }
   int64_t n_seqs() const { return rope_tables.dim(0); }
+  const Tensor& tables_of_entries() const { return entry_tables ? entry_tables : page_tables; }
   // As layers with a window see it.
   Batch of_panes() const {
     Batch batch = *this;
     batch.page_tables = pane_tables;
+    batch.entry_tables = page_tables;
     return batch;
   }
 };

@@ -183,6 +183,8 @@ void check_batch(const Batch& batch, const Rules& rules) {
   rules.expect(batch.row_begin, "batch.row_begin", Kind::integer, {batch.n_seqs() + 1});
   rules.expect(batch.page_tables, "batch.page_tables", Kind::integer,
                {batch.n_seqs(), batch.page_tables.dim(1)});
+  rules.expect_optional(batch.entry_tables, "batch.entry_tables", Kind::integer,
+                        {batch.n_seqs(), batch.page_tables.dim(1)});
   rules.expect(batch.rope_tables, "batch.rope_tables", Kind::integer, {batch.n_seqs()});
 }
 
@@ -236,7 +238,7 @@ void check_op(const PagedAttention& op, const Rules& rules) {
   rules.require(!op.selected || op.entry_pages || (op.window == 0 && op.chunk == 0),
                 "a selection of positions has no window besides");
   rules.expect_optional(op.entry_pages, "entry_pages", Kind::page,
-                        {op.k_pages.dim(0), 1, op.entry_pages.dim(2), op.k_pages.dim(3)});
+                        {op.entry_pages.dim(0), 1, op.entry_pages.dim(2), op.k_pages.dim(3)});
   rules.require(!op.entry_pages || (op.k_pages.dim(1) == 1 && !op.v_pages && op.entry_stride > 1 &&
                                     op.entry_pages.dtype == op.k_pages.dtype),
                 "entries stand beside one head of keys that are values too");
@@ -264,15 +266,15 @@ void check_op(const CompressKv& op, const Rules& rules) {
   const int64_t width = op.kv.dim(1);
   const int64_t head_dim = op.entry_pages.dim(3);
   const int64_t stride = op.bias.dim(0);
-  const int64_t n_pages = op.row_pages.dim(0), page_size = op.row_pages.dim(2);
+  const int64_t page_size = op.row_pages.dim(2);
   check_batch(op.batch, rules);
   rules.expect(op.kv, "kv", Kind::activation, {n_rows, width});
   rules.expect(op.gate, "gate", Kind::activation, {n_rows, width});
   rules.expect(op.bias, "bias", Kind::weight, {stride, width});
   rules.expect_optional(op.norm, "norm", Kind::vector, {head_dim});
-  rules.expect(op.row_pages, "row_pages", Kind::page, {n_pages, 1, page_size, 2 * width});
+  rules.expect(op.row_pages, "row_pages", Kind::page, {op.row_pages.dim(0), 1, page_size, 2 * width});
   rules.expect(op.entry_pages, "entry_pages", Kind::page,
-               {n_pages, 1, std::max<int64_t>(1, page_size / stride), head_dim});
+               {op.entry_pages.dim(0), 1, std::max<int64_t>(1, page_size / stride), head_dim});
   rules.require(width == head_dim || width == 2 * head_dim, "rows are as wide as an entry, or twice");
   rules.require(page_size % stride == 0 || stride % page_size == 0,
                 "a stride divides pages, or is whole pages");

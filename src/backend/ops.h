@@ -198,7 +198,7 @@ struct PagedAttention {
   int32_t chunk = 0;
   // Entries that stand for runs of entry_stride positions (CompressKv) and are seen besides, before the
   // positions: those of whole runs, or the `selected` ones, which then are entries and may be none.
-  Tensor entry_pages;  // optional (n_pages, 1, entries a page, head_dim)
+  Tensor entry_pages;  // optional (n_pages, 1, entries a page, head_dim), of batch.tables_of_entries()
   int32_t entry_stride = 1;
 };
 inline constexpr int kAttentionBlock = 256;

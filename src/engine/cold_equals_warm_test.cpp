@@ -230,18 +230,20 @@ struct FamilyAndType {
   Dtype kv_dtype;
 };
 
-// Dense, sliding windows, experts, latent attention, delta nets; compressed keys, selected runs of positions.
+// Dense, sliding windows, experts, latent attention, delta nets; compressed keys, selected runs of positions,
+// chunks.
 std::vector<FamilyAndType> families_and_types() {
   if (!is_long()) {
     using enum Dtype;
     return {{"llama", f32},      {"llama", f16},      {"llama", bf16},    {"llama", q8_0},
             {"llama", q4_0},     {"gemma3", f16},     {"gpt-oss", bf16},  {"starcoder2", q8_0},
             {"gemma3n", q4_0},   {"qwen3moe", f16},   {"deepseek2", f32}, {"deepseek2", q8_0},
-            {"deepseek4", bf16}, {"deepseek4", q4_0}, {"qwen35", q8_0},   {"glm5-next", f16}};
+            {"deepseek4", bf16}, {"deepseek4", q4_0}, {"qwen35", q8_0},   {"glm5-next", f16},
+            {"llama4", q8_0}};
   }
   std::vector<FamilyAndType> all;
   for (const char* family : {"llama", "gemma3", "gpt-oss", "starcoder2", "gemma3n", "qwen3moe", "deepseek2",
-                             "deepseek4", "qwen35", "glm5-next"}) {
+                             "deepseek4", "qwen35", "glm5-next", "llama4"}) {
     for (const Dtype dtype : page_types()) all.push_back({family, dtype});
   }
   return all;

@@ -23,14 +23,12 @@ int64_t n_slots_for(const Model& model, const Engine::Options& options) {
   return n_running_of(options) + (options.has_prefix_cache ? options.n_snapshots : 0);
 }
 
-// As few as do where sequences have an eighth of the longest context on average: a window for each of those
-// that may run then, and the rows of a step.
+// A window for each sequence that may run, and the rows of a step: nobody waits for panes who has pages.
 int64_t n_panes_for(const Model& model, const Engine::Options& options) {
   const int64_t window = longest_window(model.shape().kv_layers), page_size = options.page_size;
   if (window == 0) return 0;
-  const int64_t n_running = std::min(n_running_of(options), 8 * (options.n_kv_positions / options.n_ctx));
-  const int64_t n_enough =
-      n_running * Scheduler::enough_panes(window, page_size) + n_pages_for(options.max_rows, page_size) + 1;
+  const int64_t n_enough = n_running_of(options) * Scheduler::enough_panes(window, page_size) +
+                           n_pages_for(options.max_rows, page_size) + 1;
   return std::max(Scheduler::enough_panes(window, page_size),
                   std::min(n_pages_for(options.n_kv_positions, page_size), n_enough));
 }
@@ -117,7 +115,8 @@ std::unique_ptr<CacheTier> make_tier(const Model& model, const Backend& backend,
                   cpu_instruction_sets().front(), format_of(options.kv_dtype).name, options.page_size);
   for (const KvLayer& layer : model.shape().kv_layers) {
     id += fmt::format("{} {} {} {}", layer.n_kv_heads, layer.k_head_dim, layer.v_head_dim, layer.window);
-    for (const KvSide& side : layer.sides) id += fmt::format(" {}/{}", side.width, side.stride);
+    for (const KvSide& side : layer.sides)
+      id += fmt::format(" {}/{}/{}", side.width, side.stride, side.window);
     id += '\n';
   }
   for (const StateLayer& layer : model.shape().state_layers)

@@ -352,10 +352,11 @@ TEST(Engine, AWindowIsKeptForThoseThatRun) {
   Engine::Options options = options_of(16000, 64, true);
   options.n_ctx = 4000;
   options.max_sequences = 1;
-  const int64_t n_panes = Scheduler::enough_panes(WindowModel::kWindow, 4) + 64 / 4 + 1;
-  EXPECT_EQ(Engine::plan(model, options).kv_bytes, 16000 * 8 + aligned(n_panes * 16) * 2);
-  options.max_sequences = 1000;
-  EXPECT_LT(Engine::plan(model, options).kv_bytes, 16000 * 8 * 5 / 4);
+  const int64_t n_panes_each = Scheduler::enough_panes(WindowModel::kWindow, 4), n_of_step = 64 / 4 + 1;
+  EXPECT_EQ(Engine::plan(model, options).kv_bytes, 16000 * 8 + aligned((n_panes_each + n_of_step) * 16) * 2);
+  options.max_sequences = 60;
+  EXPECT_EQ(Engine::plan(model, options).kv_bytes,
+            16000 * 8 + aligned((60 * n_panes_each + n_of_step) * 16) * 2);
   options.max_sequences = 1;
   Engine engine(model, backend, options);
   Request request{.prompt = std::vector<int32_t>(3000, 2), .max_tokens = 100, .ignore_end = true};
@@ -366,6 +367,22 @@ TEST(Engine, AWindowIsKeptForThoseThatRun) {
     request.prompt.resize(static_cast<size_t>(n_tokens));
     request.max_tokens = 1;
     EXPECT_EQ(answer_of(*engine.submit(request).ticket).usage.n_cached, n_cached);
+  }
+}
+
+TEST(Engine, NobodyWaitsForPanesWhoHasPages) {
+  const WindowModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(16000, 64, true);
+  options.n_ctx = 4000;
+  options.max_sequences = 60;
+  Engine engine(model, backend, options);
+  for (int i = 0; i < 60; ++i)
+    ASSERT_TRUE(engine.submit({.prompt = std::vector<int32_t>(100, i % 7), .ignore_end = true}).ticket);
+  const auto begin = std::chrono::steady_clock::now();
+  while (engine.stats().n_running < 60) {
+    ASSERT_EQ(engine.stats().n_preemptions, 0);
+    ASSERT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
   }
 }
 

@@ -15,21 +15,20 @@ int64_t n_slots_of(const KvSide& side, const KvCache::Shape& shape) {
   return std::max<int64_t>(1, shape.page_size / side.stride);
 }
 
-int64_t n_pages_of(const KvLayer& layer, const KvCache::Shape& shape) {
-  return layer.window > 0 ? shape.n_panes : shape.n_pages;
+int64_t n_pages_of(int64_t window, const KvCache::Shape& shape) {
+  return window > 0 ? shape.n_panes : shape.n_pages;
 }
 
 KvPages take_pages(const KvCache::Shape& shape, const KvLayer& layer, Arena& arena) {
-  const int64_t n_pages = n_pages_of(layer, shape);
-  const auto take = [&](int64_t n_heads, int64_t n_slots, int64_t width) {
-    return arena.take(shape.dtype, {n_pages, n_heads, n_slots, width});
+  const auto take = [&](int64_t head_dim) {
+    return arena.take(shape.dtype,
+                      {n_pages_of(layer.window, shape), layer.n_kv_heads, shape.page_size, head_dim});
   };
-  KvPages pages{.k = take(layer.n_kv_heads, shape.page_size, layer.k_head_dim),
-                .v = {},
-                .sides = {},
-                .are_panes = layer.window > 0};
-  if (layer.v_head_dim > 0) pages.v = take(layer.n_kv_heads, shape.page_size, layer.v_head_dim);
-  for (const KvSide& side : layer.sides) pages.sides.push_back(take(1, n_slots_of(side, shape), side.width));
+  KvPages pages{.k = take(layer.k_head_dim), .v = {}, .sides = {}, .are_panes = layer.window > 0};
+  if (layer.v_head_dim > 0) pages.v = take(layer.v_head_dim);
+  for (const KvSide& side : layer.sides)
+    pages.sides.push_back(
+        arena.take(shape.dtype, {n_pages_of(side.window, shape), 1, n_slots_of(side, shape), side.width}));
   return pages;
 }
 
@@ -50,7 +49,10 @@ void need_whole_blocks(int64_t width, Dtype dtype) {
 
 int64_t longest_window(std::span<const KvLayer> layers) {
   int64_t longest = 0;
-  for (const KvLayer& layer : layers) longest = std::max(longest, layer.window);
+  for (const KvLayer& layer : layers) {
+    longest = std::max(longest, layer.window);
+    for (const KvSide& side : layer.sides) longest = std::max(longest, side.window);
+  }
   return longest;
 }
 
@@ -81,11 +83,15 @@ std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page, bool is_pane) 
     const int64_t n_bytes = pages.n_bytes() / n_pages;
     if (n_bytes > 0) parts.emplace_back(pages.data + page * n_bytes, static_cast<size_t>(n_bytes));
   };
-  for (const KvPages& layer : layers_) {
-    if (layer.are_panes != is_pane) continue;
-    add(layer.k);
-    add(layer.v);
-    for (const Tensor& side : layer.sides) add(side);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const auto& [k, v, sides, are_panes] = layers_[i];
+    if (are_panes == is_pane) {
+      add(k);
+      add(v);
+    }
+    for (size_t j = 0; j < sides.size(); ++j) {
+      if ((shape_.layers[i].sides[j].window > 0) == is_pane) add(sides[j]);
+    }
   }
   return parts;
 }

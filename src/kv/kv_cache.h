@@ -1,6 +1,6 @@
 // Where keys and values lie: for each layer one tensor of pages for K and one for V. Pages are numbers to
-// everyone else (page_pool.h, radix_tree.h); only ops look inside. Of layers with a window panes are the
-// pages: fewer, with numbers of their own.
+// everyone else (page_pool.h, radix_tree.h); only ops look inside. Of layers and sides with a window panes
+// are the pages: fewer, with numbers of their own.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@ namespace millrace {
 struct KvSide {
   int64_t width;
   int64_t stride = 1;
+  int64_t window = 0;  // as of a layer
 };
 
 // What one layer keeps for each position.
@@ -32,10 +33,10 @@ struct KvPages {
   Tensor k;                   // (n_pages, n_kv_heads, page_size, k_head_dim)
   Tensor v;                   // (n_pages, n_kv_heads, page_size, v_head_dim); empty where v_head_dim is 0
   std::vector<Tensor> sides;  // (n_pages, 1, page_size / stride, width) each; a long stride: 1 a page
-  bool are_panes = false;     // of Batch::pane_tables
+  bool are_panes = false;     // k and v: of Batch::pane_tables
 };
 
-// The longest window of any of them; 0 where none has one.
+// The longest window of any of them and their sides; 0 where none has one.
 int64_t longest_window(std::span<const KvLayer> layers);
 
 class KvCache {
@@ -54,7 +55,7 @@ class KvCache {
   // Throws as n_bytes() does, and Error(does_not_fit) when the memory cannot be had.
   explicit KvCache(Shape shape);
 
-  // The contents of a page in the layers without a window, and of a pane in the others.
+  // The contents of a page in what has no window, and of a pane in the rest.
   void copy_page(int32_t from, int32_t to);
   void copy_pane(int32_t from, int32_t to);
   // The memory of a page or a pane, a stretch for each tensor that has any.

@@ -122,6 +122,27 @@ TEST(KvCache, LayersWithAWindowHavePanes) {
   EXPECT_EQ(of_panes[2 * 64], 2.0f);
 }
 
+TEST(KvCache, SidesHaveWindowsOfTheirOwn) {
+  const KvCache cache({.layers = {{.n_kv_heads = 1,
+                                   .k_head_dim = 16,
+                                   .v_head_dim = 0,
+                                   .sides = {{.width = 8, .window = 5}, {.width = 8, .stride = 2}}}},
+                       .n_pages = 6,
+                       .page_size = 4,
+                       .dtype = Dtype::f32,
+                       .n_panes = 3});
+  EXPECT_EQ(longest_window(cache.shape().layers), 5);
+  const KvPages& layer = cache.layer(0);
+  EXPECT_EQ(layer.k.dim(0), 6);
+  EXPECT_EQ(layer.sides[0].dim(0), 3);
+  EXPECT_EQ(layer.sides[1].dim(0), 6);
+  const auto pages = cache.parts_of_page(1), panes = cache.parts_of_pane(1);
+  ASSERT_EQ(pages.size(), 2u);
+  EXPECT_EQ(pages[1].data(), layer.sides[1].data + 2 * 8 * 4);
+  ASSERT_EQ(panes.size(), 1u);
+  EXPECT_EQ(panes[0].data(), layer.sides[0].data + 4 * 8 * 4);
+}
+
 TEST(KvCache, KeepsWholeBlocksOfQuantisedTypes) {
   KvCache::Shape shape{.layers = {{.n_kv_heads = 2, .k_head_dim = 64, .v_head_dim = 32}},
                        .n_pages = 2,

@@ -51,8 +51,8 @@ class EntryReader {
   EntryReader(const Tensor& pages, const Batch& batch, int64_t seq, const Places& places)
       : pages_(pages),
         row_bytes_(pages.row_bytes()),
-        table_(batch.page_tables.i32() + seq * batch.page_tables.dim(1)),
-        max_pages_(batch.page_tables.dim(1)),
+        table_(batch.tables_of_entries().i32() + seq * batch.tables_of_entries().dim(1)),
+        max_pages_(batch.tables_of_entries().dim(1)),
         places_(places) {}
 
   std::byte* at(int64_t entry) const {

@@ -24,9 +24,10 @@ inline std::byte* page_row(const Tensor& pages, const Batch& batch, int64_t seq,
 // Where entry `entry` of sequence `seq` lies, which stands for `stride` positions: with the last of them.
 inline std::byte* entry_row(const Tensor& pages, const Batch& batch, int64_t seq, int64_t entry,
                             const EntryPlaces& places) {
+  const Tensor& tables = batch.tables_of_entries();
   const int64_t last = (entry + 1) * places.stride - 1;
-  check(last >= 0 && last / places.page_size < batch.page_tables.dim(1), "an entry beyond the page table");
-  const int32_t page = batch.page_tables.i32()[seq * batch.page_tables.dim(1) + last / places.page_size];
+  check(last >= 0 && last / places.page_size < tables.dim(1), "an entry beyond the page table");
+  const int32_t page = tables.i32()[seq * tables.dim(1) + last / places.page_size];
   check(page >= 0 && page < pages.dim(0), "an entry without a page");
   return pages.row(page * pages.dim(2) + last % places.page_size / places.stride);
 }

@@ -133,7 +133,7 @@ void Deepseek4::read_layers(Hparams& hparams, const Checkpoint& checkpoint) {
       hparams.refuse("attention.compress_ratios", "only powers of two divide pages into runs");
     attention.rope = stride > 0 ? &compress_rope_ : &rope_;
     attention.inverse_rope = stride > 0 ? &inverse_compress_rope_ : &inverse_rope_;
-    KvLayer kv{.n_kv_heads = 1, .k_head_dim = head_dim_, .v_head_dim = 0};
+    KvLayer kv{.n_kv_heads = 1, .k_head_dim = head_dim_, .v_head_dim = 0, .window = window_};
     const bool has_indexer =
         stride > 0 && checkpoint.find(fmt::format("blk.{}.indexer.attn_q_b.weight", i)) != nullptr;
     if (stride > 0)
@@ -218,8 +218,9 @@ void Deepseek4::run_attention(const Pass& pass, const Attention& attention, int6
   pass.backend.run(Norm{.x = heads, .out = heads, .eps = ends_.norm_eps});
 
   const KvPages& pages = pass.kv.layer(layer);
+  const Batch batch = pass.batch.of_panes();
   const Rope rope = attention.rope->view();
-  pass.backend.run(RopeStoreKv{.batch = pass.batch,
+  pass.backend.run(RopeStoreKv{.batch = batch,
                                .q = heads,
                                .k = k.reshaped({n_rows, 1, head_dim_}),
                                .k_norm = attention.kv_norm,
@@ -235,7 +236,7 @@ void Deepseek4::run_attention(const Pass& pass, const Attention& attention, int6
 
   const Tensor mixed = pass.arena.take(Dtype::f32, {n_rows, n_heads_, head_dim_});
   pass.backend.run(PagedAttention{
-      .batch = pass.batch,
+      .batch = batch,
       .q = heads,
       .k_pages = pages.k,
       .sinks = attention.sinks,

@@ -99,6 +99,7 @@ void Llama4::read_positions(Hparams& hparams) {
     if (rotates[i]) {
       attention.rope = rope_.view();
       attention.chunk = chunk;
+      shape_.kv_layers[i].window = chunk;  // a row sees as much at most
       // The paper norms after the rotation; without weights that is the same, for a rotation keeps lengths.
       if (has_head_norms) attention.q_norm = attention.k_norm = ones;
     } else {

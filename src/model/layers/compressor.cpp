@@ -6,7 +6,8 @@ namespace millrace {
 
 Compressor make_compressor(KvLayer& layer, int64_t stride, int64_t head_dim, int64_t width) {
   const size_t side = layer.sides.size();
-  layer.sides.push_back({.width = 2 * width});
+  const int64_t n_runs = width > head_dim ? 2 : 1;  // that an entry is made of
+  layer.sides.push_back({.width = 2 * width, .window = n_runs * stride});
   layer.sides.push_back({.width = head_dim, .stride = stride});
   return {.stride = stride, .head_dim = head_dim, .width = width, .side = side};
 }
@@ -36,7 +37,7 @@ void run_compressor(const Pass& pass, const Compressor& compressor, const Compre
              .products = {{.weight = compressor.kv, .out = kv}, {.weight = compressor.gate, .out = gate}},
              .n_products = 2});
   const std::vector<Tensor>& sides = pass.kv.layer(run.layer).sides;
-  pass.backend.run(CompressKv{.batch = pass.batch,
+  pass.backend.run(CompressKv{.batch = pass.batch.of_panes(),
                               .kv = kv,
                               .gate = gate,
                               .bias = compressor.bias,

@@ -27,7 +27,8 @@ struct EntryIndexer {
   Compressor compressor;
 };
 
-// A compressor of runs, with its two sides among those of `layer`.
+// A compressor of runs, with its two sides among those of `layer`: rows in panes, for as long as an entry is
+// made of them, and entries in pages.
 Compressor make_compressor(KvLayer& layer, int64_t stride, int64_t head_dim, int64_t width);
 void list_compressor(WeightList& list, Compressor& compressor, int64_t hidden, std::string_view prefix);
 void list_entry_indexer(WeightList& list, EntryIndexer& indexer, int64_t hidden, int64_t q_rank);

@@ -38,7 +38,7 @@ class Driver {
              .n_pages = static_cast<int64_t>(n_sequences) * n_pages_each_,
              .page_size = kPageSize,
              .dtype = Dtype::f32,
-             .n_panes = static_cast<int64_t>(n_sequences) * n_pages_each_}),
+             .n_panes = static_cast<int64_t>(n_sequences) * n_pages_each_ + 1}),
         states_({.layers = model.shape().state_layers, .n_slots = 2 * static_cast<int64_t>(n_sequences)}) {
     std::iota(pages_.begin(), pages_.end(), 0);
     std::shuffle(pages_.begin(), pages_.end(), std::mt19937(seed));
@@ -147,7 +147,9 @@ class Driver {
       check(n_used <= n_pages_each_, "the driver was told of enough positions");
       for (int64_t i = 0; i < n_pages_each_; ++i) {
         ints.page_tables.push_back(i < n_used ? first[i] : -1);
-        ints.pane_tables.push_back(i < n_used && i >= first_pane ? first[i] : -1);
+        // Other numbers than those of the pages.
+        const auto pane = static_cast<int32_t>(std::ssize(pages_) - first[i]);
+        ints.pane_tables.push_back(i < n_used && i >= first_pane ? pane : -1);
       }
     }
     return ints;
