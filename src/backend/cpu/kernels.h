@@ -73,6 +73,10 @@ struct Matmul {
   InputKind input;
   // Every sum is accumulated in the order of the row, whatever n_columns and n_groups.
   void (*multiply)(const StripProduct& product);
+  // The same, with the same bits, of groups that interleave() has made; nullptr where a format has none.
+  void (*multiply_interleaved)(const StripProduct& product);
+  // Lays n_lanes rows out as they are read fastest (text/interleaved.inl): as many bytes as they have.
+  void (*interleave)(const std::byte* group, int64_t row_bytes, std::byte* out);
 };
 
 // Some places in Kernels::matmul, which is by Dtype; cpu.cpp checks them.

@@ -10,6 +10,7 @@ namespace {
 // clang-format off
 #include "backend/cpu/text/formats32.inl"
 #include "backend/cpu/text/formats256.inl"
+#include "backend/cpu/text/interleaved.inl"
 #include "backend/cpu/text/matmul_float.inl"
 #include "backend/cpu/text/matmul_quant.inl"
 #include "backend/cpu/text/matmul_amx.inl"
@@ -25,14 +26,15 @@ namespace {
 constexpr int kFewestColumns = 9;
 
 template <class F, size_t kAt>
-void multiply_few_or_many(const StripProduct& p) {
-  if (p.n_columns < kFewestColumns) return avx512_kernels().matmul[kAt].multiply(p);
-  multiply_amx<F>(p);
-}
-
-template <class F, size_t kAt>
 void put(Kernels& t) {
-  t.matmul[kAt].multiply = multiply_few_or_many<F, kAt>;
+  t.matmul[kAt].multiply = [](const StripProduct& p) {
+    if (p.n_columns < kFewestColumns) return avx512_kernels().matmul[kAt].multiply(p);
+    multiply_amx<RowByRow<F>>(p);
+  };
+  t.matmul[kAt].multiply_interleaved = [](const StripProduct& p) {
+    if (p.n_columns < kFewestColumns) return avx512_kernels().matmul[kAt].multiply_interleaved(p);
+    multiply_amx<Interleaved<F>>(p);
+  };
 }
 
 Kernels make_amx_table() {
@@ -44,7 +46,8 @@ Kernels make_amx_table() {
   put<Q5K, kMatmulQ5K>(t);
   put<Q6K, kMatmulQ6K>(t);
   put<Iq4Xs, kMatmulIq4Xs>(t);
-  t.matmul[kMatmulBf16] = {InputKind::bf16_pairs, multiply_bf16};
+  t.matmul[kMatmulBf16].input = InputKind::bf16_pairs;
+  t.matmul[kMatmulBf16].multiply = multiply_bf16;
   t.split_bf16 = split_bf16;
   t.pages[1].attend = attend_amx<F16>;
   t.pages[2].attend = attend_amx<BF16>;

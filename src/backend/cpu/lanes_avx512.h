@@ -91,6 +91,9 @@ inline Floats load_e4m3(const uint8_t* p) {
 inline Ints widen_bytes(const uint8_t* p) {  // kLanes of them, unsigned
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+inline Ints widen_words(const uint8_t* p) {  // kLanes of 16 bits, unsigned
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 inline Ints widen_int8(const uint8_t* p) {  // kLanes of them, signed
   return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }

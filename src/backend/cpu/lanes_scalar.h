@@ -126,6 +126,9 @@ inline Floats load_e4m3(const uint8_t* p) {
 inline Ints widen_bytes(const uint8_t* p) {
   return each<int32_t>([&](int i) { return int32_t{p[i]}; });
 }
+inline Ints widen_words(const uint8_t* p) {
+  return each<int32_t>([&](int i) { return int32_t{word_at(p + 2 * i)}; });
+}
 inline Ints widen_int8(const uint8_t* p) {
   return each<int32_t>([&](int i) { return int32_t{static_cast<int8_t>(p[i])}; });
 }

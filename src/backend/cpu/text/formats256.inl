@@ -28,7 +28,8 @@ inline void pair_scales(Scales256& s, int n) {
 }
 
 // Q4_K and Q5_K: d, dmin, then 8 scales and 8 minima of 6 bits in 12 bytes.
-inline Scales256 scales_6_bit(Rows rows) {
+template <class R>
+inline Scales256 scales_6_bit(R rows) {
   Ints head[4];
   gather16(rows, 0, head);
   Scales256 s;
@@ -48,8 +49,8 @@ inline Scales256 scales_6_bit(Rows rows) {
 struct Q2K {
   static constexpr int kBytes = 84, kSub = 16, kOffset = 0;
   static constexpr bool kHasMin = true, kIsWide = false;
-  template <class Use>
-  static void expand(Rows rows, const Use& use) {
+  template <class R, class Use>
+  static void expand(R rows, const Use& use) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       Bytes packed[8];
@@ -58,7 +59,8 @@ struct Q2K {
       for (int i = 0; i < 4; ++i) use(4 * half + i, [&](int k) { return shift_mask(packed[k], 2 * i, 3); });
     }
   }
-  static Scales256 scales(Rows rows) {
+  template <class R>
+  static Scales256 scales(R rows) {
     Ints packed[4];
     gather16(rows, 0, packed);
     const Ints d = last_of16(rows, 68);
@@ -74,8 +76,8 @@ struct Q2K {
 struct Q3K {
   static constexpr int kBytes = 110, kSub = 16, kOffset = 4;
   static constexpr bool kHasMin = false, kIsWide = false;
-  template <class Use>
-  static void expand(Rows rows, const Use& use) {
+  template <class R, class Use>
+  static void expand(R rows, const Use& use) {
     Bytes high[8];
     load32(rows, 0, high);
 #pragma GCC unroll 2
@@ -90,15 +92,14 @@ struct Q3K {
       }
     }
   }
-  // The last 14 bytes are 12 bytes of scales and d; read with the two before them, so as not to read beyond.
-  static Scales256 scales(Rows rows) {
+  template <class R>
+  static Scales256 scales(R rows) {
     Ints tail[4];
-    gather16(rows, 94, tail);
-    const auto bytes = [&](int i) { return bit_or(shift_right(tail[i], 16), shift_left(tail[i + 1], 16)); };
-    const Ints low[2] = {bytes(0), bytes(1)};
-    const Ints high = bytes(2);
+    gather16(rows, 92, tail);
+    const Ints* low = tail + 1;
+    const Ints high = tail[3];
     Scales256 s;
-    s.d = f16_to_float(shift_right(tail[3], 16));
+    s.d = f16_to_float(shift_right(last_of16(rows, 94), 16));
     s.dmin = zeros();
     for (int i = 0; i < 16; ++i) {
       const Ints four = bits_of(low[i % 8 / 4], 8 * (i % 4) + 4 * (i / 8), 15);
@@ -113,8 +114,8 @@ struct Q3K {
 struct Q4K {
   static constexpr int kBytes = 144, kSub = 32, kOffset = 0;
   static constexpr bool kHasMin = true, kIsWide = false;
-  template <class Use>
-  static void expand(Rows rows, const Use& use) {
+  template <class R, class Use>
+  static void expand(R rows, const Use& use) {
 #pragma GCC unroll 4
     for (int pair = 0; pair < 4; ++pair) {
       Bytes packed[8];
@@ -123,14 +124,17 @@ struct Q4K {
       use(2 * pair + 1, [&](int k) { return shift_mask(packed[k], 4, 15); });
     }
   }
-  static Scales256 scales(Rows rows) { return scales_6_bit(rows); }
+  template <class R>
+  static Scales256 scales(R rows) {
+    return scales_6_bit(rows);
+  }
 };
 
 struct Q5K {
   static constexpr int kBytes = 176, kSub = 32, kOffset = 0;
   static constexpr bool kHasMin = true, kIsWide = false;
-  template <class Use>
-  static void expand(Rows rows, const Use& use) {
+  template <class R, class Use>
+  static void expand(R rows, const Use& use) {
     Bytes high[8];
     load32(rows, 16, high);
 #pragma GCC unroll 4
@@ -145,14 +149,17 @@ struct Q5K {
       }
     }
   }
-  static Scales256 scales(Rows rows) { return scales_6_bit(rows); }
+  template <class R>
+  static Scales256 scales(R rows) {
+    return scales_6_bit(rows);
+  }
 };
 
 struct Q6K {
   static constexpr int kBytes = 210, kSub = 16, kOffset = 32;
   static constexpr bool kHasMin = false, kIsWide = false;
-  template <class Use>
-  static void expand(Rows rows, const Use& use) {
+  template <class R, class Use>
+  static void expand(R rows, const Use& use) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       Bytes low[16], high[8];
@@ -168,7 +175,8 @@ struct Q6K {
       }
     }
   }
-  static Scales256 scales(Rows rows) {
+  template <class R>
+  static Scales256 scales(R rows) {
     Ints packed[4];
     gather16(rows, 192, packed);
     Scales256 s;
@@ -184,15 +192,16 @@ struct Q6K {
 struct Iq4Xs {
   static constexpr int kBytes = 136, kSub = 32, kOffset = kWideOffset;
   static constexpr bool kHasMin = false, kIsWide = true;
-  template <class Use>
-  static void expand(Rows rows, const Use& use) {
+  template <class R, class Use>
+  static void expand(R rows, const Use& use) {
 #pragma GCC unroll 8
     for (int c = 0; c < 8; ++c) {
       const Nibbles codes(rows, 8 + 16 * c);
       use(c, [&](int k) { return lookup_signed(kIq4Values, codes(k)); });
     }
   }
-  static Scales256 scales(Rows rows) {
+  template <class R>
+  static Scales256 scales(R rows) {
     Ints head[4];
     gather16(rows, 0, head);
     Scales256 s;

@@ -4,6 +4,7 @@
 // clang-format off
 #include "backend/cpu/text/formats32.inl"
 #include "backend/cpu/text/formats256.inl"
+#include "backend/cpu/text/interleaved.inl"
 #include "backend/cpu/text/matmul_float.inl"
 #include "backend/cpu/text/matmul_quant.inl"
 #include "backend/cpu/text/math.inl"

@@ -105,8 +105,8 @@ struct alignas(64) TilePanel {
   float dmin[kLanes];
 };
 
-template <class F>
-inline void expand_block(Rows rows, TilePanel<F>& panel, Ahead& ahead) {
+template <class F, class R>
+inline void expand_block(R rows, TilePanel<F>& panel, Ahead& ahead) {
   const Scales256 s = F::scales(rows);
   store(panel.d, s.d);
   store(panel.dmin, s.dmin);
@@ -253,14 +253,15 @@ inline void multiply_span(const StripProduct& p, const TileSpan<F>& span) {
   }
 }
 
-template <class F>
+template <class Lying>
 void multiply_many(const StripProduct& p) {
+  using F = typename Lying::Format;
   const TileScope tiles(kTileColumnsAmx, kLanes);
   TileSpan<F> span;
   span.n_blocks = 1;
   for (span.index = 0; span.index < p.inputs->n_in / kSpan; ++span.index) {
     Ahead ahead = ahead_of_span<F>(p, span, p.n_groups);
-    expand_span<F>(p, span, ahead);
+    expand_span<Lying>(p, span, ahead);
     finish_writes();
     multiply_span<F>(p, span);
   }
@@ -289,20 +290,19 @@ inline void dot_few(const TilePanel<F>& panel, const int8_t* x) {
 }
 
 // A block of a group, all columns: what multiply_few steps over, groups first.
-template <class F>
+template <class Lying>
 struct FewStep {
+  using F = typename Lying::Format;
+
   FewStep(const StripProduct& p, int64_t i) : group(static_cast<int>(i % p.n_groups)), span(i / p.n_groups) {}
 
-  Rows rows(const StripProduct& p) const {
-    const Rows rows = rows_of(p.groups[group], p.row_bytes);
-    return {rows.p + span * F::kBytes, rows.stride};
-  }
+  auto rows(const StripProduct& p) const { return Lying(p.groups[group], p.row_bytes).block(span); }
   TileInputs<F, kTileColumnsAmx> inputs(const StripProduct& p) const {
     return {*p.inputs, span, p.first_column};
   }
   // The share of this step in the strip that follows, for one expansion and the sums of all columns.
   Ahead ahead(const StripProduct& p) const {
-    const uint8_t* next = rows_of(p.groups[0], p.row_bytes).p + p.n_groups * kLanes * p.row_bytes;
+    const uint8_t* next = bytes_of(p.groups[0]) + p.n_groups * kLanes * p.row_bytes;
     constexpr int64_t kShare = kLanes * F::kBytes;
     return {next + (span * p.n_groups + group) * kShare, kShare, kSpan / 32 + p.n_columns};
   }
@@ -324,22 +324,23 @@ struct FewStep {
 };
 
 // While tiles work on a step, the weights of the next one are expanded.
-template <class F>
+template <class Lying>
 void multiply_few(const StripProduct& p) {
+  using F = typename Lying::Format;
   const TileScope tiles(p.n_columns, kLanes);
   TilePanel<F> panels[2];
   TileSums sums;
   const int64_t n_steps = p.inputs->n_in / kSpan * p.n_groups;
-  FewStep<F> step(p, 0);
+  FewStep<Lying> step(p, 0);
   Ahead ahead = step.ahead(p);
   expand_block<F>(step.rows(p), panels[0], ahead);
   for (int64_t i = 0; i < n_steps; ++i) {
     finish_writes();
     dot_few<F>(panels[i % 2], step.inputs(p).q);
-    const FewStep<F> before = step;
+    const FewStep<Lying> before = step;
     ahead = step.ahead(p);
     if (i + 1 < n_steps) {
-      step = FewStep<F>(p, i + 1);
+      step = FewStep<Lying>(p, i + 1);
       expand_block<F>(step.rows(p), panels[(i + 1) % 2], ahead);
     }
     store_tiles(sums);
@@ -347,11 +348,11 @@ void multiply_few(const StripProduct& p) {
   }
 }
 
-template <class F>
+template <class Lying>
 void multiply_amx(const StripProduct& p) {
   for (int c = 0; c < p.n_columns; ++c) {
     for (int g = 0; g < p.n_groups; ++g) store(p.out + c * p.out_stride + g * kLanes, zeros());
   }
-  if (p.n_columns <= kTileColumnsAmx) return multiply_few<F>(p);
-  multiply_many<F>(p);
+  if (p.n_columns <= kTileColumnsAmx) return multiply_few<Lying>(p);
+  multiply_many<Lying>(p);
 }

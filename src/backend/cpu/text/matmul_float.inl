@@ -126,5 +126,8 @@ void multiply_float(const StripProduct& p) {
 
 template <class F>
 constexpr Matmul float_matmul() {
-  return {InputKind::f32, multiply_float<F>};
+  return {.input = InputKind::f32,
+          .multiply = multiply_float<F>,
+          .multiply_interleaved = nullptr,
+          .interleave = nullptr};
 }

@@ -6,12 +6,7 @@
 //                   the output
 // A lane is a row of the group, so a group's sums come out as one vector.
 
-template <class F>
-inline constexpr bool kIsBlock32 = F::kBytes < 40;
-
-inline Rows rows_of(const std::byte* p, int64_t stride) {
-  return {reinterpret_cast<const uint8_t*>(p), stride};
-}
+inline const uint8_t* bytes_of(const std::byte* p) { return reinterpret_cast<const uint8_t*>(p); }
 
 // A group is read as kLanes streams, too many and, as rows of small models are a kilobyte, too short for the
 // prefetcher of a processor. So a block brings in its share of what is read next, as one stream, into the
@@ -39,7 +34,8 @@ class Ahead {
 template <class F>
 class BlockAhead {
  public:
-  BlockAhead(Rows group, int64_t b) : share_(group.p + kLanes * (group.stride + b * F::kBytes)) {}
+  BlockAhead(const StripProduct& p, int g, int64_t b)
+      : share_(bytes_of(p.groups[g]) + kLanes * (p.row_bytes + b * F::kBytes)) {}
 
   void prefetch_part(int c) const {
 #ifndef MILLRACE_SANITIZED  // g++ 12 refuses the annotation where it does not optimise
@@ -84,8 +80,8 @@ inline Ints dot_codes(Ints acc, const Code& code, int first, int n, const int8_t
   return acc;
 }
 
-template <class F>
-inline Floats multiply_one(Floats acc, Rows rows, const int8_t* x, const InputScale32& x_scale,
+template <class F, class R>
+inline Floats multiply_one(Floats acc, R rows, const int8_t* x, const InputScale32& x_scale,
                            BlockAhead<F> ahead) {
   ahead.prefetch_part(0);
   Ints dots = splat(-F::kOffset * x_scale.sum);
@@ -93,8 +89,8 @@ inline Floats multiply_one(Floats acc, Rows rows, const int8_t* x, const InputSc
   return accumulate32<F>(acc, dots, F::scales(rows), x_scale);
 }
 
-template <class F>
-inline Floats multiply_one(Floats acc, Rows rows, const int8_t* x, const InputScale256& x_scale,
+template <class F, class R>
+inline Floats multiply_one(Floats acc, R rows, const int8_t* x, const InputScale256& x_scale,
                            BlockAhead<F> ahead) {
   const Scales256 s = F::scales(rows);
   Ints sums = splat(0);  // of minima or of scales, times those of the activations
@@ -137,16 +133,8 @@ struct alignas(64) Panel256 {
   float dmin[F::kHasMin ? kLanes : 0];
 };
 
-inline void store_bytes(uint8_t* p, Bytes x) { __builtin_memcpy(p, &x, sizeof x); }
-inline Bytes load_bytes(const uint8_t* p) {
-  Bytes out;
-  __builtin_memcpy(&out, p, sizeof out);
-  return out;
-}
-static_assert(sizeof(Bytes) == 4 * kLanes);
-
-template <class F>
-inline void expand_block(Rows rows, Panel32<F>& panel, Ahead& ahead) {
+template <class F, class R>
+inline void expand_block(R rows, Panel32<F>& panel, Ahead& ahead) {
   ahead.prefetch_part();
   F::expand(rows, [&](const auto& code) {
 #pragma GCC unroll 8
@@ -157,8 +145,8 @@ inline void expand_block(Rows rows, Panel32<F>& panel, Ahead& ahead) {
   if constexpr (F::kHasMin) store(panel.m, s.m);
 }
 
-template <class F>
-inline void expand_block(Rows rows, Panel256<F>& panel, Ahead& ahead) {
+template <class F, class R>
+inline void expand_block(R rows, Panel256<F>& panel, Ahead& ahead) {
   F::expand(rows, [&](int c, const auto& code) {
     ahead.prefetch_part();
 #pragma GCC unroll 8
@@ -341,13 +329,13 @@ inline void multiply_tiles(const StripProduct& p, const Span<F>& span, int group
   if constexpr (kColumns > 1) multiply_tiles<F, kGroups, kColumns - 1>(p, span, group, ahead, first);
 }
 
-template <class F, class AnySpan>
+template <class Lying, class AnySpan>
 inline void expand_span(const StripProduct& p, AnySpan& span, Ahead& ahead) {
+  using F = typename Lying::Format;
   const int64_t first = span.index * kSpanBlocks<F>;
   for (int g = 0; g < p.n_groups; ++g) {
-    const Rows group = rows_of(p.groups[g], p.row_bytes);
-    for (int b = 0; b < span.n_blocks; ++b)
-      expand_block<F>({group.p + (first + b) * F::kBytes, group.stride}, span.panels[g][b], ahead);
+    const Lying group(p.groups[g], p.row_bytes);
+    for (int b = 0; b < span.n_blocks; ++b) expand_block<F>(group.block(first + b), span.panels[g][b], ahead);
   }
 }
 
@@ -355,32 +343,33 @@ inline void expand_span(const StripProduct& p, AnySpan& span, Ahead& ahead) {
 template <class F, class AnySpan>
 inline Ahead ahead_of_span(const StripProduct& p, const AnySpan& span, int n_passes) {
   const int64_t share = p.n_groups * kLanes * F::kBytes;
-  const uint8_t* strip = rows_of(p.groups[0], p.row_bytes).p;
+  const uint8_t* strip = bytes_of(p.groups[0]);
   return {strip + p.n_groups * kLanes * p.row_bytes + span.index * kSpanBlocks<F> * share,
           span.n_blocks * share, n_passes * kSpan / 32};
 }
 
-template <class F>
+template <class Lying>
 void multiply_column(const StripProduct& p) {
+  using F = typename Lying::Format;
   using B = Blocks<F>;
   const int64_t n_blocks = p.inputs->n_in / B::kElems;
   for (int g = 0; g < p.n_groups; ++g) {
-    const Rows group = rows_of(p.groups[g], p.row_bytes);
-    Rows rows = group;
+    const Lying group(p.groups[g], p.row_bytes);
     Floats acc = zeros();
-    for (int64_t b = 0; b < n_blocks; ++b, rows.p += F::kBytes) {
+    for (int64_t b = 0; b < n_blocks; ++b) {
       const TileInputs<F, 1> x(*p.inputs, b / kSpanBlocks<F>, p.first_column);
       const int block = static_cast<int>(b % kSpanBlocks<F>);
-      acc = multiply_one<F>(acc, rows, x.bytes(0, block * B::kElems), x.scale_of(0, block),
-                            BlockAhead<F>(group, b));
+      acc = multiply_one<F>(acc, group.block(b), x.bytes(0, block * B::kElems), x.scale_of(0, block),
+                            BlockAhead<F>(p, g, b));
     }
     store(p.out + g * kLanes, acc);
   }
 }
 
-template <class F>
+template <class Lying>
 void multiply_quant(const StripProduct& p) {
-  if (p.n_columns == 1) return multiply_column<F>(p);
+  using F = typename Lying::Format;
+  if (p.n_columns == 1) return multiply_column<Lying>(p);
   const int64_t n_blocks = p.inputs->n_in / Blocks<F>::kElems;
   Span<F> span;
   for (int64_t first = 0; first < n_blocks; first += kSpanBlocks<F>) {
@@ -389,7 +378,7 @@ void multiply_quant(const StripProduct& p) {
     const int n_tiles = (p.n_columns + kTileColumns - 1) / kTileColumns;  // or some more
     Ahead ahead =
         ahead_of_span<F>(p, span, p.n_groups + (p.n_groups + kTileGroups - 1) / kTileGroups * n_tiles);
-    expand_span<F>(p, span, ahead);
+    expand_span<Lying>(p, span, ahead);
     int group = 0;
     if constexpr (kTileGroups == 2) {
       for (; group + 2 <= p.n_groups; group += 2) multiply_tiles<F, 2>(p, span, group, ahead);
@@ -400,5 +389,16 @@ void multiply_quant(const StripProduct& p) {
 
 template <class F>
 constexpr Matmul quant_matmul() {
-  return {Blocks<F>::kInput, multiply_quant<F>};
+  return {.input = Blocks<F>::kInput,
+          .multiply = multiply_quant<RowByRow<F>>,
+          .multiply_interleaved = multiply_quant<Interleaved<F>>,
+          .interleave = interleave<F>};
+}
+// Of formats whose rows do not come apart into quads.
+template <class F>
+constexpr Matmul quant_matmul_row_by_row() {
+  return {.input = Blocks<F>::kInput,
+          .multiply = multiply_quant<RowByRow<F>>,
+          .multiply_interleaved = nullptr,
+          .interleave = nullptr};
 }

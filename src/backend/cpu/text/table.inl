@@ -30,8 +30,8 @@ constexpr Kernels make_table(const char* name) {
   *matmul++ = quant_matmul<Mxfp4>();
   *matmul++ = float_matmul<F8E4M3>();
   *matmul++ = float_matmul<Nvfp4>();
-  *matmul++ = quant_matmul<Q4Z>();
-  *matmul++ = quant_matmul<Q8Z>();
+  *matmul++ = quant_matmul_row_by_row<Q4Z>();
+  *matmul++ = quant_matmul_row_by_row<Q8Z>();
   t.quantize32 = quantize32_span;
   t.quantize256 = quantize256_span;
   t.rms_norm = rms_norm_row;
