@@ -1,5 +1,5 @@
 // Times every op on shapes of real models and sets the speed beside what this machine can do at most.
-//   ops_bench [--backend cpu|reference] [--threads N] [--filter TEXT] [--seconds S]
+//   ops_bench [--backend cpu|reference] [--threads N] [--filter TEXT] [--seconds S] [--copied]
 // "of limit" is the time that the memory or the arithmetic of the op would take at the measured limits,
 // whichever is longer, as a share of the time it took; arithmetic on quantised weights is held against 8-bit
 // integers. Operands are taken in turn from copies that together exceed the caches, as the layers of a model
@@ -26,6 +26,7 @@ struct Options {
   int n_threads = n_physical_cores();
   std::string filter;
   double seconds = 0.3;  // a case
+  bool copies_weights = false;
 };
 
 std::unique_ptr<Backend> make_backend(const Options& options) {
@@ -58,6 +59,14 @@ double seconds_of(Backend& backend, const std::vector<CaseOp>& copies, double se
   return times[times.size() / 2];
 }
 
+void copy_weights(Backend& backend, const std::vector<CaseOp>& cases) {
+  std::vector<Tensor> weights;
+  for (const CaseOp& each : cases) {
+    for (const Tensor& weight : multiplied_weights(each.op)) weights.push_back(weight);
+  }
+  backend.copy_weights(weights, {}, [](std::span<const std::byte>) {});
+}
+
 bool has_quantised_weight(Op op) {
   const std::vector<Operand> operands = operands_of(op);
   return std::ranges::any_of(
@@ -80,11 +89,12 @@ void run(const Options& options) {
   fmt::print("limits of {} threads: reads {:.1f} GB/s, float32 {:.0f} GFLOP/s, int8 {:.0f} GOP/s ({})\n",
              options.n_threads, limits.read_bytes_per_second / 1e9, limits.f32_flops_per_second / 1e9,
              limits.int8_flops_per_second / 1e9, limits.vectors);
-  const std::unique_ptr<Backend> backend = make_backend(options);
-  fmt::print("{:<72}{:>11}{:>8}{:>9}{:>10}\n", backend->name(), "us", "GB/s", "GFLOP/s", "of limit");
+  fmt::print("{:<72}{:>11}{:>8}{:>9}{:>10}\n", options.backend, "us", "GB/s", "GFLOP/s", "of limit");
   for (const OpCase& line : op_bench_cases()) {
     if (line.name.find(options.filter) == std::string::npos) continue;
     const std::vector<CaseOp> copies = copies_of(line);
+    const std::unique_ptr<Backend> backend = make_backend(options);
+    if (options.copies_weights) copy_weights(*backend, copies);
     print_line(line, copies[0].op, seconds_of(*backend, copies, options.seconds), limits);
   }
 }
@@ -99,6 +109,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.n_threads)->check(CLI::PositiveNumber);
   app.add_option("--filter", options.filter, "only cases whose name contains this");
   app.add_option("--seconds", options.seconds, "time for a case")->check(CLI::NonNegativeNumber);
+  app.add_flag("--copied", options.copies_weights,
+               "weights are read from copies as `run --weights copied` does");
   CLI11_PARSE(app, argc, argv);
   try {
     millrace::run(options);

@@ -225,6 +225,23 @@ const Batch* batch_of(const Op& op) { return batch_of(const_cast<Op&>(op)); }
 
 bool needs_whole_sequences(const Op& op) { return std::holds_alternative<BidirectionalAttention>(op); }
 
+std::vector<Tensor> multiplied_weights(const Op& op) {
+  std::vector<Tensor> weights;
+  if (const auto* linear = std::get_if<Linear>(&op)) {
+    for (int i = 0; i < linear->n_products; ++i) weights.push_back(linear->products[i].weight);
+  } else if (const auto* gated = std::get_if<LinearGated>(&op)) {
+    weights = {gated->gate, gated->up};
+  } else if (const auto* heads = std::get_if<HeadLinear>(&op)) {
+    weights = {heads->weight};
+  } else if (const auto* moe = std::get_if<MoeGated>(&op)) {
+    weights = {moe->gate};
+    if (moe->up) weights.push_back(moe->up);
+  } else if (const auto* down = std::get_if<MoeDown>(&op)) {
+    weights = {down->down};
+  }
+  return weights;
+}
+
 std::string describe(const Op& op) {
   Op copy = op;
   std::string text(name_of(op));

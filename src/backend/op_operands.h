@@ -34,6 +34,9 @@ Batch* batch_of(Op& op);
 // sequences only.
 bool needs_whole_sequences(const Op& op);
 
+// The weights that an op multiplies activations with, none of most.
+std::vector<Tensor> multiplied_weights(const Op& op);
+
 std::string_view name_of(const Op& op);
 inline constexpr size_t kNOps = std::variant_size_v<Op>;
 // The name of the op that is number `index` in the variant.

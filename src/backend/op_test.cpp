@@ -204,6 +204,25 @@ TEST(CpuOps, GiveTheSameBitsInAnyBatchOnEveryInstructionSet) {
   });
 }
 
+TEST(CpuOps, GiveTheSameBitsOfCopiedWeights) {
+  for_each_case([&](Trial& trial) {
+    const std::vector<Tensor> weights = multiplied_weights(trial.op());
+    if (weights.empty()) return;
+    for (const std::string_view set : cpu_instruction_sets()) {
+      SCOPED_TRACE(set);
+      const auto cpu = make_cpu_backend(1, set);
+      const Results expected = trial.run(*cpu);
+      int64_t n_released = 0;
+      cpu->copy_weights(weights, {}, [&](std::span<const std::byte> part) {
+        n_released += static_cast<int64_t>(part.size());
+      });
+      EXPECT_GE(n_released, weights[0].n_bytes());
+      trial.expect_same_bits(trial.run(*cpu), expected, "when its weights are copied");
+      trial.expect_same_bits_in_any_batch(*cpu);
+    }
+  });
+}
+
 TEST(CpuOps, GiveTheSameBitsOnAnyNumberOfThreads) {
   const auto one = make_cpu_backend(1);
   const auto two = make_cpu_backend(2);

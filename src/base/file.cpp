@@ -52,44 +52,22 @@ MappedFile::MappedFile(const std::filesystem::path& path, ErrorKind kind) : path
   ::madvise(mapped, size_, MADV_HUGEPAGE);
 }
 
-namespace {
-
-constexpr size_t kHugePage = size_t{2} << 20;
-
-std::byte* aligned_up(std::byte* p) {
-  const auto address = reinterpret_cast<uintptr_t>(p);
-  return p + (kHugePage - address % kHugePage) % kHugePage;
+void MappedFile::release(std::span<const std::byte> part) {
+  // Whole pages: others share the first and the last.
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(part.data() + part.size()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
-// False where memory or the kernel refuses; then nothing has changed.
-bool move_huge_page(std::byte* copy, std::byte* to) {
-  std::memcpy(copy, to, kHugePage);
-  return ::mprotect(copy, kHugePage, PROT_READ) == 0 &&
-         ::mremap(copy, kHugePage, kHugePage, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
+void MappedFile::prepare_release(std::span<const std::byte> file) {
+  ::madvise(const_cast<std::byte*>(file.data()), file.size(), MADV_NOHUGEPAGE);
 }
 
-}  // namespace
-
-// One huge page is all that is held twice. All come from one stretch of addresses, so that the kernel can
-// keep them as one mapping: there may not be many (vm.max_map_count).
-size_t MappedFile::move_to_huge_pages(const std::stop_token& stop) {
-  if (size_ < 2 * kHugePage) return 0;
-  std::byte* to = aligned_up(const_cast<std::byte*>(data_));
-  const size_t n_bytes = static_cast<size_t>(data_ + size_ - to) / kHugePage * kHugePage;
-  const size_t n_mapped = n_bytes + kHugePage;
-  void* mapped =
-      ::mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) return 0;
-  auto* begin = static_cast<std::byte*>(mapped);
-  std::byte *copy = aligned_up(begin), *end = begin + n_mapped;
-  if (copy > begin) ::munmap(begin, static_cast<size_t>(copy - begin));
-  ::madvise(copy, n_bytes, MADV_HUGEPAGE);
-  size_t n_moved = 0;
-  while (n_moved < n_bytes && !stop.stop_requested() && move_huge_page(copy + n_moved, to + n_moved))
-    n_moved += kHugePage;
-  // What was moved away may be somebody else's by now.
-  ::munmap(copy + n_moved, static_cast<size_t>(end - copy) - n_moved);
-  return n_moved;
+std::vector<std::span<const std::byte>> bytes_of(std::span<const MappedFile> files) {
+  std::vector<std::span<const std::byte>> out;
+  for (const MappedFile& file : files) out.push_back(file.bytes());
+  return out;
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

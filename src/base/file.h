@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
-#include <stop_token>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 
@@ -25,11 +25,11 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
-  // Puts copies of what is mapped, in pages of 2 MiB, into the place of the mapping, piece by piece:
-  // addresses and content stay, and other threads may read all the while. Memory of the process then holds
-  // what the page cache held. Returns the bytes that were moved: fewer where `stop` asks for it or memory
-  // ends.
-  size_t move_to_huge_pages(const std::stop_token& stop);
+  // Gives back the memory that a part of a mapped file takes: whoever reads it again reads the file. Who
+  // reads something beside it reads all of it again where it lies in a large page, so first of all
+  // prepare_release() of the file.
+  static void release(std::span<const std::byte> part);
+  static void prepare_release(std::span<const std::byte> file);
   const std::filesystem::path& path() const { return path_; }
 
  private:
@@ -37,6 +37,8 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
+
+std::vector<std::span<const std::byte>> bytes_of(std::span<const MappedFile> files);
 
 // The whole content of a regular file of at most `max_bytes`.
 std::string read_file(const std::filesystem::path& path, size_t max_bytes,

@@ -7,7 +7,6 @@
 #include <map>
 #include <optional>
 #include <span>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,8 +60,8 @@ class Checkpoint {
   virtual std::span<const NamedTensor> tensors() const = 0;  // in the order of the file; names are unique
   // The tensor of that name, or nullptr.
   virtual const Tensor* find(std::string_view name) const = 0;
-  // MappedFile::move_to_huge_pages() of the files that it lies in as it is, while others may read it.
-  virtual size_t move_to_huge_pages(const std::stop_token& /*stop*/) { return 0; }
+  // The files that tensors lie in as they are, mapped.
+  virtual std::vector<std::span<const std::byte>> mapped_files() const { return {}; }
   // Bytes of all tensors.
   int64_t n_bytes() const {
     int64_t sum = 0;

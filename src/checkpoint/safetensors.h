@@ -36,6 +36,7 @@ class SafetensorsModel {
   std::span<const SafetensorsTensor> tensors() const { return tensors_.all(); }
   const NamedList<SafetensorsTensor>& list() const { return tensors_; }
   int64_t n_files() const { return static_cast<int64_t>(files_.size()); }
+  std::vector<std::span<const std::byte>> mapped_files() const { return bytes_of(files_); }
   // The tensor of that name, or nullptr.
   const SafetensorsTensor* find(std::string_view name) const { return tensors_.find(name); }
 

@@ -11,7 +11,7 @@
 #include "cli/loaded_model.h"
 #include "cli/progress.h"
 #include "cli/verb.h"
-#include "cli/weight_pages.h"
+#include "cli/weight_place.h"
 #include "engine/runner.h"
 
 namespace millrace {
@@ -64,7 +64,7 @@ class Bench final : public Command {
     args.option("--batch", "Sequences at once", n_sequences_);
     args.option("--repeat", "How often each test runs", n_repeats_);
     args.flag("--json", "Print one JSON object", is_json_);
-    weight_pages_.declare(args);
+    weight_place_.declare(args);
     compute_.declare(args);
   }
 
@@ -80,7 +80,7 @@ class Bench final : public Command {
       fail(ErrorKind::usage, "--batch is {}, expected 1 to {}", n_sequences_, kMaxRows);
     if (n_repeats_ < 1) fail(ErrorKind::usage, "--repeat is {}, expected at least 1", n_repeats_);
     const LoadedModel loaded = load(model_, compute_, WithTokenizer::no, Gives::either);
-    if (std::jthread moving = weight_pages_.move(loaded); moving.joinable()) moving.join();
+    if (std::jthread copying = weight_place_.copy(loaded); copying.joinable()) copying.join();
     if (loaded.model->shape().gives_embeddings()) return measure_embeddings(loaded);
     measure(loaded);
   }
@@ -245,7 +245,7 @@ class Bench final : public Command {
   int64_t n_prompt_ = 512, n_generated_ = 128, depth_ = 0, n_sequences_ = 1, n_repeats_ = 3;
   bool is_json_ = false;
   ComputeOptions compute_;
-  WeightPages weight_pages_;
+  WeightPlace weight_place_;
 };
 
 }  // namespace

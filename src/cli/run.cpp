@@ -16,7 +16,7 @@
 #include "cli/standard_input.h"
 #include "cli/tool_options.h"
 #include "cli/verb.h"
-#include "cli/weight_pages.h"
+#include "cli/weight_place.h"
 
 namespace millrace {
 namespace {
@@ -50,7 +50,7 @@ class Run final : public Command {
     args.flag("--ignore-eos", "Go on after a token that ends the answer", ignores_end_);
     args.flag("--json", "Print one JSON object when the answer is complete", is_json_);
     prefix_cache_.declare(args);
-    weight_pages_.declare(args);
+    weight_place_.declare(args);
     sampling_.declare(args);
     grammar_.declare(args);
     tool_options_.declare(args);
@@ -65,7 +65,7 @@ class Run final : public Command {
     if (!stops_.empty() && loaded.tokenizer == nullptr)
       fail(ErrorKind::usage, "--stop needs a text, and the model has no tokenizer to make one");
     Engine engine(*loaded.model, *loaded.backend, engine_options(loaded));
-    const std::jthread moving = weight_pages_.move(loaded);
+    const std::jthread copying = weight_place_.copy(loaded);
     request_.sampling = sampling_.sampling(loaded.checkpoint->metadata());
     request_.max_tokens = max_tokens_;
     request_.ignore_end = ignores_end_;
@@ -245,7 +245,7 @@ class Run final : public Command {
   GrammarOptions grammar_;
   ToolOptions tool_options_;
   PrefixCacheOptions prefix_cache_;
-  WeightPages weight_pages_;
+  WeightPlace weight_place_;
   ComputeOptions compute_;
   Request request_;
 };

@@ -9,7 +9,7 @@
 #include "cli/prefix_cache_options.h"
 #include "cli/sampling_options.h"
 #include "cli/verb.h"
-#include "cli/weight_pages.h"
+#include "cli/weight_place.h"
 #include "grammar/grammar_source.h"
 #include "serve/kv_event_publisher.h"
 #include "serve/net/server.h"
@@ -118,7 +118,7 @@ class Serve final : public Command {
                 collector_);
     kv_events_.declare(args);
     prefix_cache_.declare(args);
-    weight_pages_.declare(args);
+    weight_place_.declare(args);
     sampling_.declare(args);
     compute_.declare(args);
   }
@@ -150,7 +150,7 @@ class Serve final : public Command {
       };
     }
     Engine engine(*loaded.model, *loaded.backend, engine_options);
-    const std::jthread moving = weight_pages_.move(loaded);
+    const std::jthread copying = weight_place_.copy(loaded);
     ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);
     if (grammars) model.grammars = &*grammars;
     if (chat_tools) model.chat_tools = &*chat_tools;
@@ -283,7 +283,7 @@ class Serve final : public Command {
   std::vector<std::string> names_, allowed_hosts_, cors_origins_;
   SamplingOptions sampling_{SamplingOptions::Otherwise::unchanged};
   PrefixCacheOptions prefix_cache_;
-  WeightPages weight_pages_;
+  WeightPlace weight_place_;
   KvEventOptions kv_events_;
   ComputeOptions compute_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/op_operands.h"
 #include "base/error.h"
 #include "engine/memory.h"
 
@@ -13,6 +14,18 @@ class NullBackend final : public Backend {
  public:
   std::string_view name() const override { return "null"; }
   void run(const Op&) override {}
+};
+
+// Notes weights and computes nothing.
+class WeightLister final : public Backend {
+ public:
+  std::string_view name() const override { return "weight lister"; }
+  void run(const Op& op) override {
+    const std::vector<Tensor> of_op = multiplied_weights(op);
+    weights.insert(weights.end(), of_op.begin(), of_op.end());
+  }
+
+  std::vector<Tensor> weights;
 };
 
 Tensor view(std::span<const int32_t> numbers) {
@@ -48,10 +61,11 @@ Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memor
       limits_(limits),
       arena_memory_(fitting_arena_bytes(model, memory, limits)) {}
 
-int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
-                            const BatchLimits& limits) {
-  NullBackend backend;
-  Arena arena;
+namespace {
+
+// The widest step, without memory and numbers.
+void run_dry(const Model& model, Backend& backend, Arena& arena, const SequenceMemory::Shape& memory,
+             const BatchLimits& limits) {
   const SequenceMemory none(without_memory(memory));
   const auto numbers = [](int64_t n) { return Tensor(nullptr, Dtype::i32, {n}); };
   const bool gives_embeddings = model.shape().gives_embeddings();
@@ -74,7 +88,27 @@ int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& mem
                  .kv = none.kv,
                  .states = none.states,
                  .wants_scores = limits.pooling == Pooling::rank});
+}
+
+}  // namespace
+
+int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
+                            const BatchLimits& limits) {
+  NullBackend backend;
+  Arena arena;
+  run_dry(model, backend, arena, memory, limits);
   return static_cast<int64_t>(arena.peak_bytes());
+}
+
+std::vector<Tensor> multiplied_weights(const Model& model) {
+  const SequenceMemory::Shape memory{
+      .kv = {.layers = model.shape().kv_layers, .n_pages = 0, .page_size = 1, .dtype = Dtype::f32},
+      .states = {.layers = model.shape().state_layers, .n_slots = 0}};
+  WeightLister lister;
+  Arena arena;
+  const BatchLimits one{.max_rows = 1, .max_sequences = 1, .max_logit_rows = 1, .max_pages = 1};
+  run_dry(model, lister, arena, memory, one);
+  return lister.weights;
 }
 
 std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling) {

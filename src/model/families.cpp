@@ -69,6 +69,7 @@ class WithKey final : public Checkpoint {
   const Metadata& metadata() const override { return metadata_; }
   std::span<const NamedTensor> tensors() const override { return checkpoint_.tensors(); }
   const Tensor* find(std::string_view name) const override { return checkpoint_.find(name); }
+  std::vector<std::span<const std::byte>> mapped_files() const override { return checkpoint_.mapped_files(); }
 
  private:
   const Checkpoint& checkpoint_;

@@ -118,6 +118,11 @@ class HfFolderCheckpoint final : public HfFolder {
     make([](const Tensor&) { return true; }, progress);
   }
   const HfContents& contents() const override { return contents_; }
+  std::vector<std::span<const std::byte>> mapped_files() const override {
+    std::vector<std::span<const std::byte>> out = files_.mapped_files();
+    for (const auto& files : dense_files_) std::ranges::copy(files->mapped_files(), std::back_inserter(out));
+    return out;
+  }
 
  private:
   // The part of the config that speaks of the text model.

@@ -8,6 +8,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/scratch.h"
+#include "backend/cpu/weights.h"
 #include "backend/ops.h"
 #include "base/thread_pool.h"
 
@@ -18,6 +19,10 @@ struct Machine {
   const Kernels& kernels;
   ThreadPool& pool;
   Scratch& scratch;
+  const WeightCopies& copies;
+
+  // What to read where an op names `weight`.
+  Weight read(const Tensor& weight) const { return copies.find(kernels, weight); }
 };
 
 void compute(Machine& machine, const Embed& op);

@@ -18,17 +18,22 @@ namespace {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const cpu::Kernels& kernels, int n_threads)
-      : pool_(n_threads), scratch_(n_threads), machine_{kernels, pool_, scratch_} {}
+      : pool_(n_threads), scratch_(n_threads), machine_{kernels, pool_, scratch_, copies_} {}
 
   std::string_view name() const override { return "cpu"; }
   void run(const Op& op) override {
     check_shapes(op);
     std::visit([this](const auto& each) { cpu::compute(machine_, each); }, op);
   }
+  int64_t copy_weights(std::span<const Tensor> weights, const std::stop_token& stop,
+                       const Release& release) override {
+    return copies_.make(machine_.kernels, weights, stop, release);
+  }
 
  private:
   ThreadPool pool_;
   cpu::Scratch scratch_;
+  cpu::WeightCopies copies_;
   cpu::Machine machine_;
 };
 

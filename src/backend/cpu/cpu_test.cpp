@@ -2,11 +2,14 @@
 // of rows and threads. (Op by op, on more shapes: op_test.cpp.)
 #include "backend/cpu/cpu.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <thread>
 #include <vector>
 
 namespace millrace {
@@ -70,6 +73,72 @@ TEST(Cpu, LinearIsNearTheReferenceAndTheSameForAnyNumberOfRows) {
       }
     }
   }
+}
+
+std::vector<float> embed(Backend& backend, const Tensor& table, std::vector<int32_t> tokens) {
+  const auto n = static_cast<int64_t>(tokens.size());
+  std::vector<float> out(static_cast<size_t>(n * table.dim(1)));
+  backend.run(Embed{.tokens = Tensor(tokens.data(), Dtype::i32, {n}),
+                    .table = table,
+                    .out = Tensor(out.data(), Dtype::f32, {n, table.dim(1)})});
+  return out;
+}
+
+// Weights whose rows make whole groups, and others.
+TEST(Cpu, ReadsCopiesOfWeightsInsteadOfThem) {
+  for (const Format& format : all_formats()) {
+    if (format.encode == nullptr) continue;
+    for (const int64_t n_out : {77, 96}) {
+      for (const std::string_view set : cpu_instruction_sets()) {
+        SCOPED_TRACE(fmt::format("{} {} {}", format.name, n_out, set));
+        const int64_t n_in = format.block_elems == 1 ? 107 : 512;
+        Weights weights(format.dtype, n_out, n_in);
+        const auto cpu = make_cpu_backend(2, set);
+        const std::vector<int64_t> counts = {1, 2, 7, 9, 16, 17, 40};  // of rows: each way to multiply
+        std::vector<std::vector<float>> x, expected;
+        for (const int64_t n : counts) {
+          x.push_back(random_floats(static_cast<size_t>(n * n_in), static_cast<uint32_t>(n)));
+          expected.push_back(linear(*cpu, weights.tensor, x.back(), n));
+        }
+        const std::vector<int32_t> tokens = {0, 1, 15, 16, 40, 76};
+        const std::vector<float> rows = embed(*cpu, weights.tensor, tokens);
+        EXPECT_EQ(cpu->copy_weights({&weights.tensor, 1}, {}, [](auto) {}), weights.tensor.n_bytes());
+        std::ranges::fill(weights.bytes, std::byte{0});
+        for (size_t i = 0; i < counts.size(); ++i)
+          EXPECT_TRUE(linear(*cpu, weights.tensor, x[i], counts[i]) == expected[i]) << counts[i] << " rows";
+        EXPECT_TRUE(embed(*cpu, weights.tensor, tokens) == rows);
+      }
+    }
+  }
+}
+
+TEST(Cpu, ComputesTheSameWhileWeightsAreCopied) {
+  std::vector<Weights> weights;
+  for (int i = 0; i < 16; ++i) weights.emplace_back(i % 2 == 0 ? Dtype::q4_k : Dtype::bf16, 256, 1024);
+  std::vector<Tensor> tensors;
+  for (const Weights& each : weights) tensors.push_back(each.tensor);
+  const auto cpu = make_cpu_backend(2);
+  const std::vector<float> x = random_floats(3 * 1024, 6);
+  std::vector<std::vector<float>> expected;
+  for (const Tensor& tensor : tensors) expected.push_back(linear(*cpu, tensor, x, 3));
+  std::atomic<bool> is_done = false;
+  std::jthread copying([&] {
+    cpu->copy_weights(tensors, {}, [](auto) {});
+    is_done = true;
+  });
+  bool was_done = false;
+  do {
+    was_done = is_done;
+    for (size_t i = 0; i < tensors.size(); ++i) EXPECT_TRUE(linear(*cpu, tensors[i], x, 3) == expected[i]);
+  } while (!was_done);
+}
+
+TEST(Cpu, StopsCopyingWhenItIsAskedTo) {
+  const Weights weights(Dtype::q4_k, 96, 512);
+  const auto cpu = make_cpu_backend(1);
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_EQ(cpu->copy_weights({&weights.tensor, 1}, stop.get_token(), [](auto) {}), 0);
 }
 
 TEST(Cpu, RefusesWhatThisMachineHasNot) {

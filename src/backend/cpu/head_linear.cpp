@@ -49,6 +49,7 @@ void compute(Machine& machine, const HeadLinear& op) {
   const Inputs inputs = prepare_inputs(machine, packed, views, shared.inputs);
 
   const Strips strips(kernels, op.weight.dim(1));
+  const Weight read = machine.read(op.weight);
   const int64_t stride = n_heads * op.out.dim(2);
   const int64_t n_runs = (n_rows + max_columns - 1) / max_columns;
   machine.pool.run(static_cast<int>(n_heads * n_runs), [&](int task, int thread) {
@@ -56,7 +57,7 @@ void compute(Machine& machine, const HeadLinear& op) {
     const int64_t first = task % n_runs * max_columns;
     const int64_t packed_head = std::min(head, op.x.dim(1) - 1);
     const ColumnRange columns{packed_head * n_rows + first, std::min(max_columns, n_rows - first)};
-    const Tensor weight = op.weight.at(head);
+    const Weight weight = read.at(head);
     const auto scratch = machine.scratch.of_thread<StripScratch>(thread, kernels, weights, max_columns);
     float* out = op.out.f32() + first * stride + head * op.out.dim(2);
     for (int64_t s = 0; s < strips.n_strips(); ++s) {

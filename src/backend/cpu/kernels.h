@@ -77,6 +77,8 @@ struct Matmul {
   void (*multiply_interleaved)(const StripProduct& product);
   // Lays n_lanes rows out as they are read fastest (text/interleaved.inl): as many bytes as they have.
   void (*interleave)(const std::byte* group, int64_t row_bytes, std::byte* out);
+  // Row `lane` of such a group as it lay before.
+  void (*take_row)(const std::byte* group, int64_t row_bytes, int lane, std::byte* out);
 };
 
 // Some places in Kernels::matmul, which is by Dtype; cpu.cpp checks them.

@@ -49,10 +49,10 @@ struct LinearScratch {
 };
 
 // Rows `range` of one product for some columns, with bias, activation, scale and cap.
-void compute_strip(const Kernels& kernels, const Linear& op, const Product& product, RowRange range,
-                   const Inputs& inputs, ColumnRange columns, const LinearScratch& scratch) {
+void compute_strip(const Kernels& kernels, const Linear& op, const Product& product, const Weight& weight,
+                   RowRange range, const Inputs& inputs, ColumnRange columns, const LinearScratch& scratch) {
   const int64_t n_out = product.out.n_cols();
-  multiply_strip(kernels, product.weight, range, inputs, columns, scratch.strip, scratch.products, kMaxStrip);
+  multiply_strip(kernels, weight, range, inputs, columns, scratch.strip, scratch.products, kMaxStrip);
   const auto activate = kernels.activate[static_cast<size_t>(op.activation)];
   const bool activates = op.activation != Activation::none;
   const float* bias = product.bias ? product.bias.f32() + range.first : nullptr;
@@ -69,10 +69,11 @@ void compute_strip(const Kernels& kernels, const Linear& op, const Product& prod
               product.out.f32() + columns.first * n_out + range.first, n_out);
 }
 
-void compute_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange range, const Inputs& inputs,
-                         ColumnRange columns, const GatedScratch& scratch) {
-  multiply_strip(kernels, op.gate, range, inputs, columns, scratch.strip, scratch.gate, kMaxStrip);
-  multiply_strip(kernels, op.up, range, inputs, columns, scratch.strip, scratch.up, kMaxStrip);
+void compute_gated_strip(const Kernels& kernels, const LinearGated& op, const Weight& gate_weight,
+                         const Weight& up_weight, RowRange range, const Inputs& inputs, ColumnRange columns,
+                         const GatedScratch& scratch) {
+  multiply_strip(kernels, gate_weight, range, inputs, columns, scratch.strip, scratch.gate, kMaxStrip);
+  multiply_strip(kernels, up_weight, range, inputs, columns, scratch.strip, scratch.up, kMaxStrip);
   const auto activate = kernels.gate[static_cast<size_t>(op.activation)];
   const float* gate_bias = op.gate_bias ? op.gate_bias.f32() + range.first : nullptr;
   const float* up_bias = op.up_bias ? op.up_bias.f32() + range.first : nullptr;
@@ -104,6 +105,7 @@ void compute(Machine& machine, const Linear& op) {
   machine.scratch.reserve<LinearScratch>(kernels, weights, max_columns);
   const Inputs inputs = prepare_inputs(machine, op.x, views, memory);
 
+  const Weight read[3] = {machine.read(a), machine.read(b), machine.read(c)};
   int64_t first_strip[4] = {};  // of each product in the run of all strips
   for (int i = 0; i < op.n_products; ++i)
     first_strip[i + 1] = first_strip[i] + Strips(kernels, op.products[i].weight.dim(0)).n_strips();
@@ -113,7 +115,8 @@ void compute(Machine& machine, const Linear& op) {
                    while (strip >= first_strip[i + 1]) ++i;
                    const Strips strips(kernels, op.products[i].weight.dim(0));
                    compute_strip(
-                       kernels, op, op.products[i], strips.at(strip - first_strip[i]), inputs, columns,
+                       kernels, op, op.products[i], read[i], strips.at(strip - first_strip[i]), inputs,
+                       columns,
                        machine.scratch.of_thread<LinearScratch>(thread, kernels, weights, max_columns));
                  });
 }
@@ -128,10 +131,11 @@ void compute(Machine& machine, const LinearGated& op) {
   machine.scratch.reserve<GatedScratch>(kernels, op.gate, op.up, max_columns);
   const Inputs inputs = prepare_inputs(machine, op.x, views, memory);
   const Strips strips(kernels, op.gate.dim(0));
+  const Weight gate = machine.read(op.gate), up = machine.read(op.up);
   for_each_strip(machine, strips.n_strips(), n_rows, max_columns,
                  [&](int64_t strip, ColumnRange columns, int thread) {
                    compute_gated_strip(
-                       kernels, op, strips.at(strip), inputs, columns,
+                       kernels, op, gate, up, strips.at(strip), inputs, columns,
                        machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, op.up, max_columns));
                  });
 }

@@ -76,21 +76,26 @@ void finish_products(const Kernels& kernels, const MoeGated& op, int32_t expert,
   }
 }
 
+// Of one expert, (n_ff, n_in) each.
+struct ExpertWeights {
+  Weight gate;
+  Weight up;
+};
+
 // Rows `range` of one expert, for all of its slots.
-void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const Expert& expert, RowRange range,
-                         const Inputs& inputs, const GatedScratch& scratch) {
-  const auto multiply = [&](const Tensor& weight, ColumnRange columns, float* out) {
+void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const ExpertWeights& weights,
+                         const Expert& expert, RowRange range, const Inputs& inputs,
+                         const GatedScratch& scratch) {
+  const auto multiply = [&](const Weight& weight, ColumnRange columns, float* out) {
     multiply_strip(kernels, weight, range, inputs, columns, scratch.strip, out, kMaxStrip);
   };
   const int64_t n_ff = op.out.n_cols();
-  const Tensor gate_weight = op.gate.at(expert.index).slice(0, n_ff);
-  const Tensor up_weight = op.up ? op.up.at(expert.index) : op.gate.at(expert.index).slice(n_ff, 2 * n_ff);
   const auto activate = kernels.gate[static_cast<size_t>(op.activation)];
   const auto n_slots = static_cast<int64_t>(expert.slots.size());
   for (int64_t first = 0; first < n_slots; first += kMaxColumns) {
     const ColumnRange columns{expert.first_column + first, std::min(kMaxColumns, n_slots - first)};
-    multiply(gate_weight, columns, scratch.gate);
-    multiply(up_weight, columns, scratch.up);
+    multiply(weights.gate, columns, scratch.gate);
+    multiply(weights.up, columns, scratch.up);
     for (int64_t c = 0; c < columns.n; ++c) {
       float* gate = scratch.gate + c * kMaxStrip;
       float* up = scratch.up + c * kMaxStrip;
@@ -121,14 +126,14 @@ struct SlotRange {
 };
 
 // The products of the slots of one expert that are in `range`, each to its place in scratch.products.
-void multiply_expert(const Kernels& kernels, const MoeDown& op, const Expert& expert, RowRange rows,
-                     SlotRange range, const Inputs& inputs, const DownScratch& scratch) {
+void multiply_expert(const Kernels& kernels, const MoeDown& op, const Weight& down, const Expert& expert,
+                     RowRange rows, SlotRange range, const Inputs& inputs, const DownScratch& scratch) {
   const auto first = std::ranges::lower_bound(expert.slots, range.begin);
   const auto last = std::ranges::lower_bound(expert.slots, range.end);
   for (auto at = first; at < last; at += std::min<int64_t>(kMaxColumns, last - at)) {
     const ColumnRange columns{expert.first_column + (at - expert.slots.begin()),
                               std::min<int64_t>(kMaxColumns, last - at)};
-    multiply_strip(kernels, op.down.at(expert.index), rows, inputs, columns, scratch.strip, scratch.staging,
+    multiply_strip(kernels, down.at(expert.index), rows, inputs, columns, scratch.strip, scratch.staging,
                    kMaxStrip);
     for (int64_t c = 0; c < columns.n; ++c) {
       float* products = scratch.products + (at[c] - range.begin) * kMaxStrip;
@@ -168,11 +173,16 @@ void compute(Machine& machine, const MoeGated& op) {
       prepare_inputs(machine, op.x, views, shared.inputs, {shared.rows, static_cast<size_t>(n_slots)});
 
   const std::span experts = shared.slots.used();
-  const Strips strips(kernels, op.out.n_cols());
+  const int64_t n_ff = op.out.n_cols();
+  const Strips strips(kernels, n_ff);
+  const Weight gates = machine.read(op.gate), ups = machine.read(up);
   const int64_t n_tasks = static_cast<int64_t>(experts.size()) * strips.n_strips();
   machine.pool.run(static_cast<int>(n_tasks), [&](int task, int thread) {
     const Expert& expert = experts[static_cast<size_t>(task / strips.n_strips())];
-    compute_gated_strip(kernels, op, expert, strips.at(task % strips.n_strips()), inputs,
+    const Weight gate = gates.at(expert.index);
+    const ExpertWeights weights{gate.slice(0, n_ff),
+                                op.up ? ups.at(expert.index) : gate.slice(n_ff, 2 * n_ff)};
+    compute_gated_strip(kernels, op, weights, expert, strips.at(task % strips.n_strips()), inputs,
                         machine.scratch.of_thread<GatedScratch>(thread, kernels, op.gate, up, max_columns));
   });
 }
@@ -192,6 +202,7 @@ void compute(Machine& machine, const MoeDown& op) {
       prepare_inputs(machine, op.x, views, shared.inputs, {shared.slots.order, static_cast<size_t>(n_slots)});
 
   const Strips strips(kernels, op.down.dim(1));
+  const Weight down = machine.read(op.down);
   const int64_t n_runs = (n_slots + max_slots - 1) / max_slots;
   machine.pool.run(static_cast<int>(strips.n_strips() * n_runs), [&](int task, int thread) {
     const auto scratch = machine.scratch.of_thread<DownScratch>(thread, kernels, op.down, max_slots);
@@ -199,7 +210,7 @@ void compute(Machine& machine, const MoeDown& op) {
     const SlotRange range{.begin = task % n_runs * max_slots,
                           .end = std::min(n_slots, (task % n_runs + 1) * max_slots)};
     for (const Expert& expert : shared.slots.used())
-      multiply_expert(kernels, op, expert, rows, range, inputs, scratch);
+      multiply_expert(kernels, op, down, expert, rows, range, inputs, scratch);
     sum_slots(kernels, op, rows, range, scratch);
   });
 }

@@ -143,7 +143,7 @@ void compute(Machine& machine, const Route& op) {
     const auto scratch = machine.scratch.of_thread<ThreadPart>(thread, kernels, op.weight, max_columns);
     const RowRange range = strips.at(task / n_runs);
     const int64_t first = task % n_runs * max_columns;
-    multiply_strip(kernels, rows_in_f32(op.weight, range, scratch.decoded), {0, range.n}, inputs,
+    multiply_strip(kernels, {rows_in_f32(op.weight, range, scratch.decoded)}, {0, range.n}, inputs,
                    {first, std::min(max_columns, n_rows - first)}, scratch.strip,
                    shared.logits + first * n_experts + range.first, n_experts);
   });

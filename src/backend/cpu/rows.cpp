@@ -12,18 +12,29 @@ struct CutScratch {
   float* gate;
 };
 
+struct TableRow {
+  TableRow(Carver& carver, const Tensor& table) : bytes(carver.take<std::byte>(table.row_bytes())) {}
+
+  std::byte* bytes;
+};
+
 }  // namespace
 
+// The table may be the head, too, of which there is a copy: then nothing is read beside it.
 void compute(Machine& machine, const Embed& op) {
   const int64_t hidden = op.out.n_cols();
   const int64_t n_copies = op.out.n_rows() / std::max<int64_t>(1, op.out.dim(0));
   const Format& format = format_of(op.table.dtype);
-  for_each_row(machine, op.out.dim(0), n_copies * hidden, [&](int64_t r, int) {
+  const Weight table = machine.read(op.table);
+  machine.scratch.reserve<TableRow>(op.table);
+  for_each_row(machine, op.out.dim(0), n_copies * hidden, [&](int64_t r, int thread) {
     int32_t token = op.tokens.i32()[r];
     if (op.has_fallback && token >= op.table.dim(0)) token = 0;
     check(token >= 0 && token < op.table.dim(0), "a token outside of the vocabulary");
     float* out = op.out.f32() + r * n_copies * hidden;
-    format.decode(op.table.row(token) + n_bytes_of(op.table.dtype, op.first_col), out, hidden);
+    const auto scratch = machine.scratch.of_thread<TableRow>(thread, op.table);
+    const std::byte* row = table.row(machine.kernels, token, scratch.bytes);
+    format.decode(row + n_bytes_of(op.table.dtype, op.first_col), out, hidden);
     if (op.scale != 1.0f) machine.kernels.scale(out, op.scale, hidden);
     for (int64_t i = 1; i < n_copies; ++i) std::copy_n(out, hidden, out + i * hidden);
   });

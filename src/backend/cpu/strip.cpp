@@ -21,9 +21,12 @@ StripScratch::StripScratch(Carver& carver, const Kernels& kernels, std::initiali
   staging = carver.take<float>(max_columns * kMaxStrip);
 }
 
-void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range, const Inputs& inputs,
+void multiply_strip(const Kernels& kernels, const Weight& read, RowRange range, const Inputs& inputs,
                     ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride) {
   const int64_t n_lanes = kernels.n_lanes;
+  Tensor weight = read.tensor;
+  const bool is_copied = read.is_copied(range.first + range.n);
+  if (is_copied) weight.data = read.copy;
   const int64_t n_out = weight.dim(0);
   StripProduct product{.groups = {},
                        .n_groups = static_cast<int>((range.n + n_lanes - 1) / n_lanes),
@@ -35,13 +38,14 @@ void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range
                        .out_stride = out_stride};
   const int64_t n_computed = round_up(range.n, n_lanes);
   for (int g = 0; g < product.n_groups; ++g) product.groups[g] = weight.row(range.first + g * n_lanes);
-  const auto& multiply = matmul_of(kernels, weight.dtype).multiply;
+  const Matmul& matmul = matmul_of(kernels, weight.dtype);
+  const auto multiply = is_copied && read.is_interleaved ? matmul.multiply_interleaved : matmul.multiply;
   // Sums wait between spans where they are close to each other, not in rows of the result far apart.
   if (range.n == n_computed && (columns.n == 1 || out_stride <= kMaxStrip)) return multiply(product);
 
   // Where the last group lacks rows, it takes them from those before it, or repeats the last one of a small
   // weight.
-  const int64_t n_lacking = n_computed - range.n;
+  const int64_t n_lacking = n_computed - range.n;  // none of interleaved weights
   int64_t n_skipped = 0;  // results at the start of the last group that are not wanted
   if (n_lacking > 0 && n_out >= n_lanes) {
     n_skipped = n_lacking;

@@ -44,7 +44,7 @@ struct ColumnRange {
 
 // out[c * out_stride + i] = row (range.first + i) of `weight` (n_out, n_in) times column columns.first + c,
 // for i < range.n and c < columns.n.
-void multiply_strip(const Kernels& kernels, const Tensor& weight, RowRange range, const Inputs& inputs,
+void multiply_strip(const Kernels& kernels, const Weight& weight, RowRange range, const Inputs& inputs,
                     ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride);
 
 // out[c * out_stride + i] = from[c * kMaxStrip + i] for i < n and c < n_columns: a strip on its way to where

@@ -64,11 +64,7 @@ class GgufCheckpoint final : public Checkpoint {
     const NamedTensor* named = tensors_.find(name);
     return named == nullptr ? nullptr : &named->tensor;
   }
-  size_t move_to_huge_pages(const std::stop_token& stop) override {
-    size_t n_moved = 0;
-    for (MappedFile& file : files_) n_moved += file.move_to_huge_pages(stop);
-    return n_moved;
-  }
+  std::vector<std::span<const std::byte>> mapped_files() const override { return bytes_of(files_); }
 
  private:
   std::vector<MappedFile> files_;

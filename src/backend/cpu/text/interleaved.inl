@@ -82,18 +82,22 @@ inline Ints last_of16(InterleavedRows<F> rows, int at) {
   return shift_left(widen_words(rows.rest), 16);  // as where the rest ends the sixteen
 }
 
+// Where in a block of a row the quads begin.
+template <class F>
+inline constexpr int kFirstQuad = InterleavedRows<F>::kRestAt == 0 ? InterleavedRows<F>::kRest : 0;
+
 // Makes an interleaved group of one that lies row by row.
 template <class F>
 void interleave(const std::byte* group, int64_t row_bytes, std::byte* out) {
   const RowByRow<F> from(group, row_bytes);
   const Interleaved<F> to(out, row_bytes);
   constexpr int kRest = InterleavedRows<F>::kRest, kRestAt = InterleavedRows<F>::kRestAt;
-  constexpr int kFirst = kRestAt == 0 ? kRest : 0, kEnd = kFirst + InterleavedRows<F>::kQuads * 4;
+  constexpr int kEnd = kFirstQuad<F> + InterleavedRows<F>::kQuads * 4;
   for (int64_t b = 0; b < row_bytes / F::kBytes; ++b) {
     const Rows rows = from.block(b);
     auto* quads = const_cast<uint8_t*>(to.block(b).quads);
     auto* rest = const_cast<uint8_t*>(to.block(b).rest);
-    int at = kFirst;
+    int at = kFirstQuad<F>;
     for (; at + 16 <= kEnd; at += 16, quads += 16 * kLanes) {
       Bytes four[4];
       load16(rows, at, four);
@@ -104,5 +108,18 @@ void interleave(const std::byte* group, int64_t row_bytes, std::byte* out) {
     }
     for (int r = 0; r < kLanes; ++r)
       __builtin_memcpy(rest + kRest * r, rows.p + r * rows.stride + kRestAt, kRest);
+  }
+}
+
+// Row `lane` of an interleaved group, as it lay before.
+template <class F>
+void take_row(const std::byte* group, int64_t row_bytes, int lane, std::byte* out) {
+  using Block = InterleavedRows<F>;
+  const Interleaved<F> from(group, row_bytes);
+  for (int64_t b = 0; b < row_bytes / F::kBytes; ++b, out += F::kBytes) {
+    const Block block = from.block(b);
+    for (int q = 0; q < Block::kQuads; ++q)
+      __builtin_memcpy(out + kFirstQuad<F> + 4 * q, block.quads + 4 * (q * kLanes + lane), 4);
+    __builtin_memcpy(out + Block::kRestAt, block.rest + Block::kRest * lane, Block::kRest);
   }
 }

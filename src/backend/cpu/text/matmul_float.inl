@@ -129,5 +129,6 @@ constexpr Matmul float_matmul() {
   return {.input = InputKind::f32,
           .multiply = multiply_float<F>,
           .multiply_interleaved = nullptr,
-          .interleave = nullptr};
+          .interleave = nullptr,
+          .take_row = nullptr};
 }

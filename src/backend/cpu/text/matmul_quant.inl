@@ -392,7 +392,8 @@ constexpr Matmul quant_matmul() {
   return {.input = Blocks<F>::kInput,
           .multiply = multiply_quant<RowByRow<F>>,
           .multiply_interleaved = multiply_quant<Interleaved<F>>,
-          .interleave = interleave<F>};
+          .interleave = interleave<F>,
+          .take_row = take_row<F>};
 }
 // Of formats whose rows do not come apart into quads.
 template <class F>
@@ -400,5 +401,6 @@ constexpr Matmul quant_matmul_row_by_row() {
   return {.input = Blocks<F>::kInput,
           .multiply = multiply_quant<RowByRow<F>>,
           .multiply_interleaved = nullptr,
-          .interleave = nullptr};
+          .interleave = nullptr,
+          .take_row = nullptr};
 }
