@@ -75,8 +75,10 @@ Configurations::Number Configurations::behind_frame(uint32_t frame) {
   if (frame <= kUnknown) {
     kernel.push_back(packed(kEnd, frame));
   } else {
-    const auto returns = frames_[frame];
-    kernel.assign(returns.begin(), returns.end());
+    for (const uint64_t target : frames_[frame]) {
+      const Item item = unpacked(target);
+      kernel.push_back(item.state == kEnd ? target : packed(machine_.states()[item.state].twin, item.frame));
+    }
   }
   const Number number = number_of(kernel);
   return behind_[frame] = number;

@@ -52,7 +52,8 @@ class Configurations {
   // The start of the grammar; the same from one state on, with unknown what comes behind its rule.
   Number start();
   Number at_state(uint32_t state);
-  // Where what is in the frame goes on: as if a rule that returns to it had just ended.
+  // Where what is in the frame goes on, as far as a token reaches: as if a rule that returns to it had just
+  // ended, but with twins for states, so that the places of a long repetition share it.
   Number behind_frame(uint32_t frame);
 
   Number step(Number from, uint8_t byte) { return step_class(from, machine_.class_of(byte)); }

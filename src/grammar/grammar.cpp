@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
+#include <ctime>
 #include <utility>
 
 #include "base/error.h"
@@ -12,6 +12,13 @@ namespace millrace {
 namespace {
 
 constexpr size_t kMaxConfigurationBytes = size_t{64} << 20;
+
+// Of this thread on a processor: however busy the machine is, the same is prepared.
+double thread_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
+}
 
 void set_bit(std::span<uint64_t> bits, int32_t token) {
   bits[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
@@ -90,22 +97,31 @@ Grammar::Grammar(const Rules& rules, std::shared_ptr<const TokenTrie> tokens, co
       tokens_(std::move(tokens)),
       masks_(machine_.states().size()),
       configurations_(std::make_shared<Configurations>(machine_)) {
+  join_exits();
   prepare(options.prepare_s);
 }
 
 Grammar::~Grammar() = default;
 
+// So that few sets of tokens are needed, each of which takes milliseconds to find.
+void Grammar::join_exits() {
+  for (uint32_t state = 0; state < machine_.states().size(); ++state) {
+    if (machine_.states()[state].twin != state) continue;
+    const SignRun& run = configurations_->run_of_state(state);
+    if (is_looked_up(run)) exits_[run.signs] |= run.exits;
+  }
+}
+
 void Grammar::prepare(double seconds) {
-  using Clock = std::chrono::steady_clock;
-  const auto end =
-      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  const double end = thread_seconds() + seconds;
   // Only states that something leads to are ever asked for.
   std::vector<uint32_t> asked;
   std::vector<bool> is_asked(machine_.states().size(), false);
   const auto ask = [&](uint32_t state) {
-    if (is_asked[state] || machine_.states()[state].is_end()) return;
-    is_asked[state] = true;
-    asked.push_back(state);
+    const uint32_t twin = machine_.states()[state].twin;
+    if (is_asked[twin] || machine_.states()[twin].is_end()) return;
+    is_asked[twin] = true;
+    asked.push_back(twin);
   };
   ask(machine_.rule(machine_.root()).start);
   for (const GrammarMachine::State& state : machine_.states()) {
@@ -114,14 +130,14 @@ void Grammar::prepare(double seconds) {
   }
   const auto each_asked = [&](auto&& f) {
     for (const uint32_t state : asked) {
-      if (Clock::now() >= end) return;
+      if (thread_seconds() >= end) return;
       f(state);
     }
   };
   // What takes longest first.
   each_asked([&](uint32_t state) {
     if (const SignRun& run = configurations_->run_of_state(state); is_looked_up(run))
-      tokens_->of_signs(run.signs);
+      tokens_->of_signs(run.signs, exits_.at(run.signs));
   });
   each_asked([&](uint32_t state) {
     configurations_->limit_work(kMaxWork);
@@ -142,16 +158,14 @@ Grammar::StateMask Grammar::compute_mask(uint32_t state, Configurations& configu
   return is_looked_up(run) ? run_mask(from, run, configurations) : walked_mask(from, configurations);
 }
 
-Grammar::StateMask Grammar::run_mask(Configurations::Number from, const SignRun& run,
-                                     Configurations& configurations) const {
-  StateMask mask{.plain = tokens_->of_signs(run.signs),
-                 .n_chars = std::min<size_t>(run.n_chars, TokensOfSigns::kMaxChars)};
-  const std::span<const TokensOfSigns::Other> others = mask.plain->others;
+Grammar::Branch Grammar::branch_of(std::span<const TokensOfSigns::Other> others, uint32_t first,
+                                   Configurations::Number from, Configurations& configurations) const {
+  Branch branch;
   std::array<Configurations::Number, kMaxTokenBytes + 1> at;
   at[0] = from;
   std::vector<uint32_t> reached;  // of `others`
   std::vector<size_t> leaving;    // of `reached`
-  for (uint32_t i = 0; i < others.size();) {
+  for (uint32_t i = first; i < others[first].after;) {
     const Configurations::Number to = configurations.step(at[others[i].depth - 1u], others[i].byte);
     if (to == Configurations::kDead) {
       i = others[i].after;
@@ -161,17 +175,49 @@ Grammar::StateMask Grammar::run_mask(Configurations::Number from, const SignRun&
     if (configurations.leaves_rule(to) && others[i].after > i + 1) leaving.push_back(reached.size());
     reached.push_back(i);
     const auto tokens = tokens_->tokens(others[i].node);
-    mask.few.insert(mask.few.end(), tokens.begin(), tokens.end());
+    branch.tokens.insert(branch.tokens.end(), tokens.begin(), tokens.end());
     ++i;
   }
   for (const size_t r : leaving) {
     // Where all that goes on is allowed inside of the rule, it need not be tried behind it.
     const uint32_t i = reached[r], last = others[i].after - 1;
     if (r + (last - i) < reached.size() && reached[r + (last - i)] == last) continue;
-    mask.leaving.push_back(others[i].node);
+    branch.leaving.push_back(others[i].node);
+  }
+  return branch;
+}
+
+Grammar::StateMask Grammar::run_mask(Configurations::Number from, const SignRun& run,
+                                     Configurations& configurations) const {
+  constexpr uint32_t kLongWalk = 100;
+  constexpr size_t kMaxBranches = 200;  // some 10 KB each
+  StateMask mask{.plain = tokens_->of_signs(run.signs, exits_.at(run.signs)),
+                 .n_chars = std::min<size_t>(run.n_chars, TokensOfSigns::kMaxChars)};
+  const std::span<const TokensOfSigns::Other> others = mask.plain->others;
+  // Behind so many characters of the run; any of them, as small letters are (is_looked_up).
+  std::array<Configurations::Number, kMaxTokenBytes + 1> behind;
+  behind[0] = from;
+  for (size_t n = 1; n < behind.size(); ++n)
+    behind[n] = n <= run.n_chars ? configurations.step(behind[n - 1], 'a') : Configurations::kDead;
+  const auto add = [&](const Branch& branch) {
+    mask.few.insert(mask.few.end(), branch.tokens.begin(), branch.tokens.end());
+    mask.leaving.insert(mask.leaving.end(), branch.leaving.begin(), branch.leaving.end());
+  };
+  for (uint32_t i = 0; i < others.size(); i = others[i].after) {
+    const Configurations::Number at = behind[others[i].n_chars];
+    const Configurations::Number to = configurations.step(at, others[i].byte);
+    if (to == Configurations::kDead) continue;
+    if (others[i].after - i < kLongWalk) {
+      add(branch_of(others, i, at, configurations));
+      continue;
+    }
+    if (branches_.size() == kMaxBranches) branches_.clear();
+    const auto [known, is_new] = branches_.try_emplace({run.signs, others[i].node, to});
+    if (is_new) known->second = branch_of(others, i, at, configurations);
+    add(known->second);
   }
   if (mask.few.size() * sizeof(int32_t) > n_words(*tokens_) * sizeof(uint64_t) / 2) {
-    mask.many = mask.plain->up_to[mask.n_chars];
+    mask.many = (*mask.plain->up_to)[mask.n_chars];
     for (const int32_t token : mask.few) set_bit(mask.many, token);
     mask.few = {};
     mask.plain = nullptr;
@@ -225,8 +271,10 @@ GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar) : grammar
 
 Configurations& GrammarMatcher::renewed() {
   std::shared_ptr<Configurations>& newest = grammar_->configurations_;
-  if (newest->n_bytes() > kMaxConfigurationBytes)
+  if (newest->n_bytes() > kMaxConfigurationBytes) {
     newest = std::make_shared<Configurations>(grammar_->machine_);
+    grammar_->branches_.clear();  // they hold numbers of the old one
+  }
   newest->limit_work(Grammar::kMaxWork);
   if (newest != configurations_) {
     at_ = newest->copy_from(*configurations_, at_);
@@ -251,7 +299,7 @@ void GrammarMatcher::fill(TokenMask& mask) {
     if (state >= grammar_->machine_.states().size()) continue;  // the end
     const Grammar::StateMask& own = grammar_->mask_of(state, configurations);
     for (const int32_t token : own.few) set_bit(mask, token);
-    const TokenMask& many = own.plain != nullptr ? own.plain->up_to[own.n_chars] : own.many;
+    const TokenMask& many = own.plain != nullptr ? (*own.plain->up_to)[own.n_chars] : own.many;
     for (size_t w = 0; w < many.size(); ++w) mask[w] |= many[w];
     if (own.leaving.empty() || frame == Configurations::kBottom) continue;
     const Configurations::Number behind = configurations.behind_frame(frame);

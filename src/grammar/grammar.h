@@ -8,11 +8,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "grammar/configurations.h"
@@ -26,7 +28,7 @@ namespace millrace {
 class Grammar {
  public:
   struct Options {
-    // Time to compute masks beforehand; the others are computed when they are needed first.
+    // Time on a processor to compute masks beforehand; the others are computed when they are needed first.
     double prepare_s = 0.03;
   };
 
@@ -51,19 +53,32 @@ class Grammar {
     size_t n_chars = 0;
     std::vector<uint32_t> leaving;  // nodes of the trie where the rule ends and tokens go on
   };
+  // What of the tokens below a node may come from a configuration, where that is a long walk.
+  struct Branch {
+    std::vector<int32_t> tokens;
+    std::vector<uint32_t> leaving;
+  };
   static constexpr size_t kMaxWork = 4'000'000;  // edges looked at for one mask: some 20 ms
 
+  void join_exits();
   void prepare(double seconds);
   const StateMask& mask_of(uint32_t state, Configurations& configurations) const;
   StateMask compute_mask(uint32_t state, Configurations& configurations) const;
   StateMask walked_mask(Configurations::Number from, Configurations& configurations) const;
   // The same for a place from which texts of some characters go on until they are too long.
   StateMask run_mask(Configurations::Number from, const SignRun& run, Configurations& configurations) const;
+  // Of others[i] and all below, from the configuration before its byte on.
+  Branch branch_of(std::span<const TokensOfSigns::Other> others, uint32_t i, Configurations::Number from,
+                   Configurations& configurations) const;
 
   GrammarMachine machine_;
   std::shared_ptr<const TokenTrie> tokens_;
+  std::map<uint64_t, uint64_t> exits_;                           // of all runs of the same kinds together
   mutable std::mutex mutex_;                                     // of all that follows
   mutable std::vector<std::unique_ptr<const StateMask>> masks_;  // of each state that is its own twin
+  // By the kinds of a run, the node, and the configuration behind its byte.
+  using BranchKey = std::tuple<uint64_t, uint32_t, Configurations::Number>;
+  mutable std::map<BranchKey, Branch> branches_;
   // Replaced when it has grown large; those who stand in the old one bring their place over.
   mutable std::shared_ptr<Configurations> configurations_;
 };

@@ -45,13 +45,19 @@ const SignRun& StateRuns::find(uint32_t state) {
 
 SignRun StateRuns::joined(uint32_t state, const Link& link, const SignRun& after) const {
   if (link.signs == 0) return {};
-  if (link.to == state) return {link.signs, UINT8_MAX, true};
+  if (link.to == state)
+    return {.signs = link.signs,
+            .n_chars = UINT8_MAX,
+            .is_whole = true,
+            .exits = first_signs(state) & ~link.signs};
   const bool goes_on = after.n_chars > 0 && (link.signs & ~after.signs) == 0;
+  const uint64_t next = first_signs(link.to);
   const int n_chars = goes_on ? std::min(after.n_chars + 1, int{UINT8_MAX}) : 1;
-  const bool ends =
-      goes_on ? after.is_whole : !is_accepting(link.to) && !begins_with_any(link.to, link.signs);
-  return {link.signs, static_cast<uint8_t>(n_chars),
-          n_chars >= static_cast<int>(kMaxTokenBytes) || (ends && !is_accepting(state))};
+  const bool ends = goes_on ? after.is_whole : !is_accepting(link.to) && (next & link.signs) == 0;
+  return {.signs = link.signs,
+          .n_chars = static_cast<uint8_t>(n_chars),
+          .is_whole = n_chars >= static_cast<int>(kMaxTokenBytes) || (ends && !is_accepting(state)),
+          .exits = (first_signs(state) | next | (goes_on ? after.signs | after.exits : 0)) & ~link.signs};
 }
 
 StateRuns::Link StateRuns::link_from(uint32_t state) const {
@@ -131,15 +137,17 @@ bool StateRuns::leads_all(uint32_t from, const Way& way, uint32_t to, uint8_t fi
   return next > last;
 }
 
-bool StateRuns::begins_with_any(uint32_t state, uint64_t signs) const {
+uint64_t StateRuns::first_signs(uint32_t state) const {
   const std::vector<Way> ways = ways_from(state);
-  return ways.empty() || std::ranges::any_of(ways, [&](const Way& way) {
-           return std::ranges::any_of(machine_.bytes_of(machine_.states()[way.from]), [&](const auto& edge) {
-             for (int byte = edge.first; byte <= edge.last; ++byte)
-               if ((signs_of(byte) & signs) != 0) return true;
-             return false;
-           });
-         });
+  if (ways.empty()) return ~uint64_t{0};
+  uint64_t signs = 0;
+  for (const Way& way : ways) {
+    for (const auto& edge : machine_.bytes_of(machine_.states()[way.from])) {
+      for (int byte = edge.first; byte <= std::min<int>(edge.last, 0x7f); ++byte) signs |= signs_of(byte);
+      if (edge.last >= 0x80) signs |= kBeyondAscii | kBrokenChars;
+    }
+  }
+  return signs;
 }
 
 }  // namespace millrace

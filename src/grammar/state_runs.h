@@ -15,6 +15,8 @@ struct SignRun {
   uint8_t n_chars = 0;  // at most so many; 255: without end
   // Longer texts of them match nothing of the rule, and no text of them ends it (or no token is longer).
   bool is_whole = false;
+  // The kinds of others that may follow any text of them inside of the rule; more may be named.
+  uint64_t exits = ~uint64_t{0};
 };
 
 // Finds runs when they are asked for first; used by one thread at a time. `machine` must outlive it.
@@ -53,7 +55,8 @@ class StateRuns {
   Share beyond_ascii(const Way& way, uint32_t to) const;
   bool leads_all(uint32_t from, const Way& way, uint32_t to, uint8_t first, uint8_t last, int n_more) const;
   bool is_accepting(uint32_t state) const { return machine_.states()[state].is_accepting; }
-  bool begins_with_any(uint32_t state, uint64_t signs) const;
+  // Of the characters that may stand first from the state on; all where that is not seen at once.
+  uint64_t first_signs(uint32_t state) const;
 
   const GrammarMachine& machine_;
   std::vector<KnownRun> runs_;

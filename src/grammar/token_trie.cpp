@@ -109,45 +109,97 @@ TokenTrie::MadeOf TokenTrie::add_signs(std::span<const uint32_t> path, std::stri
   return made_of;
 }
 
-std::shared_ptr<const TokensOfSigns> TokenTrie::of_signs(uint64_t signs) const {
-  constexpr size_t kMaxKept = 16;
+std::shared_ptr<const TokensOfSigns> TokenTrie::of_signs(uint64_t signs, uint64_t exits) const {
+  constexpr size_t kMaxKept = 32;
   const std::lock_guard lock(mutex_);
-  auto at = std::ranges::find(of_signs_, signs, &TokensOfSigns::signs);
+  auto at = std::ranges::find_if(
+      of_signs_, [&](const auto& known) { return known->signs == signs && known->exits == exits; });
   if (at == of_signs_.end()) {
+    TokensOfSigns found = find_of_signs(signs, exits);
     if (of_signs_.size() == kMaxKept) of_signs_.pop_back();
-    of_signs_.push_back(std::make_shared<const TokensOfSigns>(find_of_signs(signs)));
+    of_signs_.push_back(std::make_shared<const TokensOfSigns>(std::move(found)));
     at = of_signs_.end() - 1;
   }
   std::rotate(of_signs_.begin(), at, at + 1);
   return of_signs_.front();
 }
 
-TokensOfSigns TokenTrie::find_of_signs(uint64_t signs) const {
-  TokensOfSigns out{.signs = signs,
-                    .up_to = std::vector(TokensOfSigns::kMaxChars + 1, TokenMask(has_bytes_.size(), 0))};
-  std::vector<uint32_t> path;                    // of `others`, as far as they are those of the node
+TokenTrie::Exit TokenTrie::exit_of(std::string_view bytes, uint64_t signs) {
+  uint8_t n_chars = 0;
+  for (size_t at = 0; at < bytes.size(); ++n_chars) {
+    const auto byte = static_cast<uint8_t>(bytes[at]);
+    uint64_t own = kBeyondAscii;
+    size_t n_bytes = 1;
+    if (byte < 0x80) {
+      own = kSigns[byte];
+    } else {
+      const Utf8Char c = next_utf8(bytes, at);
+      if (!c.is_valid) own |= kBrokenChars;
+      n_bytes = static_cast<size_t>(c.n_bytes);
+    }
+    if ((own & ~signs) != 0) return {at, n_chars, own & ~signs};
+    at += n_bytes;
+  }
+  return {0, 0, ~uint64_t{0}};  // it is too long to be looked up, and must be tried
+}
+
+std::vector<TokenMask> TokenTrie::masks_of_signs(uint64_t signs) const {
+  std::vector<TokenMask> up_to(TokensOfSigns::kMaxChars + 1, TokenMask(has_bytes_.size(), 0));
+  for (uint32_t i = 0; i < tokens_.size(); ++i) {
+    if (!is_looked_up(i, signs)) continue;
+    const auto token = static_cast<size_t>(tokens_[i]);
+    up_to[made_of_[i].n_chars][token / 64] |= uint64_t{1} << (token % 64);
+  }
+  for (size_t n = 1; n < up_to.size(); ++n)
+    for (size_t w = 0; w < has_bytes_.size(); ++w) up_to[n][w] |= up_to[n - 1][w];
+  return up_to;
+}
+
+TokensOfSigns TokenTrie::find_of_signs(uint64_t signs, uint64_t exits) const {
+  TokensOfSigns out{.signs = signs, .exits = exits, .up_to = nullptr, .others = {}};
+  const auto same = std::ranges::find(of_signs_, signs, &TokensOfSigns::signs);
+  out.up_to = same != of_signs_.end() ? (*same)->up_to
+                                      : std::make_shared<const std::vector<TokenMask>>(masks_of_signs(signs));
+  std::vector<uint32_t> path;                    // of `others`, as far as they are those of the token
   std::array<uint32_t, kMaxTokenBytes> nodes{};  // from the root to the node
-  for (uint32_t node = 0; node + 1 < nodes_.size(); ++node) {
-    const size_t depth = nodes_[node].depth;
-    nodes[depth - 1] = node;
-    for (; path.size() >= depth; path.pop_back())
+  const auto close = [&](size_t n_kept) {
+    for (; path.size() > n_kept; path.pop_back())
       out.others[path.back()].after = static_cast<uint32_t>(out.others.size());
-    for (uint32_t i = nodes_[node].tokens_begin; i < nodes_[node + 1].tokens_begin; ++i) {
-      if ((made_of_[i].signs & ~signs) == 0 && made_of_[i].n_chars <= TokensOfSigns::kMaxChars) {
-        const auto token = static_cast<size_t>(tokens_[i]);
-        out.up_to[made_of_[i].n_chars][token / 64] |= uint64_t{1} << (token % 64);
+  };
+  constexpr size_t kNone = kMaxTokenBytes + 1;
+  size_t exit_depth = kNone;  // of the byte from which on the path may be of other kinds
+  for (uint32_t node = 0; node + 1 < nodes_.size(); ++node) {
+    const Node& begun = nodes_[node];
+    const size_t depth = begun.depth;
+    if (depth <= exit_depth) exit_depth = kNone;
+    if (exit_depth == kNone) {
+      const uint64_t own = begun.byte < 0x80 ? kSigns[begun.byte] : kBeyondAscii | kBrokenChars;
+      const bool is_exit = (own & ~signs) != 0;  // or may be one
+      const uint64_t wanted = exits & ~signs & (is_exit ? own : begun.signs);
+      if (wanted == 0 && begun.n_chars + depth <= TokensOfSigns::kMaxChars) {
+        node = begun.after - 1;  // no token below has one of the exits, and none is too long
         continue;
       }
-      while (path.size() < depth) {
-        const uint32_t on_path = nodes[path.size()];
+      if (is_exit) exit_depth = depth;
+    }
+    nodes[depth - 1] = node;
+    for (uint32_t i = nodes_[node].tokens_begin; i < nodes_[node + 1].tokens_begin; ++i) {
+      if (is_looked_up(i, signs)) continue;
+      const Exit exit = exit_of(bytes_of(tokens_[i]), signs);
+      if ((exit.signs & exits) == 0) continue;
+      size_t n_shared = 0;
+      while (n_shared < path.size() && exit.at + n_shared < depth &&
+             out.others[path[n_shared]].node == nodes[exit.at + n_shared])
+        ++n_shared;
+      close(n_shared);
+      while (exit.at + path.size() < depth) {
+        const uint32_t at = nodes[exit.at + path.size()];
         path.push_back(static_cast<uint32_t>(out.others.size()));
-        out.others.push_back({on_path, 0, nodes_[on_path].byte, nodes_[on_path].depth});
+        out.others.push_back({at, 0, nodes_[at].byte, static_cast<uint8_t>(path.size()), exit.n_chars});
       }
     }
   }
-  for (const uint32_t other : path) out.others[other].after = static_cast<uint32_t>(out.others.size());
-  for (size_t n = 1; n < out.up_to.size(); ++n)
-    for (size_t w = 0; w < has_bytes_.size(); ++w) out.up_to[n][w] |= out.up_to[n - 1][w];
+  close(0);
   return out;
 }
 

@@ -19,17 +19,20 @@ namespace millrace {
 // One bit a token of the vocabulary, the lowest bit first.
 using TokenMask = std::vector<uint64_t>;
 
-// The tokens made of some kinds of characters (signs.h) only, and the part of the trie where the others lie:
-// a text that goes on by such characters, whatever their order, need not try each of them.
+// The tokens made of some kinds of characters (signs.h) only, and what the others go on with behind such
+// ones: a text that goes on by such characters, whatever their order, need not try each of them.
 struct TokensOfSigns {
-  static constexpr size_t kMaxChars = 32;  // longer ones are among the others
+  static constexpr size_t kMaxChars = 32;  // longer ones are among the others, from their first byte on
 
   uint64_t signs = 0;
-  std::vector<TokenMask> up_to;  // [n]: of at most n characters
+  uint64_t exits = 0;  // of the others those are here whose first character of other kinds is of these
+  std::shared_ptr<const std::vector<TokenMask>> up_to;  // [n]: of at most n characters
   struct Other {
-    uint32_t node;   // of the trie: a token that is not in the masks begins with it
+    uint32_t node;   // of the trie
     uint32_t after;  // of `others`: the first one that is not below it
-    uint8_t byte, depth;
+    uint8_t byte;
+    uint8_t depth;    // 1: it begins the first character of other kinds
+    uint8_t n_chars;  // of these kinds before that one
   };
   std::vector<Other> others;
 };
@@ -62,7 +65,7 @@ class TokenTrie {
   std::span<const int32_t> tokens(size_t node) const { return tokens(node, node + 1); }
 
   // Made when they are asked for first (some 2 ms), and kept while no others are asked for more lately.
-  std::shared_ptr<const TokensOfSigns> of_signs(uint64_t signs) const;
+  std::shared_ptr<const TokensOfSigns> of_signs(uint64_t signs, uint64_t exits) const;
 
   // Tokens that spell the beginning of `text`, as the tokenizer cuts it, all but the last one, which might be
   // another one if more text followed. None where the tokenizer spells something else.
@@ -84,7 +87,18 @@ class TokenTrie {
   void build();
   // To the nodes of the path, which spell the bytes; gives what all of them are made of.
   MadeOf add_signs(std::span<const uint32_t> path, std::string_view bytes);
-  TokensOfSigns find_of_signs(uint64_t signs) const;
+  TokensOfSigns find_of_signs(uint64_t signs, uint64_t exits) const;
+  std::vector<TokenMask> masks_of_signs(uint64_t signs) const;
+  bool is_looked_up(uint32_t i, uint64_t signs) const {  // of tokens_
+    return (made_of_[i].signs & ~signs) == 0 && made_of_[i].n_chars <= TokensOfSigns::kMaxChars;
+  }
+  // The first character of the token that is of other kinds: where, behind how many, and which these are.
+  struct Exit {
+    size_t at;
+    uint8_t n_chars;
+    uint64_t signs;
+  };
+  static Exit exit_of(std::string_view bytes, uint64_t signs);
 
   const Tokenizer& tokenizer_;
   std::string bytes_;  // of all tokens, one after another
