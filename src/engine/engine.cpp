@@ -12,10 +12,9 @@
 
 #include "base/log.h"
 #include "engine/cache_tier.h"
-#include "engine/constraint.h"
 #include "engine/engine_options.h"
+#include "engine/job.h"
 #include "engine/rate_limit.h"
-#include "engine/reasoning_limit.h"
 #include "engine/request_faults.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
@@ -26,56 +25,6 @@ namespace {
 constexpr double kKeepShare = 0.02;  // of a step's time, in which prefixes are brought to the tier
 constexpr std::chrono::milliseconds kIdleTurn{5};  // the same where there is no step
 constexpr std::chrono::seconds kKeepRest{10};      // the same at the end
-
-// One of the answers to a request: a sequence, and how its tokens are drawn.
-struct Choice {
-  struct Job* job = nullptr;
-  int index = 0;
-  Sequence sequence;
-  Sampling sampling;
-  SamplerState sampler;
-  std::optional<Constraint> constraint;     // where the request has a grammar, from the first draw on
-  std::optional<ReasoningWatch> reasoning;  // where it has a limit for that, likewise
-  bool is_scheduled = false;                // the scheduler knows the sequence
-  bool is_done = false;
-};
-
-struct Job {
-  uint64_t id = 0;
-  Request request;
-  std::shared_ptr<Channel<Event>> events;
-  std::vector<Choice> choices;  // the first computes the prompt, from which the others are forked
-  std::vector<TokenLogprobs> prompt_logprobs;  // those that are there, until the first event takes them
-  std::chrono::steady_clock::time_point submitted = std::chrono::steady_clock::now();
-  double queue_s = -1.0;  // until its first rows were planned; negative before
-  bool is_forked = false;
-  int n_open = 0;  // choices that are not done
-};
-
-std::unique_ptr<Job> make_job(Request request, const ModelShape& shape) {
-  auto job = std::make_unique<Job>();
-  job->events = std::make_shared<Channel<Event>>();
-  job->n_open = request.n;
-  job->choices.resize(static_cast<size_t>(request.n));
-  const auto n_prompt = static_cast<int64_t>(request.prompt.size());
-  for (int index = 0; index < request.n; ++index) {
-    Choice& choice = job->choices[static_cast<size_t>(index)];
-    choice.job = job.get();
-    choice.index = index;
-    choice.sampling = request.sampling;
-    choice.sampling.seed = seed_of_choice(request.sampling.seed, index);
-    choice.sequence.priority = request.priority;
-    choice.sequence.key = request.key;
-    choice.sequence.n_prompt = n_prompt;
-    choice.sequence.rope_table = shape.long_rope_from > 0 && n_prompt > shape.long_rope_from ? 1 : 0;
-  }
-  Sequence& first = job->choices.front().sequence;
-  first.tokens = std::move(request.prompt);
-  first.token_types = std::move(request.token_types);
-  first.is_scored = request.n_prompt_logprobs >= 0;
-  job->request = std::move(request);
-  return job;
-}
 
 // How long until a place in a full queue is free: about as long as between two answers.
 class FinishClock {
