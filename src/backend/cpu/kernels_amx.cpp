@@ -24,6 +24,8 @@ namespace {
 
 // With fewer, expanding the weights for tiles takes longer than the tiles save.
 constexpr int kFewestColumns = 9;
+template <class F>
+constexpr int kFewestColumnsInterleaved = Planes<F>::kIsUnsigned ? 7 : kFewestColumns;
 
 template <class F, size_t kAt>
 void put(Kernels& t) {
@@ -32,7 +34,8 @@ void put(Kernels& t) {
     multiply_amx<RowByRow<F>>(p);
   };
   t.matmul[kAt].multiply_interleaved = [](const StripProduct& p) {
-    if (p.n_columns < kFewestColumns) return avx512_kernels().matmul[kAt].multiply_interleaved(p);
+    if (p.n_columns < kFewestColumnsInterleaved<F>)
+      return avx512_kernels().matmul[kAt].multiply_interleaved(p);
     multiply_amx<Interleaved<F>>(p);
   };
 }

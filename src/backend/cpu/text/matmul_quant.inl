@@ -30,24 +30,33 @@ class Ahead {
   int64_t part_bytes_;
 };
 
-// The same for the share of block b in the group that follows, with as many parts as it has 32 elements.
+// Where it stands: the compiler would gather prefetches in one place, and all but the first few would hold up
+// the loads behind them. One by one between the products they cost a quarter less time.
+#if defined(__x86_64__)
+inline void prefetch_here(const uint8_t* p) { asm volatile("prefetcht1 %0" : : "m"(*p)); }
+#else
+inline void prefetch_here(const uint8_t* p) { __builtin_prefetch(p, 0, 2); }
+#endif
+
+// The same for the share of block b in the group that follows, a line or none at a time.
 template <class F>
 class BlockAhead {
  public:
   BlockAhead(const StripProduct& p, int g, int64_t b)
       : share_(bytes_of(p.groups[g]) + kLanes * (p.row_bytes + b * F::kBytes)) {}
 
-  void prefetch_part(int c) const {
+  // Before product i of kProducts.
+  void prefetch_part(int i) const {
 #ifndef MILLRACE_SANITIZED  // g++ 12 refuses the annotation where it does not optimise
-#pragma GCC unroll 16
+#pragma GCC unroll 4
 #endif
-    for (int line = c * kLines / kParts; line < (c + 1) * kLines / kParts; ++line)
-      __builtin_prefetch(share_ + 64 * line, 0, 2);
+    for (int line = i * kLines / kProducts; line < (i + 1) * kLines / kProducts; ++line)
+      prefetch_here(share_ + 64 * line);
   }
 
  private:
   static constexpr int kLines = (kLanes * F::kBytes + 63) / 64;
-  static constexpr int kParts = kIsBlock32<F> ? 1 : 8;
+  static constexpr int kProducts = kIsBlock32<F> ? 8 : 64;
   const uint8_t* share_;
 };
 
@@ -74,18 +83,21 @@ inline const int16_t* sums_of(const InputScale256& x_scale) {
 
 // `n` vectors of codes, from the first-th on, times as many fours of activations.
 template <class F, class Code>
-inline Ints dot_codes(Ints acc, const Code& code, int first, int n, const int8_t* x) {
+inline Ints dot_codes(Ints acc, const Code& code, int first, int n, const int8_t* x, BlockAhead<F> ahead,
+                      int first_product) {
 #pragma GCC unroll 8
-  for (int k = first; k < first + n; ++k) acc = dot<F::kIsWide>(acc, code(k), repeat4(x + 4 * k));
+  for (int k = first; k < first + n; ++k) {
+    ahead.prefetch_part(first_product + k);
+    acc = dot<F::kIsWide>(acc, code(k), repeat4(x + 4 * k));
+  }
   return acc;
 }
 
 template <class F, class R>
 inline Floats multiply_one(Floats acc, R rows, const int8_t* x, const InputScale32& x_scale,
                            BlockAhead<F> ahead) {
-  ahead.prefetch_part(0);
   Ints dots = splat(-F::kOffset * x_scale.sum);
-  F::expand(rows, [&](const auto& code) { dots = dot_codes<F>(dots, code, 0, 8, x); });
+  F::expand(rows, [&](const auto& code) { dots = dot_codes<F>(dots, code, 0, 8, x, ahead, 0); });
   return accumulate32<F>(acc, dots, F::scales(rows), x_scale);
 }
 
@@ -101,12 +113,11 @@ inline Floats multiply_one(Floats acc, R rows, const int8_t* x, const InputScale
   }
   Ints dots = F::kOffset != 0 ? mul(sums, splat(-F::kOffset)) : splat(0);
   F::expand(rows, [&](int c, const auto& code) {
-    ahead.prefetch_part(c);
     constexpr int kSubsAChunk = 32 / F::kSub;
 #pragma GCC unroll 2
     for (int i = 0; i < kSubsAChunk; ++i) {
       const int n = F::kSub / 4;
-      const Ints sub_dots = dot_codes<F>(splat(0), code, n * i, n, x + 32 * c);
+      const Ints sub_dots = dot_codes<F>(splat(0), code, n * i, n, x + 32 * c, ahead, 8 * c);
       dots = add(dots, mul(sub_dots, s.sub[kSubsAChunk * c + i]));
     }
   });
