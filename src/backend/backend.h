@@ -1,4 +1,4 @@
-// Where a model computes. One narrow interface; `reference`, `cpu` and the decorators in tools/ implement it.
+// What computes: a narrow interface; `reference`, `cpu`, `cuda` and the decorators in tools/ implement it.
 #pragma once
 
 #include <cstddef>
@@ -6,9 +6,11 @@
 #include <memory>
 #include <span>
 #include <stop_token>
+#include <string>
 #include <string_view>
 
 #include "backend/ops.h"
+#include "tensor/memory.h"
 
 namespace millrace {
 
@@ -18,7 +20,8 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual std::string_view name() const = 0;
-  // Computes the op. Operands must have the shapes the op states: anything else is a bug and aborts.
+  // Computes the op. Operands must have the shapes the op states: anything else is a bug and aborts. It is
+  // done when memory() is read.
   virtual void run(const Op& op) = 0;
 
   // Told of memory that need not be read any more; it may be told again.
@@ -31,6 +34,16 @@ class Backend {
                                const Release& /*release*/) {
     return 0;
   }
+
+  // What decides the bits of results besides the build: a set of instructions, a kind of GPU.
+  virtual std::string machine() const { return {}; }
+
+  // Where operands lie, but for weights, which always lie in the program's memory: of those a backend with
+  // another memory computes with copies.
+  virtual Memory& memory() { return program_memory(); }
+  // Makes those copies, which are kept as long as the backend: `weights` are all that ops will name, whole or
+  // in parts, and do not change. Throws Error(does_not_fit).
+  virtual void hold(std::span<const Tensor> /*weights*/) {}
 };
 
 // Plain float32 loops over decoded weights: the oracle for every other backend. Slow, and never a silent

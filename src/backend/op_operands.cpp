@@ -11,47 +11,48 @@ constexpr auto kWrite = Access::write;
 constexpr auto kUpdate = Access::update;
 constexpr auto kRows = Extent::rows;
 constexpr auto kWhole = Extent::whole;
+constexpr auto kModel = Extent::model;
 using Operands = std::vector<Operand>;
 
 Operands list(Embed& op) {
   return {{"tokens", &op.tokens, kRead, kRows},
-          {"table", &op.table, kRead, kWhole},
+          {"table", &op.table, kRead, kModel},
           {"out", &op.out, kWrite, kRows}};
 }
 
 Operands list(Linear& op) {
   Operands operands{{"x", &op.x, kRead, kRows}};
   for (int i = 0; i < op.n_products; ++i) {
-    operands.push_back({"weight", &op.products[i].weight, kRead, kWhole});
-    operands.push_back({"bias", &op.products[i].bias, kRead, kWhole});
+    operands.push_back({"weight", &op.products[i].weight, kRead, kModel});
+    operands.push_back({"bias", &op.products[i].bias, kRead, kModel});
     operands.push_back({"out", &op.products[i].out, kWrite, kRows});
   }
   return operands;
 }
 
 Operands list(HeadLinear& op) {
-  return {{"x", &op.x, kRead, kRows}, {"weight", &op.weight, kRead, kWhole}, {"out", &op.out, kWrite, kRows}};
+  return {{"x", &op.x, kRead, kRows}, {"weight", &op.weight, kRead, kModel}, {"out", &op.out, kWrite, kRows}};
 }
 
 Operands list(LinearGated& op) {
   return {{"x", &op.x, kRead, kRows},
-          {"gate", &op.gate, kRead, kWhole},
-          {"up", &op.up, kRead, kWhole},
-          {"gate_bias", &op.gate_bias, kRead, kWhole},
-          {"up_bias", &op.up_bias, kRead, kWhole},
+          {"gate", &op.gate, kRead, kModel},
+          {"up", &op.up, kRead, kModel},
+          {"gate_bias", &op.gate_bias, kRead, kModel},
+          {"up_bias", &op.up_bias, kRead, kModel},
           {"out", &op.out, kWrite, kRows}};
 }
 
 Operands list(Gate& op) {
-  const Extent extent = op.gate.n_dims == 1 ? kWhole : kRows;
+  const Extent extent = op.gate.n_dims == 1 ? kModel : kRows;
   return {{"gate", &op.gate, kRead, extent}, {"x", &op.x, kRead, kRows}, {"out", &op.out, kWrite, kRows}};
 }
 
 Operands list(Norm& op) {
   return {{"x", &op.x, op.add ? kUpdate : kRead, kRows},
           {"add", &op.add, kRead, kRows},
-          {"weight", &op.weight, kRead, kWhole},
-          {"bias", &op.bias, kRead, kWhole},
+          {"weight", &op.weight, kRead, kModel},
+          {"bias", &op.bias, kRead, kModel},
           {"out", &op.out, kWrite, kRows}};
 }
 
@@ -75,9 +76,9 @@ Operands list(RopeStoreKv& op) {
   return {{"q", &op.q, kUpdate, kRows},
           {"k", &op.k, kUpdate, kRows},
           {"v", &op.v, kRead, kRows},
-          {"q_norm", &op.q_norm, kRead, kWhole},
-          {"k_norm", &op.k_norm, kRead, kWhole},
-          {"inv_freq", &op.rope.inv_freq, kRead, kWhole},
+          {"q_norm", &op.q_norm, kRead, kModel},
+          {"k_norm", &op.k_norm, kRead, kModel},
+          {"inv_freq", &op.rope.inv_freq, kRead, kModel},
           {"k_pages", &op.k_pages, kUpdate, kWhole},
           {"v_pages", &op.v_pages, kUpdate, kWhole}};
 }
@@ -86,7 +87,7 @@ Operands list(PagedAttention& op) {
   return {{"q", &op.q, kRead, kRows},
           {"k_pages", &op.k_pages, kRead, kWhole},
           {"v_pages", &op.v_pages, kRead, kWhole},
-          {"sinks", &op.sinks, kRead, kWhole},
+          {"sinks", &op.sinks, kRead, kModel},
           {"selected", &op.selected, kRead, kRows},
           {"entry_pages", &op.entry_pages, kRead, kWhole},
           {"out", &op.out, kWrite, kRows}};
@@ -102,21 +103,21 @@ Operands list(SelectPositions& op) {
 Operands list(CompressKv& op) {
   return {{"kv", &op.kv, kRead, kRows},
           {"gate", &op.gate, kRead, kRows},
-          {"bias", &op.bias, kRead, kWhole},
-          {"norm", &op.norm, kRead, kWhole},
-          {"inv_freq", &op.rope.inv_freq, kRead, kWhole},
+          {"bias", &op.bias, kRead, kModel},
+          {"norm", &op.norm, kRead, kModel},
+          {"inv_freq", &op.rope.inv_freq, kRead, kModel},
           {"row_pages", &op.row_pages, kUpdate, kWhole},
           {"entry_pages", &op.entry_pages, kUpdate, kWhole}};
 }
 
 Operands list(Route& op) {
   return {{"x", &op.x, kRead, kRows},
-          {"weight", &op.weight, kRead, kWhole},
-          {"bias", &op.bias, kRead, kWhole},
-          {"select_bias", &op.select_bias, kRead, kWhole},
-          {"expert_scale", &op.expert_scale, kRead, kWhole},
+          {"weight", &op.weight, kRead, kModel},
+          {"bias", &op.bias, kRead, kModel},
+          {"select_bias", &op.select_bias, kRead, kModel},
+          {"expert_scale", &op.expert_scale, kRead, kModel},
           {"tokens", &op.tokens, kRead, kRows},
-          {"table", &op.table, kRead, kWhole},
+          {"table", &op.table, kRead, kModel},
           {"experts", &op.experts, kWrite, kRows},
           {"weights", &op.weights, kWrite, kRows}};
 }
@@ -125,10 +126,10 @@ Operands list(MoeGated& op) {
   return {{"x", &op.x, kRead, kRows},
           {"experts", &op.experts, kRead, kRows},
           {"weights", &op.weights, kRead, kRows},
-          {"gate", &op.gate, kRead, kWhole},
-          {"up", &op.up, kRead, kWhole},
-          {"gate_bias", &op.gate_bias, kRead, kWhole},
-          {"up_bias", &op.up_bias, kRead, kWhole},
+          {"gate", &op.gate, kRead, kModel},
+          {"up", &op.up, kRead, kModel},
+          {"gate_bias", &op.gate_bias, kRead, kModel},
+          {"up_bias", &op.up_bias, kRead, kModel},
           {"out", &op.out, kWrite, kRows}};
 }
 
@@ -136,14 +137,14 @@ Operands list(MoeDown& op) {
   return {{"x", &op.x, kRead, kRows},
           {"experts", &op.experts, kRead, kRows},
           {"weights", &op.weights, kRead, kRows},
-          {"down", &op.down, kRead, kWhole},
-          {"bias", &op.bias, kRead, kWhole},
+          {"down", &op.down, kRead, kModel},
+          {"bias", &op.bias, kRead, kModel},
           {"out", &op.out, kWrite, kRows}};
 }
 
 Operands list(HyperCollapse& op) {
   return {{"x", &op.x, kRead, kRows},        {"mix", &op.mix, kRead, kRows},
-          {"base", &op.base, kRead, kWhole}, {"scale", &op.scale, kRead, kWhole},
+          {"base", &op.base, kRead, kModel}, {"scale", &op.scale, kRead, kModel},
           {"out", &op.out, kWrite, kRows},   {"post", &op.post, kWrite, kRows},
           {"comb", &op.comb, kWrite, kRows}};
 }
@@ -162,7 +163,7 @@ Operands list(Split& op) {
 
 Operands list(CausalConv& op) {
   return {{"x", &op.x, kRead, kRows},
-          {"weight", &op.weight, kRead, kWhole},
+          {"weight", &op.weight, kRead, kModel},
           {"state", &op.state, kUpdate, kWhole},
           {"out", &op.out, kWrite, kRows}};
 }
@@ -170,8 +171,8 @@ Operands list(CausalConv& op) {
 Operands list(GatedDeltaRule& op) {
   return {{"q", &op.q, kRead, kRows},         {"k", &op.k, kRead, kRows},
           {"v", &op.v, kRead, kRows},         {"beta", &op.beta, kRead, kRows},
-          {"decay", &op.decay, kRead, kRows}, {"decay_bias", &op.decay_bias, kRead, kWhole},
-          {"rate", &op.rate, kRead, kWhole},  {"state", &op.state, kUpdate, kWhole},
+          {"decay", &op.decay, kRead, kRows}, {"decay_bias", &op.decay_bias, kRead, kModel},
+          {"rate", &op.rate, kRead, kModel},  {"state", &op.state, kUpdate, kWhole},
           {"out", &op.out, kWrite, kRows}};
 }
 

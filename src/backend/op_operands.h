@@ -12,7 +12,9 @@ namespace millrace {
 
 // update: read, then written. A whole operand that is updated is written in some places and keeps the others.
 enum class Access { read, write, update };
-enum class Extent { rows, whole };  // rows: entry r of the first dimension belongs to row r of the op
+// rows: entry r of the first dimension belongs to row r of the op. model: a part of the model, whole: the
+// same elements at every step.
+enum class Extent { rows, whole, model };
 
 struct Operand {
   std::string_view name;

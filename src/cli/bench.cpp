@@ -188,7 +188,8 @@ class Bench final : public Command {
                                         .page_size = kPageSize,
                                         .dtype = compute_.kv_type(),
                                         .n_panes = n_pages},
-                                 .states = {.layers = shape.state_layers, .n_slots = n_sequences_}});
+                                 .states = {.layers = shape.state_layers, .n_slots = n_sequences_}},
+                                loaded.backend->memory());
     Runner runner(*loaded.model, *loaded.backend, memory,
                   {.max_rows = kMaxRows,
                    .max_sequences = n_sequences_,

@@ -74,9 +74,9 @@ class Engine::Loop {
  public:
   Loop(const Model& model, Backend& backend, const Options& options)
       : options_(filled_in(model, options)),
-        plan_(fitting_plan(model, options_)),
+        plan_(fitting_plan(model, backend, options_)),
         model_(model),
-        memory_(memory_shape(model, options_)),
+        memory_(memory_shape(model, options_), backend.memory()),
         mover_(memory_.kv),
         tier_(make_tier(model, backend, options_, memory_)),
         runner_(model, backend, memory_, batch_limits(model, options_)),

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "backend/cpu/cpu.h"  // cpu_instruction_sets
 #include "base/version.h"
 #include "engine/memory.h"
 
@@ -106,13 +105,13 @@ Engine::Options filled_in(const Model& model, Engine::Options options) {
 }
 
 // Bits belong to a machine and a build (docs/adr/0002), and to the types and shapes of what is kept.
-std::unique_ptr<CacheTier> make_tier(const Model& model, const Backend& backend,
-                                     const Engine::Options& options, const SequenceMemory& memory) {
+std::unique_ptr<CacheTier> make_tier(const Model& model, Backend& backend, const Engine::Options& options,
+                                     const SequenceMemory& memory) {
   const Engine::TierOptions& tier = options.tier;
   if (tier.memory_bytes == 0) return nullptr;
   std::string id =
       fmt::format("{}\n{} {}\n{} {} {} {}\n", tier.model_id, version(), build_id(), backend.name(),
-                  cpu_instruction_sets().front(), format_of(options.kv_dtype).name, options.page_size);
+                  backend.machine(), format_of(options.kv_dtype).name, options.page_size);
   for (const KvLayer& layer : model.shape().kv_layers) {
     id += fmt::format("{} {} {} {}", layer.n_kv_heads, layer.k_head_dim, layer.v_head_dim, layer.window);
     for (const KvSide& side : layer.sides)
@@ -125,7 +124,8 @@ std::unique_ptr<CacheTier> make_tier(const Model& model, const Backend& backend,
   return std::make_unique<CacheTier>(memory, PageStore::Options{.memory_bytes = tier.memory_bytes,
                                                                 .dir = tier.dir,
                                                                 .disk_bytes = tier.disk_bytes,
-                                                                .identity = std::move(id)});
+                                                                .identity = std::move(id),
+                                                                .parts_memory = &backend.memory()});
 }
 
 MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
@@ -136,7 +136,7 @@ MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
           .tier_bytes = options.tier.memory_bytes};
 }
 
-MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
+MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Options& options) {
   MemoryPlan plan = plan_for(model, options);
   plan.weights_bytes = options.weights_bytes;
   plan.program_bytes = program_bytes(options.weights_bytes);
@@ -146,15 +146,18 @@ MemoryPlan fitting_plan(const Model& model, const Engine::Options& options) {
     fewer.n_ctx = std::min(fewer.n_ctx, n_positions);
     return memory_shape(model, fewer).kv_bytes();
   };
-  need_memory({.weights_bytes = options.weights_bytes,
+  // A memory of the backend's own holds the weights already, and nothing that stands beside the cache.
+  const bool is_of_program = backend.memory().is_of_program();
+  need_memory({.weights_bytes = is_of_program ? options.weights_bytes : 0,
                .kv_bytes = plan.kv_bytes,
                .state_bytes = plan.state_bytes,
                .arena_bytes = plan.arena_bytes,
-               .tier_bytes = plan.tier_bytes,
+               .tier_bytes = is_of_program ? plan.tier_bytes : 0,
                .n_positions = options.n_kv_positions,
                .page_size = options.page_size,
                .n_slots = n_slots_for(model, options),
-               .kv_bytes_of = kv_bytes_of});
+               .kv_bytes_of = kv_bytes_of},
+              available_memory_bytes(backend.memory()));
   return plan;
 }
 

@@ -15,10 +15,10 @@ SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& op
 BatchLimits batch_limits(const Model& model, const Engine::Options& options);
 bool keeps_sequences_whole(const Model& model, const Engine::Options& options);
 // nullptr where there is none.
-std::unique_ptr<CacheTier> make_tier(const Model& model, const Backend& backend,
-                                     const Engine::Options& options, const SequenceMemory& memory);
+std::unique_ptr<CacheTier> make_tier(const Model& model, Backend& backend, const Engine::Options& options,
+                                     const SequenceMemory& memory);
 MemoryPlan plan_for(const Model& model, const Engine::Options& options);
-// Throws Error(does_not_fit) with the numbers when the plan exceeds the memory that is there.
-MemoryPlan fitting_plan(const Model& model, const Engine::Options& options);
+// Throws Error(does_not_fit) with the numbers when the plan exceeds the memory that is there for `backend`.
+MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Options& options);
 
 }  // namespace millrace

@@ -101,6 +101,10 @@ int64_t available_memory_bytes(const fs::path& root) {
   return std::min(machine_bytes(root), cgroup_bytes(root));
 }
 
+int64_t available_memory_bytes(const Memory& memory) {
+  return memory.is_of_program() ? available_memory_bytes() : memory.free_bytes();
+}
+
 int64_t program_bytes(int64_t weights_bytes, const fs::path& root) {
   struct Mapped {
     int64_t kib = 0, resident_kib = 0;

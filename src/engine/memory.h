@@ -5,12 +5,17 @@
 #include <filesystem>
 #include <functional>
 
+#include "tensor/memory.h"
+
 namespace millrace {
 
 // The smallest of what the machine has available (/proc/meminfo) and what is left under the limit of each
 // cgroup that this process is in (v1 and v2). The page cache, mapped models included, counts as available:
 // the kernel takes it back. INT64_MAX where nothing can be read. `root` stands for / in tests.
 int64_t available_memory_bytes(const std::filesystem::path& root = "/");
+
+// The same for memory that a backend computes in: what it says itself where it is not the program's.
+int64_t available_memory_bytes(const Memory& memory);
 
 // What this process holds besides weights: itself, its libraries, what was allocated, and what else is
 // mapped, such as the metadata of the model's file; and what will come to that with the first answers,

@@ -16,6 +16,7 @@ class NullBackend final : public Backend {
   void run(const Op&) override {}
 };
 
+<<<<<<< HEAD
 // Notes weights and computes nothing.
 class WeightLister final : public Backend {
  public:
@@ -30,6 +31,17 @@ class WeightLister final : public Backend {
 
 Tensor view(std::span<const int32_t> numbers) {
   return Tensor(const_cast<int32_t*>(numbers.data()), Dtype::i32, {static_cast<int64_t>(numbers.size())});
+=======
+constexpr size_t kNumbersALine = 16;  // where the next numbers of a step begin
+
+// Of all that is placed() in a step.
+size_t numbers_bytes(const BatchLimits& limits) {
+  constexpr int64_t kOfRows = 4, kOfSequences = 4, kOfPages = 2, kOfLogits = 3;
+  const int64_t n = kOfRows * limits.max_rows + kOfSequences * (limits.max_sequences + 1) +
+                    kOfPages * limits.max_sequences * limits.max_pages + kOfLogits * limits.max_logit_rows;
+  constexpr int64_t kTensors = kOfRows + kOfSequences + kOfPages + kOfLogits;
+  return (static_cast<size_t>(n) + kTensors * kNumbersALine) * sizeof(int32_t);
+>>>>>>> a580733 (backend, tensor: a backend may compute in a memory of its own)
 }
 
 // Caches without memory, for shapes only.
@@ -40,15 +52,18 @@ SequenceMemory::Shape without_memory(SequenceMemory::Shape shape) {
 }
 
 // Memory is only taken when it is touched: without this, too much would be noticed when it is too late.
-size_t fitting_arena_bytes(const Model& model, const SequenceMemory& memory, const BatchLimits& limits) {
+size_t fitting_arena_bytes(const Model& model, const SequenceMemory& memory, const BatchLimits& limits,
+                           const Memory& where) {
   const SequenceMemory::Shape shape{memory.kv.shape(), memory.states.shape()};
   const int64_t arena_bytes = Runner::arena_bytes(model, shape, limits);
-  need_memory({.kv_bytes = shape.kv_bytes(),
-               .state_bytes = shape.state_bytes(),
+  const bool is_of_program = where.is_of_program();  // else the pages are taken already
+  need_memory({.kv_bytes = is_of_program ? shape.kv_bytes() : 0,
+               .state_bytes = is_of_program ? shape.state_bytes() : 0,
                .arena_bytes = arena_bytes,
                .n_positions = shape.kv.n_pages * shape.kv.page_size,
                .page_size = shape.kv.page_size,
-               .n_slots = shape.states.n_slots});
+               .n_slots = shape.states.n_slots},
+              available_memory_bytes(where));
   return static_cast<size_t>(arena_bytes);
 }
 
@@ -59,7 +74,8 @@ Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memor
       backend_(backend),
       memory_(memory),
       limits_(limits),
-      arena_memory_(fitting_arena_bytes(model, memory, limits)) {}
+      arena_memory_(fitting_arena_bytes(model, memory, limits, backend.memory()), backend.memory()),
+      numbers_memory_(numbers_bytes(limits), backend.memory()) {}
 
 namespace {
 
@@ -167,29 +183,53 @@ Tensor Runner::forward(std::span<const PlannedRows> rows, std::span<const Pane> 
   check(static_cast<int64_t>(tokens_.size()) <= limits_.max_rows, "a step within the row budget");
   const auto n_seqs = static_cast<int64_t>(rows.size());
   const int64_t max_pages = static_cast<int64_t>(page_tables_.size()) / n_seqs;
-  const Batch batch{.tokens = view(tokens_),
-                    .positions = view(positions_),
-                    .seq_of_row = view(seq_of_row_),
-                    .row_begin = view(row_begin_),
-                    .page_tables = view(page_tables_).reshaped({n_seqs, max_pages}),
-                    .rope_tables = view(rope_tables_),
-                    .state_from = view(state_from_),
-                    .state_to = view(state_to_),
-                    .logit_rows = view(wanted.logit_rows),
-                    .pane_tables = view(pane_tables_).reshaped({n_seqs, max_pages}),
-                    .pool_begin = view(wanted.pool_begin),
-                    .pool_end = view(wanted.pool_end),
-                    .token_types = view(token_types_)};
+  const Batch batch{.tokens = placed(tokens_),
+                    .positions = placed(positions_),
+                    .seq_of_row = placed(seq_of_row_),
+                    .row_begin = placed(row_begin_),
+                    .page_tables = placed(page_tables_).reshaped({n_seqs, max_pages}),
+                    .rope_tables = placed(rope_tables_),
+                    .state_from = placed(state_from_),
+                    .state_to = placed(state_to_),
+                    .logit_rows = placed(wanted.logit_rows),
+                    .pane_tables = placed(pane_tables_).reshaped({n_seqs, max_pages}),
+                    .pool_begin = placed(wanted.pool_begin),
+                    .pool_end = placed(wanted.pool_end),
+                    .token_types = placed(token_types_)};
+  write_numbers();
   Arena arena(arena_memory_.data(), arena_memory_.n_bytes());
-  return model_.forward({.backend = backend_,
-                         .arena = arena,
-                         .batch = batch,
-                         .kv = memory_.kv,
-                         .states = memory_.states,
-                         .wants_scores = limits_.pooling == Pooling::rank});
+  return readable(model_.forward({.backend = backend_,
+                                  .arena = arena,
+                                  .batch = batch,
+                                  .kv = memory_.kv,
+                                  .states = memory_.states,
+                                  .wants_scores = limits_.pooling == Pooling::rank}));
+}
+
+Tensor Runner::placed(std::span<const int32_t> numbers) {
+  const size_t begin = numbers_.size();
+  numbers_.insert(numbers_.end(), numbers.begin(), numbers.end());
+  numbers_.resize((numbers_.size() + kNumbersALine - 1) / kNumbersALine * kNumbersALine);
+  return {numbers_memory_.data() + begin * sizeof(int32_t), Dtype::i32, {std::ssize(numbers)}};
+}
+
+void Runner::write_numbers() {
+  const auto bytes = std::as_bytes(std::span(numbers_));
+  check(bytes.size() <= numbers_memory_.n_bytes(), "a step within its limits");
+  backend_.memory().write(numbers_memory_.data(), bytes);
+}
+
+Tensor Runner::readable(Tensor logits) {
+  Memory& memory = backend_.memory();
+  if (memory.is_of_program()) return logits;
+  read_back_.resize(static_cast<size_t>(logits.n_elems()));
+  memory.read(logits.data, std::as_writable_bytes(std::span(read_back_)));
+  logits.data = reinterpret_cast<std::byte*>(read_back_.data());
+  return logits;
 }
 
 void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes) {
+  numbers_.clear();
   tokens_.clear();
   positions_.clear();
   seq_of_row_.clear();

@@ -28,7 +28,9 @@ struct SequenceMemory {
     int64_t state_bytes() const { return StateCache::n_bytes(states); }
   };
 
-  explicit SequenceMemory(const Shape& shape) : kv(shape.kv), states(shape.states) {}
+  // `where` must outlive it.
+  explicit SequenceMemory(const Shape& shape, Memory& where = program_memory())
+      : kv(shape.kv, where), states(shape.states, where) {}
 
   KvCache kv;
   StateCache states;
@@ -46,8 +48,9 @@ std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling p
 
 class Runner {
  public:
-  // Everything is allocated here; `model`, `backend` and `memory` must outlive the runner. Throws
-  // Error(does_not_fit) with the numbers where the arena and `memory` exceed the memory there is.
+  // Everything is allocated here, in the backend's memory; `model`, `backend` and `memory` must outlive the
+  // runner. Throws Error(does_not_fit) with the numbers where the arena and `memory` exceed the memory there
+  // is.
   Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits);
 
   // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: those of
@@ -71,12 +74,19 @@ class Runner {
   Wanted wanted_of(std::span<const PlannedRows> rows) const;
   Tensor forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, const Wanted& wanted);
   void fill(std::span<const PlannedRows> rows, std::span<const Pane> panes);
+  // A tensor of them where the backend computes: there once write_numbers() has been called.
+  Tensor placed(std::span<const int32_t> numbers);
+  void write_numbers();
+  // The same in the program's memory.
+  Tensor readable(Tensor logits);
 
   const Model& model_;
   Backend& backend_;
   const SequenceMemory& memory_;
   BatchLimits limits_;
-  Buffer arena_memory_;
+  Buffer arena_memory_, numbers_memory_;
+  std::vector<int32_t> numbers_;  // of the step, to be written to numbers_memory_
+  std::vector<float> read_back_;  // what the step gave, where the program cannot look at it
   std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, pane_tables_, rope_tables_,
       state_from_, state_to_, token_types_;
 };

@@ -32,8 +32,9 @@ KvPages take_pages(const KvCache::Shape& shape, const KvLayer& layer, Arena& are
   return pages;
 }
 
-void copy(const std::vector<std::span<std::byte>>& from, const std::vector<std::span<std::byte>>& to) {
-  for (size_t i = 0; i < from.size(); ++i) std::ranges::copy(from[i], to[i].begin());
+void copy(const std::vector<std::span<std::byte>>& from, const std::vector<std::span<std::byte>>& to,
+          Memory& memory) {
+  for (size_t i = 0; i < from.size(); ++i) memory.copy(from[i].data(), to[i].data(), from[i].size());
 }
 
 void need_whole_blocks(int64_t width, Dtype dtype) {
@@ -67,7 +68,8 @@ int64_t KvCache::n_bytes(const Shape& shape) {
   return static_cast<int64_t>(arena.used_bytes());
 }
 
-KvCache::KvCache(Shape shape) : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_))) {
+KvCache::KvCache(Shape shape, Memory& memory)
+    : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_)), memory) {
   check(std::ranges::find(page_types(), shape_.dtype) != page_types().end(), "a type that pages may have");
   Arena arena(buffer_.data(), buffer_.n_bytes());
   for (const KvLayer& layer : shape_.layers) layers_.push_back(take_pages(shape_, layer, arena));
@@ -99,7 +101,11 @@ std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page, bool is_pane) 
 std::vector<std::span<std::byte>> KvCache::parts_of_page(int32_t page) const { return parts_of(page, false); }
 std::vector<std::span<std::byte>> KvCache::parts_of_pane(int32_t pane) const { return parts_of(pane, true); }
 
-void KvCache::copy_page(int32_t from, int32_t to) { copy(parts_of_page(from), parts_of_page(to)); }
-void KvCache::copy_pane(int32_t from, int32_t to) { copy(parts_of_pane(from), parts_of_pane(to)); }
+void KvCache::copy_page(int32_t from, int32_t to) {
+  copy(parts_of_page(from), parts_of_page(to), buffer_.memory());
+}
+void KvCache::copy_pane(int32_t from, int32_t to) {
+  copy(parts_of_pane(from), parts_of_pane(to), buffer_.memory());
+}
 
 }  // namespace millrace

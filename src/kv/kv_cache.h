@@ -53,7 +53,7 @@ class KvCache {
   // whole blocks of the type.
   static int64_t n_bytes(const Shape& shape);
   // Throws as n_bytes() does, and Error(does_not_fit) when the memory cannot be had.
-  explicit KvCache(Shape shape);
+  explicit KvCache(Shape shape, Memory& memory = program_memory());
 
   // The contents of a page in what has no window, and of a pane in the rest.
   void copy_page(int32_t from, int32_t to);

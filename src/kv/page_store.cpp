@@ -8,9 +8,9 @@
 namespace millrace {
 namespace {
 
-void scatter(std::span<const std::byte> content, const Parts& to) {
+void scatter(std::span<const std::byte> content, const Parts& to, Memory& memory) {
   for (const std::span<std::byte> part : to) {
-    std::ranges::copy(content.first(part.size()), part.begin());
+    memory.write(part.data(), content.first(part.size()));
     content = content.subspan(part.size());
   }
 }
@@ -23,7 +23,8 @@ size_t n_bytes_of(const Parts& parts) {
   return n;
 }
 
-PageStore::PageStore(const Options& options) : max_bytes_(options.memory_bytes) {
+PageStore::PageStore(const Options& options)
+    : parts_memory_(*options.parts_memory), max_bytes_(options.memory_bytes) {
   if (options.dir.empty() || options.disk_bytes == 0) return;
   disk_.emplace(options.dir, options.identity, options.disk_bytes);
   writer_ = std::thread([this] { write_all(); });
@@ -74,7 +75,7 @@ bool PageStore::load(const PageKey& key, const Parts& to) {
     const auto record = records_.find(key);
     if (record != records_.end()) {
       check(static_cast<size_t>(record->second.n_bytes) == n_bytes_of(to), "a record of that size");
-      scatter({record->second.content.get(), static_cast<size_t>(record->second.n_bytes)}, to);
+      scatter({record->second.content.get(), static_cast<size_t>(record->second.n_bytes)}, to, parts_memory_);
       touch(record);
       return true;
     }
@@ -82,7 +83,7 @@ bool PageStore::load(const PageKey& key, const Parts& to) {
   if (!disk_) return false;
   staging_.resize(n_bytes_of(to));
   if (!disk_->read(key, staging_)) return false;
-  scatter(staging_, to);
+  scatter(staging_, to, parts_memory_);
   return true;
 }
 
@@ -92,7 +93,10 @@ void PageStore::save(const PageKey& key, const Parts& from, PageTier::Keep keep)
   // Filled before others see it: the writer need not wait for that.
   auto content = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(n_bytes));
   std::byte* at = content.get();
-  for (const std::span<std::byte> part : from) at = std::ranges::copy(part, at).out;
+  for (const std::span<std::byte> part : from) {
+    parts_memory_.read(part.data(), {at, part.size()});
+    at += part.size();
+  }
   const std::lock_guard lock(mutex_);
   make_room(n_bytes);
   const auto [record, is_new] = records_.try_emplace(key);

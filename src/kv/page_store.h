@@ -25,6 +25,7 @@
 
 #include "kv/disk_store.h"
 #include "kv/page_tier.h"
+#include "tensor/memory.h"
 
 namespace millrace {
 
@@ -38,7 +39,8 @@ class PageStore {
     int64_t memory_bytes = 0;
     std::filesystem::path dir{};  // of the disk; empty: none
     int64_t disk_bytes = 0;
-    std::string identity{};  // of DiskStore
+    std::string identity{};                    // of DiskStore
+    Memory* parts_memory = &program_memory();  // that Parts lie in
   };
 
   explicit PageStore(const Options& options);
@@ -77,6 +79,7 @@ class PageStore {
   void erase(Records::iterator record);
   void touch(Records::iterator record);
 
+  Memory& parts_memory_;
   const int64_t max_bytes_;
   std::optional<DiskStore> disk_;
   std::vector<std::byte> staging_;  // of load()

@@ -24,8 +24,8 @@ int64_t StateCache::n_bytes(const Shape& shape) {
   return static_cast<int64_t>(arena.used_bytes());
 }
 
-StateCache::StateCache(Shape shape)
-    : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_))) {
+StateCache::StateCache(Shape shape, Memory& memory)
+    : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_)), memory) {
   Arena arena(buffer_.data(), buffer_.n_bytes());
   for (const StateLayer& layer : shape_.layers) layers_.push_back(take_state(layer, shape_.n_slots, arena));
   check(arena.used_bytes() == buffer_.n_bytes(), "the cache is not as large as its plan");

@@ -40,7 +40,7 @@ class StateCache {
   // Bytes that a cache of that shape allocates, exactly.
   static int64_t n_bytes(const Shape& shape);
   // All float32. Throws Error(does_not_fit) when the memory cannot be had.
-  explicit StateCache(Shape shape);
+  explicit StateCache(Shape shape, Memory& memory = program_memory());
 
   // The memory of a slot, a stretch for each tensor that has any.
   std::vector<std::span<std::byte>> parts_of(int32_t slot) const;

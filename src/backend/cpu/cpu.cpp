@@ -15,12 +15,21 @@
 namespace millrace {
 namespace {
 
+struct InstructionSet {
+  std::string_view name;
+  const cpu::Kernels& (*kernels)();
+};
+
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const cpu::Kernels& kernels, int n_threads)
-      : pool_(n_threads), scratch_(n_threads), machine_{kernels, pool_, scratch_, copies_} {}
+  CpuBackend(const InstructionSet& set, int n_threads)
+      : instruction_set_(set.name),
+        pool_(n_threads),
+        scratch_(n_threads),
+        machine_{set.kernels(), pool_, scratch_, copies_} {}
 
   std::string_view name() const override { return "cpu"; }
+  std::string machine() const override { return std::string(instruction_set_); }
   void run(const Op& op) override {
     check_shapes(op);
     std::visit([this](const auto& each) { cpu::compute(machine_, each); }, op);
@@ -31,6 +40,7 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  std::string_view instruction_set_;
   ThreadPool pool_;
   cpu::Scratch scratch_;
   cpu::WeightCopies copies_;
@@ -60,11 +70,6 @@ bool has_amx() {
   return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #endif
-
-struct InstructionSet {
-  std::string_view name;
-  const cpu::Kernels& (*kernels)();
-};
 
 std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
@@ -101,7 +106,7 @@ std::unique_ptr<Backend> make_cpu_backend(int n_threads, std::string_view instru
   const std::vector<InstructionSet> sets = instruction_sets();
   const auto set = std::ranges::find(sets, instruction_set, &InstructionSet::name);
   if (set == sets.end()) fail(ErrorKind::usage, "this machine has no {}", printable(instruction_set));
-  return std::make_unique<CpuBackend>(set->kernels(), n_threads);
+  return std::make_unique<CpuBackend>(*set, n_threads);
 }
 
 std::unique_ptr<Backend> make_cpu_backend(int n_threads) {

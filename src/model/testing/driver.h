@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kv/page_pool.h"
+#include "model/held_weights.h"
 #include "model/model.h"
 #include "tensor/buffer.h"
 
@@ -38,8 +39,10 @@ class Driver {
              .n_pages = static_cast<int64_t>(n_sequences) * n_pages_each_,
              .page_size = kPageSize,
              .dtype = Dtype::f32,
-             .n_panes = static_cast<int64_t>(n_sequences) * n_pages_each_ + 1}),
-        states_({.layers = model.shape().state_layers, .n_slots = 2 * static_cast<int64_t>(n_sequences)}) {
+             .n_panes = static_cast<int64_t>(n_sequences) * n_pages_each_ + 1},
+            backend.memory()),
+        states_({.layers = model.shape().state_layers, .n_slots = 2 * static_cast<int64_t>(n_sequences)},
+                backend.memory()) {
     std::iota(pages_.begin(), pages_.end(), 0);
     std::shuffle(pages_.begin(), pages_.end(), std::mt19937(seed));
   }
@@ -59,33 +62,38 @@ class Driver {
     Ints ints = ints_of(step);
     const bool gives_embeddings = model_.shape().gives_embeddings();
     std::vector<int32_t> nothing_wanted;
-    const auto view = [](std::vector<int32_t>& values) {
-      return Tensor(values.data(), Dtype::i32, {std::ssize(values)});
+    std::vector<Buffer> placed;
+    const auto view = [&](const std::vector<int32_t>& values) {
+      const auto bytes = std::as_bytes(std::span(values));
+      placed.emplace_back(bytes.size(), backend_.memory());
+      backend_.memory().write(placed.back().data(), bytes);
+      return Tensor(placed.back().data(), Dtype::i32, {std::ssize(values)});
     };
-    const Batch batch{
-        .tokens = view(ints.tokens),
-        .positions = view(ints.positions),
-        .seq_of_row = view(ints.seq_of_row),
-        .row_begin = view(ints.row_begin),
-        .page_tables = Tensor(ints.page_tables.data(), Dtype::i32, {std::ssize(step), n_pages_each_}),
-        .rope_tables = view(ints.rope_tables),
-        .state_from = view(ints.state_from),
-        .state_to = view(ints.state_to),
-        .logit_rows = view(gives_embeddings ? nothing_wanted : ints.logit_rows),
-        .pane_tables = Tensor(ints.pane_tables.data(), Dtype::i32, {std::ssize(step), n_pages_each_}),
-        .pool_begin = view(ints.pool_begin),
-        .pool_end = view(ints.pool_end),
-        .token_types = view(ints.token_types)};
+    const Batch batch{.tokens = view(ints.tokens),
+                      .positions = view(ints.positions),
+                      .seq_of_row = view(ints.seq_of_row),
+                      .row_begin = view(ints.row_begin),
+                      .page_tables = view(ints.page_tables).reshaped({std::ssize(step), n_pages_each_}),
+                      .rope_tables = view(ints.rope_tables),
+                      .state_from = view(ints.state_from),
+                      .state_to = view(ints.state_to),
+                      .logit_rows = view(gives_embeddings ? nothing_wanted : ints.logit_rows),
+                      .pane_tables = view(ints.pane_tables).reshaped({std::ssize(step), n_pages_each_}),
+                      .pool_begin = view(ints.pool_begin),
+                      .pool_end = view(ints.pool_end),
+                      .token_types = view(ints.token_types)};
     Arena measuring;
     Measure nothing;
     const bool wants_scores = pooling_ == Pooling::rank;
     model_.forward({nothing, measuring, batch, kv_, states_, wants_scores});
-    const Buffer memory(measuring.peak_bytes());
+    const Buffer memory(measuring.peak_bytes(), backend_.memory());
     Arena arena(memory.data(), memory.n_bytes());
     const Tensor logits = model_.forward({backend_, arena, batch, kv_, states_, wants_scores});
     check(arena.peak_bytes() == measuring.peak_bytes(), "a forward takes the memory that it measured");
     peak_bytes_ = std::max(peak_bytes_, arena.peak_bytes());
-    return {logits.f32(), logits.f32() + logits.n_elems()};
+    std::vector<float> out(static_cast<size_t>(logits.n_elems()));
+    backend_.memory().read(logits.data, std::as_writable_bytes(std::span(out)));
+    return out;
   }
 
   // One sequence alone, `n_chunk` tokens a step (0: all at once).

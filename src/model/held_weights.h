@@ -1,0 +1,14 @@
+// Which tensors a model reads: what a backend with a memory of its own needs a copy of.
+#pragma once
+
+#include <vector>
+
+#include "model/model.h"
+
+namespace millrace {
+
+// Every tensor that an op of a forward names as a part of the model, in whatever form it has it: those of the
+// checkpoint, and those that the family has made.
+std::vector<Tensor> weights_of(const Model& model);
+
+}  // namespace millrace
