@@ -3,6 +3,7 @@
 #   x_avx2.cpp      the same, compiled for x86-64 with AVX2
 #   x_avx512.cpp    the same, compiled for AVX-512 with VNNI and BF16
 #   x_amx.cpp       the same, with the tiles of AMX besides
+#   x.cu            part of it, compiled by nvcc, where MILLRACE_CUDA is on; x_without_cuda.cpp where it is not
 #   x_test.cpp      a test program of its own
 set(MILLRACE_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(MILLRACE_AVX512_FLAGS ${MILLRACE_AVX2_FLAGS} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl
@@ -13,6 +14,11 @@ set(MILLRACE_AMX_FLAGS ${MILLRACE_AVX512_FLAGS} -mamx-tile -mamx-int8 -mamx-bf16
 function(millrace_floor name)
   cmake_parse_arguments(FLOOR "" "" "ON;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/${name}/*.cpp" "${CMAKE_SOURCE_DIR}/src/${name}/*.h")
+  if(MILLRACE_CUDA)
+    file(GLOB_RECURSE kernels CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/${name}/*.cu")
+    list(FILTER sources EXCLUDE REGEX "_without_cuda\\.cpp$")
+    list(APPEND sources ${kernels})
+  endif()
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")

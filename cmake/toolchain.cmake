@@ -18,13 +18,14 @@ endif()
 
 # No contraction: a*b+c is an fma only where the source says so. Otherwise the same sum could round
 # differently in two kernels, and "same request, same bits" would depend on the compiler's mood.
-add_compile_options(-Wall -Wextra -Wshadow -Wundef -Wnon-virtual-dtor -Woverloaded-virtual -Werror
-                    -Wno-missing-field-initializers  # designated initialisers leave the rest at its default
-                    -ffp-contract=off -fno-math-errno -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+set(MILLRACE_CXX_OPTIONS -Wall -Wextra -Wshadow -Wundef -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+    -Wno-missing-field-initializers  # designated initialisers leave the rest at its default
+    -ffp-contract=off -fno-math-errno -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 reports std::string and std::vector internals under -O2 (GCC bugs 105329, 107852).
-  add_compile_options(-Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
+  list(APPEND MILLRACE_CXX_OPTIONS -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
 endif()
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${MILLRACE_CXX_OPTIONS}>")
 
 if(MILLRACE_SANITIZE)
   add_compile_options(-fsanitize=${MILLRACE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)

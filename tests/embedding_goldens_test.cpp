@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "backend/cuda/cuda.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "checkpoint/gguf.h"
@@ -168,6 +169,12 @@ TEST_P(EmbeddingGoldens, HiddenStatesAndEmbeddings) {
     row.weight_bytes = folder_checkpoint_->n_bytes();
     row.on_reference = check_hidden_states(*reference, *reference, row);
     row.on_cpu = check_hidden_states(*two, *one, row);
+    const auto cuda =
+        has_gpu() ? make_cuda_backend() : make_emulated_cuda_backend(EmulatedThreads::ascending);
+    cuda->hold(weights_of(*of_folder_));
+    cuda->hold(weights_of(*of_gguf_));
+    row.on_cuda = check_hidden_states(*cuda, *cuda, row);
+    row.on_cuda = std::max(row.on_cuda, check_pooling(*cuda, Pooling::mean, ".embedding_mean"));
     for (const auto& [pooling, name] : {std::pair(Pooling::mean, ".embedding_mean"),
                                         {Pooling::cls, ".embedding_cls"},
                                         {Pooling::last, ".embedding_last"}}) {
@@ -175,6 +182,7 @@ TEST_P(EmbeddingGoldens, HiddenStatesAndEmbeddings) {
     }
     EXPECT_LE(row.on_reference, kTolerance) << config;
     EXPECT_LE(row.on_cpu, kTolerance) << config;
+    EXPECT_LE(row.on_cuda, kTolerance) << config;
     EXPECT_TRUE(row.is_gguf_equal && row.is_batch_equal && row.is_threaded_equal)
         << config << ": not the same bits everywhere, see the table";
     rows_.push_back(row);

@@ -11,7 +11,7 @@ namespace millrace::testing {
 
 struct GoldensRow {
   std::string family, config;
-  double on_reference = 0.0, on_cpu = 0.0;  // largest difference from the golden logits
+  double on_reference = 0.0, on_cpu = 0.0, on_cuda = 0.0;  // largest difference from the golden logits
   // The same tokens as the reference implementation to the end, on both backends. Nothing where the model
   // gives no tokens, or reads only whole texts.
   std::optional<bool> is_greedy_equal = true, is_chunked_equal = true;
@@ -31,13 +31,13 @@ inline void print(const std::vector<GoldensRow>& rows) {
   const auto word = [](std::optional<bool> is_equal) {
     return !is_equal ? "-" : *is_equal ? "equal" : "DIFFER";
   };
-  fmt::print("\n{:<20} {:<25} {:>9} {:>9}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>9} {:>9}\n", "family", "config",
-             "reference", "cpu", "greedy", "GGUF", "chunks", "batch", "threads", "weights", "peak");
+  fmt::print("\n{:<20} {:<25} {:>9} {:>9} {:>9}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>9} {:>9}\n", "family", "config",
+             "reference", "cpu", "cuda", "greedy", "GGUF", "chunks", "batch", "threads", "weights", "peak");
   for (const GoldensRow& row : rows) {
-    fmt::print("{:<20} {:<25} {:>9.1e} {:>9.1e}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>5} KiB {:>5} KiB\n", row.family,
-               row.config, row.on_reference, row.on_cpu, word(row.is_greedy_equal), word(row.is_gguf_equal),
-               word(row.is_chunked_equal), word(row.is_batch_equal), word(row.is_threaded_equal),
-               row.weight_bytes >> 10, row.peak_bytes() >> 10);
+    fmt::print("{:<20} {:<25} {:>9.1e} {:>9.1e} {:>9.1e}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>5} KiB {:>5} KiB\n",
+               row.family, row.config, row.on_reference, row.on_cpu, row.on_cuda, word(row.is_greedy_equal),
+               word(row.is_gguf_equal), word(row.is_chunked_equal), word(row.is_batch_equal),
+               word(row.is_threaded_equal), row.weight_bytes >> 10, row.peak_bytes() >> 10);
   }
   fmt::print("{} configurations\n\n", rows.size());
 }

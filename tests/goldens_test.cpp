@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "backend/cuda/cuda.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -259,6 +260,22 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     return largest;
   }
 
+  // On a GPU, or else emulated, which is slow: all prompts in a batch, one of them alone, one in chunks.
+  double check_cuda(GoldensRow& row) const {
+    const auto cuda =
+        has_gpu() ? make_cuda_backend() : make_emulated_cuda_backend(EmulatedThreads::ascending);
+    cuda->hold(weights_of(*model_));
+    double largest = 0.0;
+    const std::vector<std::vector<float>> batch = run_batch(*cuda, row);
+    for (size_t p = 0; p < prompts_.size(); ++p) {
+      for (size_t i = 0; i < batch[p].size(); ++i)
+        largest = std::max<double>(largest, std::fabs(batch[p][i] - prompts_[p].logits[i]));
+    }
+    row.is_batch_equal &= is_same(run(*model_, *cuda, prompts_[1], 0), batch[1]);
+    note(row.is_chunked_equal, is_same(run(*model_, *cuda, prompts_[0], 7), batch[0]));
+    return largest;
+  }
+
   GoldensRow check_config(const std::string& config, LatentForm form) {
     const auto reference = make_reference_backend();
     const auto one = make_cpu_backend(1), two = make_cpu_backend(2);
@@ -271,12 +288,14 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     row.weight_bytes = checkpoint_->n_bytes();
     row.on_reference = check_backend(*reference, *reference, *of_file, row);
     row.on_cpu = check_backend(*two, *one, *of_file, row);
+    row.on_cuda = check_cuda(row);
     if (rounds_activations()) expect_near_by_kl(*two);
     return row;
   }
 
   void check_row(const GoldensRow& row) {
     EXPECT_LE(row.on_reference, kTolerance) << row.config;
+    EXPECT_LE(row.on_cuda, kTolerance) << row.config;
     EXPECT_TRUE(row.on_cpu <= kTolerance || rounds_activations()) << row.config << ": " << row.on_cpu;
     EXPECT_TRUE(row.is_gguf_equal && *row.is_chunked_equal && row.is_batch_equal && row.is_threaded_equal)
         << row.config << ": not the same bits everywhere, see the table";

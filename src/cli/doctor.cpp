@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cuda/cuda.h"
 #include "base/json.h"
 #include "base/thread_pool.h"
 #include "cli/bandwidth.h"
@@ -93,7 +94,7 @@ class Doctor final : public Command {
     Json::Array missing;
     if (cpu_instruction_sets().front() == "scalar")
       missing.emplace_back("fast kernels: this processor has neither AVX2 nor AVX-512");
-    if (n_gpus > 0)
+    if (n_gpus > 0 && !has_gpu())
       missing.emplace_back("a CUDA backend: the devices that are there are not used by this build");
     out["missing"] = std::move(missing);
     return out;

@@ -42,6 +42,9 @@ class Imatrix final : public Command {
     if (compute_.latent_form() != LatentForm::absorbed)
       fail(ErrorKind::usage, "imatrix measures weights as files have them: --latents absorbed");
     const LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::either);
+    if (!loaded.backend->memory().is_of_program())
+      fail(ErrorKind::usage,
+           "imatrix looks at activations, and those on a GPU cannot be seen: use --backend cpu");
     std::vector<int32_t> tokens = tokens_of(loaded);
     if (tokens.empty()) fail(ErrorKind::usage, "the text has no tokens");
     if (max_windows_ > 0) tokens.resize(std::min(tokens.size(), static_cast<size_t>(max_windows_ * n_ctx_)));

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
+#include "backend/cuda/cuda.h"
 #include "backend/op_shapes.h"  // page_types
 #include "base/thread_pool.h"
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
 #include "cli/progress.h"
+#include "model/held_weights.h"
 #include "model/hf/generation_config.h"
 #include "model/hf_import.h"
 
@@ -86,7 +88,8 @@ LoadedTokenizer load_tokenizer_of(const fs::path& path) {
 }
 
 void ComputeOptions::declare(Args& args) {
-  args.option("--backend", "Where to compute: cpu, or reference (slow, exact)", backend);
+  args.option("--backend", "Where to compute: cpu, cuda (a GPU of NVIDIA), or reference (slow, exact)",
+              backend);
   args.option("-t,--threads", "Threads to compute with; 0: one a physical core", threads);
   args.option("--kv-type", "Type of keys and values: f32, f16, bf16, q8_0 or q4_0", kv_dtype);
   args.option(
@@ -102,9 +105,8 @@ std::unique_ptr<Backend> ComputeOptions::make_backend() const {
   if (threads < 0 || threads > 1024) fail(ErrorKind::usage, "--threads is {}, expected 0 to 1024", threads);
   if (backend == "cpu") return make_cpu_backend(n_threads());
   if (backend == "reference") return make_reference_backend();
-  if (backend == "cuda")
-    fail(ErrorKind::usage, "--backend cuda: this build has no CUDA backend; known: cpu, reference");
-  fail(ErrorKind::usage, "--backend {} is not known; known: cpu, reference", printable(backend));
+  if (backend == "cuda") return make_cuda_backend();
+  fail(ErrorKind::usage, "--backend {} is not known; known: cpu, cuda, reference", printable(backend));
 }
 
 Dtype ComputeOptions::kv_type() const {
@@ -147,6 +149,7 @@ LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokeni
   const Metadata& metadata = loaded.checkpoint->metadata();
   loaded.model = load_model(*loaded.checkpoint, compute.latent_form());
   need(*loaded.model, wanted);
+  if (!loaded.backend->memory().is_of_program()) loaded.backend->hold(weights_of(*loaded.model));
   if (with_tokenizer == WithTokenizer::no) return loaded;
   if (fs::is_directory(path)) {
     load_text_files(path, loaded);

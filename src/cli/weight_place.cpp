@@ -55,6 +55,11 @@ void WeightPlace::declare(Args& args) {
 std::jthread WeightPlace::copy(const LoadedModel& loaded) const {
   if (setting_ != "auto" && setting_ != "mapped" && setting_ != "copied")
     fail(ErrorKind::usage, "--weights {} is not known; known: auto, mapped, copied", printable(setting_));
+  if (!loaded.backend->memory().is_of_program()) {
+    if (setting_ == "copied")
+      fail(ErrorKind::usage, "--weights copied: this backend computes with copies of its own");
+    return {};
+  }
   const int64_t n_bytes = loaded.checkpoint->n_bytes();
   const bool is_wanted = setting_ == "copied" || (setting_ == "auto" && n_bytes >= kFewestBytes &&
                                                   available_memory_bytes() / 2 >= n_bytes);

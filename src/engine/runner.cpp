@@ -16,7 +16,6 @@ class NullBackend final : public Backend {
   void run(const Op&) override {}
 };
 
-<<<<<<< HEAD
 // Notes weights and computes nothing.
 class WeightLister final : public Backend {
  public:
@@ -29,9 +28,6 @@ class WeightLister final : public Backend {
   std::vector<Tensor> weights;
 };
 
-Tensor view(std::span<const int32_t> numbers) {
-  return Tensor(const_cast<int32_t*>(numbers.data()), Dtype::i32, {static_cast<int64_t>(numbers.size())});
-=======
 constexpr size_t kNumbersALine = 16;  // where the next numbers of a step begin
 
 // Of all that is placed() in a step.
@@ -41,7 +37,6 @@ size_t numbers_bytes(const BatchLimits& limits) {
                     kOfPages * limits.max_sequences * limits.max_pages + kOfLogits * limits.max_logit_rows;
   constexpr int64_t kTensors = kOfRows + kOfSequences + kOfPages + kOfLogits;
   return (static_cast<size_t>(n) + kTensors * kNumbersALine) * sizeof(int32_t);
->>>>>>> a580733 (backend, tensor: a backend may compute in a memory of its own)
 }
 
 // Caches without memory, for shapes only.

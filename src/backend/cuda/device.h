@@ -1,0 +1,54 @@
+// A GPU as the host sees it: memory, a stream of kernels, its size. The emulation is one too.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "tensor/buffer.h"
+
+namespace millrace::cuda {
+
+// What every GPU from sm_80 on runs: shared memory of a block, blocks of a grid in its second and third
+// dimension.
+inline constexpr size_t kMaxSharedBytes = size_t{99} << 10;
+inline constexpr int64_t kMaxGridY = 65535;
+
+class Device : public Memory {
+ public:
+  bool is_of_program() const final { return false; }
+  // A cudaStream_t: kernels and copies run in the order in which they are given to it. nullptr in the
+  // emulation, where a kernel has run when its launch returns.
+  virtual void* stream() = 0;
+  virtual int n_processors() const = 0;
+  virtual std::string model() const = 0;
+  // Waits for all kernels. Throws Error(runtime) where one has failed.
+  virtual void wait() = 0;
+};
+
+// Memory for what an op needs between its kernels. It only grows.
+class Scratch {
+ public:
+  explicit Scratch(Device& device) : device_(device) {}
+
+  // Valid until the next call.
+  std::byte* take(size_t n_bytes) {
+    if (n_bytes > buffer_.n_bytes()) {
+      device_.wait();
+      buffer_ = Buffer();  // first give back, then take
+      buffer_ = Buffer(n_bytes + n_bytes / 2, device_);
+    }
+    return buffer_.data();
+  }
+
+ private:
+  Device& device_;
+  Buffer buffer_;
+};
+
+// What every op runs on.
+struct Machine {
+  Device& device;
+  Scratch scratch;
+};
+
+}  // namespace millrace::cuda

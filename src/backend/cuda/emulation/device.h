@@ -1,0 +1,54 @@
+// The GPU of the emulation: memory that the program may look into only while a kernel runs.
+#pragma once
+
+#include <map>
+
+#include "backend/cuda/emulation/threads.h"
+
+namespace millrace::cuda::emulated {
+
+class EmulatedDevice final : public Device {
+ public:
+  explicit EmulatedDevice(Order order);
+  EmulatedDevice(const EmulatedDevice&) = delete;
+  EmulatedDevice& operator=(const EmulatedDevice&) = delete;
+  ~EmulatedDevice() override;
+
+  std::byte* allocate(size_t n_bytes) override;
+  void release(std::byte* memory, size_t n_bytes) override;
+  void write(std::byte* to, std::span<const std::byte> from) override;
+  void read(const std::byte* from, std::span<std::byte> to) override;
+  void copy(const std::byte* from, std::byte* to, size_t n_bytes) override;
+  void* stream() override { return nullptr; }
+  int n_processors() const override { return 4; }
+  std::string model() const override { return "emulation"; }
+  int64_t free_bytes() const override { return static_cast<int64_t>(kRoom - end_); }
+  void wait() override {}
+
+  Order order() const { return order_; }
+
+  // Lets the program look into the memory while it lives.
+  class Open {
+   public:
+    explicit Open(EmulatedDevice& device);
+    Open(const Open&) = delete;
+    Open& operator=(const Open&) = delete;
+    ~Open();
+
+   private:
+    EmulatedDevice& device_;
+  };
+
+ private:
+  static constexpr size_t kRoom = size_t{1} << 36;  // of addresses: pages that nobody touches cost nothing
+
+  void protect(int protection);
+  void check_inside(const std::byte* memory, size_t n_bytes) const;
+
+  Order order_;
+  std::byte* memory_ = nullptr;
+  size_t end_ = 0;                   // of all that has been allocated
+  std::map<size_t, size_t> pieces_;  // that are allocated: where they begin and end
+};
+
+}  // namespace millrace::cuda::emulated

@@ -1,0 +1,237 @@
+#include "backend/cuda/emulation/threads.h"
+
+#include <sys/mman.h>
+#ifndef __x86_64__
+#include <ucontext.h>
+#endif
+
+#include <algorithm>
+#include <vector>
+
+#include "backend/cuda/emulation/device.h"
+
+#ifdef __x86_64__
+// swapcontext() asks the kernel for the mask of signals; this takes a few nanoseconds.
+extern "C" void millrace_switch_stack(void** from, void* to);
+asm(R"(
+  .text
+  .type millrace_switch_stack,@function
+millrace_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+  .size millrace_switch_stack,.-millrace_switch_stack
+)");
+#endif
+
+namespace millrace::cuda::emulated {
+
+thread_local Place place;
+
+namespace {
+
+constexpr int kWarp = 32;
+constexpr int kMaxThreads = 1024;
+// Not a power of two: the ends of all stacks would share few places of the cache.
+constexpr size_t kStackBytes = (size_t{64} << 10) + 65 * 64;
+
+#ifdef __x86_64__
+class Fiber {
+ public:
+  void start(std::byte* stack, void (*entry)()) {
+    auto** top = reinterpret_cast<void**>(stack + kStackBytes);
+    top[-2] = reinterpret_cast<void*>(entry);  // what `ret` goes to, with the stack as after a call
+    top_ = top - 8;                            // below it room for six registers
+  }
+  void resume() { millrace_switch_stack(&outside_, top_); }
+  void suspend() { millrace_switch_stack(&top_, outside_); }
+
+ private:
+  void* top_ = nullptr;
+  void* outside_ = nullptr;
+};
+#else
+class Fiber {
+ public:
+  void start(std::byte* stack, void (*entry)()) {
+    ::getcontext(&inside_);
+    inside_.uc_stack.ss_sp = stack;
+    inside_.uc_stack.ss_size = kStackBytes;
+    ::makecontext(&inside_, entry, 0);
+  }
+  void resume() { ::swapcontext(&outside_, &inside_); }
+  void suspend() { ::swapcontext(&inside_, &outside_); }
+
+ private:
+  ucontext_t inside_{}, outside_{};
+};
+#endif
+
+enum class Wait { nothing, warp, block, end };
+
+struct Thread {
+  Fiber fiber;
+  Wait waits_for;
+};
+
+// What a warp gives to each other: two, since a thread may be at the next while another takes from this one.
+struct Exchange {
+  float values[kWarp];
+  bool is_done;
+};
+
+class Block {
+ public:
+  Block() : threads_(kMaxThreads) {
+    void* mapped = ::mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    check(mapped != MAP_FAILED, "address space for stacks");
+    stacks_ = static_cast<std::byte*>(mapped);
+  }
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  ~Block() { ::munmap(stacks_, kMaxThreads * kStackBytes); }
+
+  void run(int n_threads, size_t shared_bytes, Work work, Order order) {
+    n_threads_ = n_threads;
+    work_ = work;
+    order_ = order;
+    shared_.assign(shared_bytes, std::byte{0xff});
+    place.n_threads = n_threads;
+    for (int i = 0; i < n_threads; ++i) {
+      threads_[static_cast<size_t>(i)].fiber.start(stacks_ + static_cast<size_t>(i) * kStackBytes, begin);
+      threads_[static_cast<size_t>(i)].waits_for = Wait::nothing;
+      n_exchanges_[i] = 0;
+    }
+    while (!run_to_block_barrier()) {
+    }
+  }
+
+  void wait(Wait what) {
+    Thread& thread = threads_[static_cast<size_t>(place.thread)];
+    thread.waits_for = what;
+    thread.fiber.suspend();
+  }
+  std::byte* shared() { return shared_.data(); }
+
+  template <class Join>
+  float exchange(float value, Join join) {
+    const int index = place.thread;
+    Exchange& exchange = exchanges_[index / kWarp][n_exchanges_[index]++ % 2];
+    exchange.values[index % kWarp] = value;
+    exchange.is_done = false;
+    wait(Wait::warp);
+    if (!exchange.is_done) {
+      for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+        float* values = exchange.values;
+        for (int i = 0; i < distance; ++i) values[i] = join(values[i], values[i + distance]);
+      }
+      exchange.is_done = true;
+    }
+    return exchange.values[0];
+  }
+
+ private:
+  static void begin();
+
+  template <class Body>
+  void for_each(int first, int end, Body body) {
+    if (order_ == Order::ascending) {
+      for (int i = first; i < end; ++i) body(i);
+    } else {
+      for (int i = end; i-- > first;) body(i);
+    }
+  }
+
+  void resume(int index) {
+    place.thread = index;
+    threads_[static_cast<size_t>(index)].fiber.resume();
+  }
+
+  // Returns what all threads of the warp wait for: the block, or the end.
+  Wait run_warp(int first, int end) {
+    for (;;) {
+      for_each(first, end, [&](int i) {
+        threads_[static_cast<size_t>(i)].waits_for = Wait::nothing;
+        resume(i);
+      });
+      const Wait all = threads_[static_cast<size_t>(first)].waits_for;
+      for (int i = first; i < end; ++i)
+        check(threads_[static_cast<size_t>(i)].waits_for == all, "the threads of a warp wait together");
+      if (all != Wait::warp) return all;
+      check(end - first == kWarp, "a warp that exchanges values is whole");
+    }
+  }
+
+  // Returns whether the block has ended.
+  bool run_to_block_barrier() {
+    int n_ended = 0, n_warps = 0;
+    for_each(0, (n_threads_ + kWarp - 1) / kWarp, [&](int warp) {
+      ++n_warps;
+      n_ended += run_warp(warp * kWarp, std::min(n_threads_, (warp + 1) * kWarp)) == Wait::end ? 1 : 0;
+    });
+    check(n_ended == 0 || n_ended == n_warps, "the threads of a block wait together");
+    return n_ended > 0;
+  }
+
+  std::vector<Thread> threads_;
+  std::byte* stacks_;
+  std::vector<std::byte> shared_;
+  int n_threads_ = 0;
+  Work work_{};
+  Order order_ = Order::ascending;
+  Exchange exchanges_[kMaxThreads / kWarp][2];
+  unsigned n_exchanges_[kMaxThreads];
+};
+
+thread_local Block* running = nullptr;
+
+void Block::begin() {
+  running->work_.run(running->work_.arguments);
+  running->wait(Wait::end);
+}
+
+}  // namespace
+
+void sync_block() { running->wait(Wait::block); }
+void sync_warp() { running->wait(Wait::warp); }
+std::byte* shared_memory() { return running->shared(); }
+
+float warp_sum(float value) {
+  return running->exchange(value, [](float a, float b) { return a + b; });
+}
+float warp_max(float value) {
+  return running->exchange(value, [](float a, float b) { return std::fmax(a, b); });
+}
+
+void run_grid(Device& device, const Grid& grid, int n_threads, size_t shared_bytes, Work work) {
+  check(n_threads > 0 && n_threads <= kMaxThreads && shared_bytes <= kMaxSharedBytes,
+        "a block that a GPU runs");
+  check(grid.y <= kMaxGridY && grid.z <= kMaxGridY, "a grid that a GPU runs");
+  static thread_local Block block;
+  running = &block;
+  auto& emulation = static_cast<EmulatedDevice&>(device);
+  const EmulatedDevice::Open open(emulation);
+  for (int64_t z = 0; z < grid.z; ++z) {
+    for (int64_t y = 0; y < grid.y; ++y) {
+      for (int64_t x = 0; x < grid.x; ++x) {
+        place.block[0] = x, place.block[1] = y, place.block[2] = z;
+        block.run(n_threads, shared_bytes, work, emulation.order());
+      }
+    }
+  }
+}
+
+}  // namespace millrace::cuda::emulated

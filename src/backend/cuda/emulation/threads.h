@@ -1,0 +1,100 @@
+// What CUDA C++ gives a kernel, for kernels compiled as ordinary C++: each thread of a block is a fiber, and
+// the blocks of a grid run one after another. A thread that waits where others of its warp or block do not is
+// an error, as it is on a GPU; shared memory begins as NaN in every block.
+//
+// gpu/threads.h has the same names. Kernels use no others.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cuda/device.h"
+#include "base/error.h"
+#include "quant/half.h"
+
+#define MILLRACE_CUDA_TARGET emulated
+#define __global__
+#define __device__
+#define __host__
+
+namespace millrace::cuda::emulated {
+
+struct Grid {
+  int64_t x = 1, y = 1, z = 1;
+};
+
+// Of the running thread. Blocks are lines of threads.
+struct Place {
+  int thread, n_threads;
+  int64_t block[3];
+};
+extern thread_local Place place;
+inline int thread_index() { return place.thread; }
+inline int n_threads() { return place.n_threads; }
+inline int64_t block_x() { return place.block[0]; }
+inline int64_t block_y() { return place.block[1]; }
+inline int64_t block_z() { return place.block[2]; }
+
+// Wait for all threads of the block, and of the warp.
+void sync_block();
+void sync_warp();
+// Of the values of a warp, the same for each of its threads: pairs at a distance of 16, 8, 4, 2 and 1.
+float warp_sum(float value);
+float warp_max(float value);
+// The memory that the threads of a block share.
+std::byte* shared_memory();
+// Adds to a number that many threads add to; returns what it was.
+inline int atomic_add(int* number, int value) {
+  const int before = *number;
+  *number += value;
+  return before;
+}
+
+inline void require(bool ok) { check(ok, "what a kernel requires of its inputs"); }
+inline float float_of_f16_bits(uint16_t bits) { return float_of_f16(bits); }
+inline uint16_t f16_bits_of_float(float value) { return f16_of_float(value); }
+
+struct Bytes16 {
+  uint32_t words[4];
+};
+inline Bytes16 load16(const void* from) {  // at a multiple of 16 bytes
+  check(reinterpret_cast<uintptr_t>(from) % 16 == 0, "a load of 16 bytes at a multiple of 16");
+  Bytes16 out;
+  std::memcpy(&out, from, sizeof out);
+  return out;
+}
+template <class Word>
+Word load(const void* from) {  // at a multiple of the size of the word
+  check(reinterpret_cast<uintptr_t>(from) % sizeof(Word) == 0, "a load at a multiple of its size");
+  Word out;
+  std::memcpy(&out, from, sizeof out);
+  return out;
+}
+
+// In which order threads that could go on do so: right kernels give the same bits either way.
+enum class Order { ascending, descending };
+
+struct Work {
+  void (*run)(const void*);
+  const void* arguments;
+};
+void run_grid(Device& device, const Grid& grid, int n_threads, size_t shared_bytes, Work work);
+
+// Runs `kernel` once for each thread of each block.
+template <class Arguments>
+void launch(Machine& machine, void (*kernel)(Arguments), const Grid& grid, int n_threads, size_t shared_bytes,
+            const Arguments& arguments) {
+  struct Call {
+    void (*kernel)(Arguments);
+    const Arguments& arguments;
+  };
+  const Call call{kernel, arguments};
+  const auto run = [](const void* from) {
+    const auto& each = *static_cast<const Call*>(from);
+    each.kernel(each.arguments);
+  };
+  run_grid(machine.device, grid, n_threads, shared_bytes, {run, &call});
+}
+
+}  // namespace millrace::cuda::emulated

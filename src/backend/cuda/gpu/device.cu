@@ -1,0 +1,97 @@
+// The CUDA runtime as a Device.
+#include "backend/cuda/backend.h"
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/gpu/threads.h"
+#include "backend/cuda/text/compute.inl"
+
+namespace millrace {
+namespace cuda::gpu {
+
+void expect_success(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return;
+  const ErrorKind kind = status == cudaErrorMemoryAllocation ? ErrorKind::does_not_fit : ErrorKind::runtime;
+  fail(kind, "CUDA: {} failed: {}", what, cudaGetErrorString(status));
+}
+
+namespace {
+
+cudaStream_t new_stream() {
+  cudaStream_t stream = nullptr;
+  expect_success(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
+  return stream;
+}
+
+class Gpu final : public Device {
+ public:
+  Gpu() : stream_(new_stream()) {
+    cudaDeviceProp properties{};
+    expect_success(cudaGetDeviceProperties(&properties, 0), "a query");
+    n_processors_ = properties.multiProcessorCount;
+    model_ = fmt::format("{} sm_{}{}", properties.name, properties.major, properties.minor);
+  }
+  Gpu(const Gpu&) = delete;
+  Gpu& operator=(const Gpu&) = delete;
+  ~Gpu() override { cudaStreamDestroy(stream_); }
+
+  std::byte* allocate(size_t n_bytes) override {
+    void* memory = nullptr;
+    const cudaError_t status = cudaMalloc(&memory, n_bytes);
+    if (status == cudaErrorMemoryAllocation) {
+      fail(ErrorKind::does_not_fit, "cannot allocate {} bytes of memory on the GPU, which has {} left",
+           n_bytes, free_bytes());
+    }
+    expect_success(status, "an allocation");
+    expect_success(cudaMemsetAsync(memory, 0, n_bytes, stream_), "clearing of memory");
+    return static_cast<std::byte*>(memory);
+  }
+  void release(std::byte* memory, size_t /*n_bytes*/) override { cudaFree(memory); }
+
+  void write(std::byte* to, std::span<const std::byte> from) override {
+    copy(from.data(), to, from.size());
+    wait();
+  }
+  void read(const std::byte* from, std::span<std::byte> to) override {
+    copy(from, to.data(), to.size());
+    wait();
+  }
+  // The addresses say which way.
+  void copy(const std::byte* from, std::byte* to, size_t n_bytes) override {
+    if (n_bytes == 0) return;
+    expect_success(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDefault, stream_), "a copy");
+  }
+
+  void* stream() override { return stream_; }
+  int n_processors() const override { return n_processors_; }
+  std::string model() const override { return model_; }
+  int64_t free_bytes() const override {
+    size_t n_free = 0, n_all = 0;
+    expect_success(cudaMemGetInfo(&n_free, &n_all), "a query of memory");
+    return static_cast<int64_t>(n_free);
+  }
+  void wait() override { expect_success(cudaStreamSynchronize(stream_), "a kernel"); }
+
+ private:
+  cudaStream_t stream_;
+  int n_processors_ = 0;
+  std::string model_;
+};
+
+}  // namespace
+}  // namespace cuda::gpu
+
+bool has_gpu() {
+  int n_devices = 0;
+  return cudaGetDeviceCount(&n_devices) == cudaSuccess && n_devices > 0;
+}
+
+std::unique_ptr<Backend> make_cuda_backend() {
+  int n_devices = 0;
+  const cudaError_t status = cudaGetDeviceCount(&n_devices);
+  if (status != cudaSuccess || n_devices == 0) {
+    fail(ErrorKind::runtime, "no GPU that CUDA can use: {}",
+         status == cudaSuccess ? "there is none" : cudaGetErrorString(status));
+  }
+  return cuda::make_backend(std::make_unique<cuda::gpu::Gpu>(), cuda::gpu::run);
+}
+
+}  // namespace millrace

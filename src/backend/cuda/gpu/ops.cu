@@ -1,0 +1,9 @@
+// Ops without weights, on a GPU.
+#include "backend/cuda/gpu/threads.h"
+// In any order after the names that they use.
+#include "backend/cuda/text/attention.inl"
+#include "backend/cuda/text/compress.inl"
+#include "backend/cuda/text/recurrent.inl"
+#include "backend/cuda/text/rope.inl"
+#include "backend/cuda/text/rows.inl"
+#include "backend/cuda/text/select.inl"

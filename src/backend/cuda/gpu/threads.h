@@ -1,0 +1,86 @@
+// What emulation/threads.h gives kernels, on a GPU. For nvcc alone.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+
+#include "backend/cuda/device.h"
+#include "base/error.h"
+
+#define MILLRACE_CUDA_TARGET gpu
+
+namespace millrace::cuda::gpu {
+
+struct Grid {
+  int64_t x = 1, y = 1, z = 1;
+};
+
+__device__ inline int thread_index() { return static_cast<int>(threadIdx.x); }
+__device__ inline int n_threads() { return static_cast<int>(blockDim.x); }
+__device__ inline int64_t block_x() { return blockIdx.x; }
+__device__ inline int64_t block_y() { return blockIdx.y; }
+__device__ inline int64_t block_z() { return blockIdx.z; }
+
+__device__ inline void sync_block() { __syncthreads(); }
+__device__ inline void sync_warp() { __syncwarp(); }
+__device__ inline float warp_sum(float value) {
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  return value;
+}
+__device__ inline float warp_max(float value) {
+  for (int distance = 16; distance > 0; distance /= 2)
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
+  return value;
+}
+__device__ inline std::byte* shared_memory() {
+  extern __shared__ uint4 memory[];
+  return reinterpret_cast<std::byte*>(memory);
+}
+__device__ inline int atomic_add(int* number, int value) { return atomicAdd(number, value); }
+
+// Ends the kernel and the program's use of the device: a bug, as check() is on the host.
+__device__ inline void require(bool ok) {
+  if (!ok) __trap();
+}
+__device__ inline float float_of_f16_bits(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+__device__ inline uint16_t f16_bits_of_float(float value) { return __half_as_ushort(__float2half_rn(value)); }
+
+struct Bytes16 {
+  uint32_t words[4];
+};
+__device__ inline Bytes16 load16(const void* from) {
+  const uint4 all = *static_cast<const uint4*>(from);
+  return {{all.x, all.y, all.z, all.w}};
+}
+template <class Word>
+__device__ inline Word load(const void* from) {
+  return *static_cast<const Word*>(from);
+}
+
+// Throws Error(runtime), or Error(does_not_fit) where memory is short.
+void expect_success(cudaError_t status, std::string_view what);
+
+template <class Arguments>
+void launch(Machine& machine, void (*kernel)(Arguments), const Grid& grid, int n_threads, size_t shared_bytes,
+            const Arguments& arguments) {
+  if (grid.x * grid.y * grid.z == 0) return;
+  const auto* const function = reinterpret_cast<const void*>(kernel);
+  constexpr size_t kWithoutAsking = size_t{48} << 10;
+  if (shared_bytes > kWithoutAsking) {
+    expect_success(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(kMaxSharedBytes)),
+                   "shared memory of a kernel");
+  }
+  void* parameters[] = {const_cast<Arguments*>(&arguments)};
+  const auto dim = [](int64_t n) { return static_cast<unsigned>(n); };
+  expect_success(
+      cudaLaunchKernel(function, dim3(dim(grid.x), dim(grid.y), dim(grid.z)), dim3(dim(n_threads)),
+                       parameters, shared_bytes, static_cast<cudaStream_t>(machine.device.stream())),
+      "the launch of a kernel");
+}
+
+}  // namespace millrace::cuda::gpu

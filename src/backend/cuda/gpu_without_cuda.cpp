@@ -1,0 +1,12 @@
+#include "backend/cuda/cuda.h"
+#include "base/error.h"
+
+namespace millrace {
+
+bool has_gpu() { return false; }
+
+std::unique_ptr<Backend> make_cuda_backend() {
+  fail(ErrorKind::usage, "this build has no CUDA backend: build the preset cuda");
+}
+
+}  // namespace millrace
