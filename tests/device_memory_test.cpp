@@ -5,8 +5,8 @@
 
 #include "backend/cuda/cuda.h"
 #include "engine/testing/hash_model.h"
-#include "model/held_weights.h"
 #include "model/testing/tiny_models.h"
+#include "model/weights_of.h"
 
 namespace millrace {
 namespace {

@@ -8,9 +8,9 @@
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
 #include "cli/progress.h"
-#include "model/held_weights.h"
 #include "model/hf/generation_config.h"
 #include "model/hf_import.h"
+#include "model/weights_of.h"
 
 namespace millrace {
 namespace {

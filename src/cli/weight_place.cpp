@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/memory.h"
-#include "engine/runner.h"
+#include "model/weights_of.h"
 
 namespace millrace {
 namespace {

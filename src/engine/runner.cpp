@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "backend/op_operands.h"
 #include "base/error.h"
 #include "engine/memory.h"
 
@@ -14,18 +13,6 @@ class NullBackend final : public Backend {
  public:
   std::string_view name() const override { return "null"; }
   void run(const Op&) override {}
-};
-
-// Notes weights and computes nothing.
-class WeightLister final : public Backend {
- public:
-  std::string_view name() const override { return "weight lister"; }
-  void run(const Op& op) override {
-    const std::vector<Tensor> of_op = multiplied_weights(op);
-    weights.insert(weights.end(), of_op.begin(), of_op.end());
-  }
-
-  std::vector<Tensor> weights;
 };
 
 constexpr size_t kNumbersALine = 16;  // where the next numbers of a step begin
@@ -72,11 +59,10 @@ Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memor
       arena_memory_(fitting_arena_bytes(model, memory, limits, backend.memory()), backend.memory()),
       numbers_memory_(numbers_bytes(limits), backend.memory()) {}
 
-namespace {
-
-// The widest step, without memory and numbers.
-void run_dry(const Model& model, Backend& backend, Arena& arena, const SequenceMemory::Shape& memory,
-             const BatchLimits& limits) {
+int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
+                            const BatchLimits& limits) {
+  NullBackend backend;
+  Arena arena;
   const SequenceMemory none(without_memory(memory));
   const auto numbers = [](int64_t n) { return Tensor(nullptr, Dtype::i32, {n}); };
   const bool gives_embeddings = model.shape().gives_embeddings();
@@ -99,27 +85,7 @@ void run_dry(const Model& model, Backend& backend, Arena& arena, const SequenceM
                  .kv = none.kv,
                  .states = none.states,
                  .wants_scores = limits.pooling == Pooling::rank});
-}
-
-}  // namespace
-
-int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
-                            const BatchLimits& limits) {
-  NullBackend backend;
-  Arena arena;
-  run_dry(model, backend, arena, memory, limits);
   return static_cast<int64_t>(arena.peak_bytes());
-}
-
-std::vector<Tensor> multiplied_weights(const Model& model) {
-  const SequenceMemory::Shape memory{
-      .kv = {.layers = model.shape().kv_layers, .n_pages = 0, .page_size = 1, .dtype = Dtype::f32},
-      .states = {.layers = model.shape().state_layers, .n_slots = 0}};
-  WeightLister lister;
-  Arena arena;
-  const BatchLimits one{.max_rows = 1, .max_sequences = 1, .max_logit_rows = 1, .max_pages = 1};
-  run_dry(model, lister, arena, memory, one);
-  return lister.weights;
 }
 
 std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling) {

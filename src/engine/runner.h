@@ -36,9 +36,6 @@ struct SequenceMemory {
   StateCache states;
 };
 
-// The weights that steps of a model multiply activations with, as its ops name them.
-std::vector<Tensor> multiplied_weights(const Model& model);
-
 // Rows of a step that one embedding is made of: [begin, end).
 struct Pool {
   int32_t begin, end;

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "kv/page_pool.h"
-#include "model/held_weights.h"
 #include "model/model.h"
+#include "model/weights_of.h"
 #include "tensor/buffer.h"
 
 namespace millrace::testing {

@@ -1,4 +1,7 @@
-#include "model/held_weights.h"
+#include "model/weights_of.h"
+
+#include <algorithm>
+#include <iterator>
 
 #include "backend/op_operands.h"
 
@@ -9,19 +12,13 @@ namespace {
 class Recorder final : public Backend {
  public:
   std::string_view name() const override { return "recorder"; }
-  void run(const Op& op) override {
-    Op copy = op;
-    for (const Operand& operand : operands_of(copy)) {
-      if (operand.extent == Extent::model) weights.push_back(*operand.tensor);
-    }
-  }
+  void run(const Op& op) override { ops.push_back(op); }
 
-  std::vector<Tensor> weights;
+  std::vector<Op> ops;
 };
 
-}  // namespace
-
-std::vector<Tensor> weights_of(const Model& model) {
+// Of a forward with every part of the model in it.
+std::vector<Op> ops_of(const Model& model) {
   const ModelShape& shape = model.shape();
   const KvCache kv({.layers = shape.kv_layers, .n_pages = 0, .page_size = 32, .dtype = Dtype::f32});
   const StateCache states({.layers = shape.state_layers, .n_slots = 0});
@@ -45,7 +42,25 @@ std::vector<Tensor> weights_of(const Model& model) {
     Arena arena;
     model.forward({recorder, arena, batch, kv, states, wants_scores});
   }
-  return recorder.weights;
+  return recorder.ops;
+}
+
+}  // namespace
+
+std::vector<Tensor> weights_of(const Model& model) {
+  std::vector<Tensor> weights;
+  for (Op& op : ops_of(model)) {
+    for (const Operand& operand : operands_of(op)) {
+      if (operand.extent == Extent::model) weights.push_back(*operand.tensor);
+    }
+  }
+  return weights;
+}
+
+std::vector<Tensor> multiplied_weights(const Model& model) {
+  std::vector<Tensor> weights;
+  for (const Op& op : ops_of(model)) std::ranges::copy(multiplied_weights(op), std::back_inserter(weights));
+  return weights;
 }
 
 }  // namespace millrace
