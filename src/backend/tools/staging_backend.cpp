@@ -32,6 +32,7 @@ void StagingBackend::run(const Op& op) {
     for (Tensor* tensor : {&batch->tokens, &batch->positions, &batch->seq_of_row, &batch->row_begin,
                            &batch->page_tables, &batch->rope_tables, &batch->state_from, &batch->state_to})
       stage(*tensor);
+    if (batch->entry_tables) stage(batch->entry_tables);
   }
   inner_.hold(weights);
   inner_.run(copy);

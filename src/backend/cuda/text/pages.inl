@@ -26,7 +26,8 @@ struct Places {
   const int32_t* positions;
   const int32_t* seq_of_row;
   const int32_t* row_begin;
-  const int32_t* page_tables;  // (n_seqs, max_pages)
+  const int32_t* page_tables;   // (n_seqs, max_pages)
+  const int32_t* entry_tables;  // the same, of entries
   int64_t max_pages;
 
   explicit Places(const Batch& batch)
@@ -34,12 +35,15 @@ struct Places {
         seq_of_row(batch.seq_of_row.i32()),
         row_begin(batch.row_begin.i32()),
         page_tables(batch.page_tables.i32()),
+        entry_tables(batch.tables_of_entries().i32()),
         max_pages(batch.page_tables.dim(1)) {}
 
-  __device__ int64_t page_of(int64_t seq, int64_t position, int64_t page_size, int64_t n_pages) const {
+  // Of pages that hold page_size positions each, by one of the tables.
+  __device__ int64_t page_of(const int32_t* tables, int64_t seq, int64_t position, int64_t page_size,
+                             const Pages& pages) const {
     require(position >= 0 && position / page_size < max_pages);
-    const int64_t page = page_tables[seq * max_pages + position / page_size];
-    require(page >= 0 && page < n_pages);
+    const int64_t page = tables[seq * max_pages + position / page_size];
+    require(page >= 0 && page < pages.n_pages);
     return page;
   }
 };
@@ -47,7 +51,7 @@ struct Places {
 // The vector of `head` at `position` of a sequence.
 __device__ inline std::byte* page_row(const Pages& pages, const Places& places, int64_t seq, int64_t position,
                                       int64_t head) {
-  const int64_t page = places.page_of(seq, position, pages.page_size, pages.n_pages);
+  const int64_t page = places.page_of(places.page_tables, seq, position, pages.page_size, pages);
   return pages.data +
          ((page * pages.n_heads + head) * pages.page_size + position % pages.page_size) * pages.row_bytes;
 }
@@ -57,7 +61,7 @@ __device__ inline std::byte* page_row(const Pages& pages, const Places& places, 
 __device__ inline std::byte* entry_row(const Pages& pages, const Places& places, int64_t seq, int64_t entry,
                                        int64_t stride, int64_t page_size) {
   const int64_t last = (entry + 1) * stride - 1;
-  const int64_t page = places.page_of(seq, last, page_size, pages.n_pages);
+  const int64_t page = places.page_of(places.entry_tables, seq, last, page_size, pages);
   return pages.data + (page * pages.page_size + last % page_size / stride) * pages.row_bytes;
 }
 
