@@ -9,6 +9,13 @@
 
 namespace millrace::testing {
 
+// Under a sanitizer the emulation takes minutes, and it has checks of its own.
+#ifdef MILLRACE_SANITIZED
+inline constexpr bool kEmulatesGpus = false;
+#else
+inline constexpr bool kEmulatesGpus = true;
+#endif
+
 struct GoldensRow {
   std::string family, config;
   double on_reference = 0.0, on_cpu = 0.0, on_cuda = 0.0;  // largest difference from the golden logits

@@ -127,7 +127,7 @@ def test_memory_of_prefixes(name, path):
 
 def test_copied_weights(name, path):
     """Copies of the weights take over in the midst of the answer."""
-    told = [run_json("run", path, "Once upon a time", "--temperature", "0", "--max-tokens", "200", "--ignore-eos", "--cache-disk", "0", "--weights", place)["text"]
+    told = [run_json("run", path, "Once upon a time", "--raw", "--temperature", "0", "--max-tokens", "200", "--ignore-eos", "--cache-disk", "0", "--weights", place)["text"]
             for place in ("mapped", "copied")]
     expect(told[0] == told[1], f"{name}: other text from copied weights: {told}")
 
