@@ -253,7 +253,8 @@ struct Decoder<Dtype::q6_k> {
     const int half = at / 128, quarter = at % 128 / 32;
     const uint64_t low = eight_bytes<uint16_t>(b.ql + 64 * half + 32 * (quarter % 2) + at % 32);
     const uint64_t high = eight_bytes<uint16_t>(b.qh + 32 * half + at % 32);
-    const float scale = float_of_f16_bits(b.d) * static_cast<float>(b.scales[at / 16]);
+    const int8_t of_sixteen = b.scales[at / 16];
+    const float scale = float_of_f16_bits(b.d) * static_cast<float>(of_sixteen);
     for (int i = 0; i < 8; ++i) {
       const int top = static_cast<int>(high >> (8 * i + quarter * 2) & 3);
       out[i] = scale * static_cast<float>((nibble(low, i, quarter / 2 * 4) | top << 4) - 32);
