@@ -68,7 +68,6 @@ TEST(CpuOps, GiveTheSameBitsOfCopiedWeights) {
       });
       EXPECT_GE(n_released, weights[0].n_bytes());
       trial.expect_same_bits(trial.run(*cpu), expected, "when its weights are copied");
-      trial.expect_same_bits_in_any_batch(*cpu);
     }
   });
 }
