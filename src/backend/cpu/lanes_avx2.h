@@ -10,6 +10,7 @@ namespace millrace::cpu {
 namespace {
 
 constexpr int kLanes = 8;
+constexpr bool kInterleaves = true;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 4;
 constexpr int kFloatTileColumns = 3;

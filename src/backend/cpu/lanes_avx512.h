@@ -11,6 +11,8 @@ namespace millrace::cpu {
 namespace {
 
 constexpr int kLanes = 16;
+// Whether products read interleaved weights, too (text/interleaved.inl).
+constexpr bool kInterleaves = true;
 constexpr int kTileGroups = 2;
 constexpr int kTileColumns = 6;
 constexpr int kFloatTileColumns = 6;

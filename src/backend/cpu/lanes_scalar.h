@@ -13,6 +13,7 @@ namespace millrace::cpu {
 namespace {
 
 constexpr int kLanes = 8;
+constexpr bool kInterleaves = false;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 2;
 constexpr int kFloatTileColumns = 2;

@@ -398,14 +398,6 @@ void multiply_quant(const StripProduct& p) {
   }
 }
 
-template <class F>
-constexpr Matmul quant_matmul() {
-  return {.input = Blocks<F>::kInput,
-          .multiply = multiply_quant<RowByRow<F>>,
-          .multiply_interleaved = multiply_quant<Interleaved<F>>,
-          .interleave = interleave<F>,
-          .take_row = take_row<F>};
-}
 // Of formats whose rows do not come apart into quads.
 template <class F>
 constexpr Matmul quant_matmul_row_by_row() {
@@ -414,4 +406,17 @@ constexpr Matmul quant_matmul_row_by_row() {
           .multiply_interleaved = nullptr,
           .interleave = nullptr,
           .take_row = nullptr};
+}
+
+template <class F>
+constexpr Matmul quant_matmul() {
+  if constexpr (!kInterleaves) {
+    return quant_matmul_row_by_row<F>();
+  } else {
+    return {.input = Blocks<F>::kInput,
+            .multiply = multiply_quant<RowByRow<F>>,
+            .multiply_interleaved = multiply_quant<Interleaved<F>>,
+            .interleave = interleave<F>,
+            .take_row = take_row<F>};
+  }
 }
