@@ -26,8 +26,9 @@ namespace {
 std::unique_ptr<FILE, int (*)(FILE*)> file_of(std::string_view input) {
   std::unique_ptr<FILE, int (*)(FILE*)> file(std::tmpfile(), std::fclose);
   if (file == nullptr) fail_here("no temporary file");
-  if (std::fwrite(input.data(), 1, input.size(), file.get()) != input.size() ||
-      std::fflush(file.get()) != 0 || ::lseek(::fileno(file.get()), 0, SEEK_SET) != 0)
+  const bool is_written =  // an empty view may be of nothing
+      input.empty() || std::fwrite(input.data(), 1, input.size(), file.get()) == input.size();
+  if (!is_written || std::fflush(file.get()) != 0 || ::lseek(::fileno(file.get()), 0, SEEK_SET) != 0)
     fail_here("its input cannot be written");
   return file;
 }
