@@ -2,18 +2,13 @@
 
 #include <algorithm>
 
+#include "backend/tools/null_backend.h"
 #include "base/error.h"
 #include "engine/memory.h"
+#include "model/dry_run.h"
 
 namespace millrace {
 namespace {
-
-// Computes nothing: a forward on it and on a measuring arena shows what memory a step takes.
-class NullBackend final : public Backend {
- public:
-  std::string_view name() const override { return "null"; }
-  void run(const Op&) override {}
-};
 
 constexpr size_t kNumbersALine = 16;  // where the next numbers of a step begin
 
@@ -64,27 +59,12 @@ int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& mem
   NullBackend backend;
   Arena arena;
   const SequenceMemory none(without_memory(memory));
-  const auto numbers = [](int64_t n) { return Tensor(nullptr, Dtype::i32, {n}); };
-  const bool gives_embeddings = model.shape().gives_embeddings();
-  const Batch batch{.tokens = numbers(limits.max_rows),
-                    .positions = numbers(limits.max_rows),
-                    .seq_of_row = numbers(limits.max_rows),
-                    .row_begin = numbers(limits.max_sequences + 1),
-                    .page_tables = Tensor(nullptr, Dtype::i32, {limits.max_sequences, limits.max_pages}),
-                    .rope_tables = numbers(limits.max_sequences),
-                    .state_from = numbers(limits.max_sequences),
-                    .state_to = numbers(limits.max_sequences),
-                    .logit_rows = numbers(gives_embeddings ? 0 : limits.max_logit_rows),
-                    .pane_tables = Tensor(nullptr, Dtype::i32, {limits.max_sequences, limits.max_pages}),
-                    .pool_begin = numbers(limits.max_logit_rows),
-                    .pool_end = numbers(limits.max_logit_rows),
-                    .token_types = numbers(limits.max_rows)};
-  model.forward({.backend = backend,
-                 .arena = arena,
-                 .batch = batch,
-                 .kv = none.kv,
-                 .states = none.states,
-                 .wants_scores = limits.pooling == Pooling::rank});
+  run_dry(model, backend, arena, none.kv, none.states,
+          {.n_rows = limits.max_rows,
+           .n_sequences = limits.max_sequences,
+           .n_logit_rows = limits.max_logit_rows,
+           .n_pages = limits.max_pages,
+           .wants_scores = limits.pooling == Pooling::rank});
   return static_cast<int64_t>(arena.peak_bytes());
 }
 

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "backend/op_operands.h"
+#include "model/dry_run.h"
 
 namespace millrace {
 namespace {
@@ -22,25 +23,11 @@ std::vector<Op> ops_of(const Model& model) {
   const ModelShape& shape = model.shape();
   const KvCache kv({.layers = shape.kv_layers, .n_pages = 0, .page_size = 32, .dtype = Dtype::f32});
   const StateCache states({.layers = shape.state_layers, .n_slots = 0});
-  const auto one = [](int64_t n) { return Tensor(nullptr, Dtype::i32, {n}); };
-  const Batch batch{.tokens = one(1),
-                    .positions = one(1),
-                    .seq_of_row = one(1),
-                    .row_begin = one(2),
-                    .page_tables = Tensor(nullptr, Dtype::i32, {1, 1}),
-                    .rope_tables = one(1),
-                    .state_from = one(1),
-                    .state_to = one(1),
-                    .logit_rows = one(shape.gives_embeddings() ? 0 : 1),
-                    .pane_tables = Tensor(nullptr, Dtype::i32, {1, 1}),
-                    .pool_begin = one(1),
-                    .pool_end = one(1),
-                    .token_types = one(1)};
   Recorder recorder;
   for (const bool wants_scores : {false, true}) {
     if (wants_scores && shape.n_scores == 0) continue;
     Arena arena;
-    model.forward({recorder, arena, batch, kv, states, wants_scores});
+    run_dry(model, recorder, arena, kv, states, {.wants_scores = wants_scores});
   }
   return recorder.ops;
 }

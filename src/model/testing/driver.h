@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/tools/null_backend.h"
 #include "kv/page_pool.h"
 #include "model/model.h"
 #include "model/weights_of.h"
@@ -83,7 +84,7 @@ class Driver {
                       .pool_end = view(ints.pool_end),
                       .token_types = view(ints.token_types)};
     Arena measuring;
-    Measure nothing;
+    NullBackend nothing;
     const bool wants_scores = pooling_ == Pooling::rank;
     model_.forward({nothing, measuring, batch, kv_, states_, wants_scores});
     const Buffer memory(measuring.peak_bytes(), backend_.memory());
@@ -115,13 +116,6 @@ class Driver {
   }
 
  private:
-  // Computes nothing: the arena alone sees the pass.
-  class Measure final : public Backend {
-   public:
-    std::string_view name() const override { return "measure"; }
-    void run(const Op&) override {}
-  };
-
   struct Ints {
     std::vector<int32_t> tokens, positions, seq_of_row, row_begin{0}, page_tables, rope_tables, state_from,
         state_to, logit_rows, pane_tables;
