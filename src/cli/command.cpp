@@ -12,7 +12,9 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <span>
 
+#include "base/descriptor.h"
 #include "base/error.h"
 
 namespace millrace {
@@ -54,19 +56,6 @@ pid_t spawn(const std::string& command, int input, int output) {
   return errno == 0 ? pid : -1;
 }
 
-// Until the end, or more than what is wanted.
-void read_all(int from, size_t max_bytes, CommandResult& result) {
-  std::array<char, 65536> part;
-  while (!result.is_cut) {
-    const ssize_t n = ::read(from, part.data(), part.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;
-    const size_t room = max_bytes - result.output.size();
-    result.is_cut |= static_cast<size_t>(n) > room;
-    result.output.append(part.data(), std::min(static_cast<size_t>(n), room));
-  }
-}
-
 int wait_for(pid_t pid) {
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
@@ -83,10 +72,14 @@ CommandResult run_command(const std::string& command, std::string_view input, si
   const pid_t pid = spawn(command, ::fileno(file.get()), pipe[1]);
   ::close(pipe[1]);
   CommandResult result;
-  if (pid > 0) read_all(pipe[0], max_output_bytes, result);
+  result.output.resize(max_output_bytes + 1);  // one more, to see whether there is more
+  const ssize_t n = pid < 0 ? 0 : read_all(pipe[0], std::as_writable_bytes(std::span(result.output)));
   ::close(pipe[0]);
   if (pid < 0) fail_here("/bin/sh");
   result.status = wait_for(pid);
+  if (n < 0) fail_here("its output cannot be read");
+  result.is_cut = static_cast<size_t>(n) > max_output_bytes;
+  result.output.resize(std::min(static_cast<size_t>(n), max_output_bytes));
   return result;
 }
 

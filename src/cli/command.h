@@ -14,7 +14,7 @@ struct CommandResult {
 };
 
 // Runs `command` with /bin/sh and waits for its end. Its standard error is ours. Throws Error(runtime) where
-// it cannot be started.
+// it cannot be started, or its output not be read.
 CommandResult run_command(const std::string& command, std::string_view input, size_t max_output_bytes);
 
 }  // namespace millrace
