@@ -45,6 +45,14 @@ Json::Array conversation() {
           result("call_0001", "it says 111"), result("call_0002", "it says 222")};
 }
 
+// The prompt of a conversation whose model is told of the tools.
+std::string prompt_of(const ChatPrompt& chat, const ChatTools& chat_tools, Json::Array messages) {
+  Json variables;
+  variables["tools"] = tools();
+  chat_tools.adapt(messages, variables);
+  return chat.render(messages, variables);
+}
+
 bool renders(const ChatPrompt& chat, const Json::Array& messages) {
   try {
     return !chat.render(messages, {}).empty();
@@ -72,10 +80,7 @@ TEST(ChatTools, ReachThePromptOfEveryPublishedTemplate) {
       Json::Array messages = conversation();
       if (!renders(chat, {message("system", "?"), message("user", "?")})) messages.erase(messages.begin());
       if (!has_calls) messages.resize(messages.size() - 3);
-      Json variables;
-      variables["tools"] = tools();
-      chat_tools.adapt(messages, variables);
-      const std::string prompt = chat.render(messages, variables);
+      const std::string prompt = prompt_of(chat, chat_tools, std::move(messages));
       EXPECT_NE(prompt.find("read_file"), std::string::npos);
       if (!has_calls) continue;
       for (const char* part : {"one.txt", "two.txt", "it says 111", "it says 222"})
@@ -133,11 +138,7 @@ TEST(ChatTools, WhatATemplateDoesNotWriteIsInTheWordsOfItsFamily) {
     EXPECT_EQ(chat_tools.tells_tools(), c.tells);
     EXPECT_EQ(chat_tools.writes_calls(), c.calls);
     EXPECT_EQ(chat_tools.writes_results(), c.results);
-    Json::Array messages = conversation();
-    Json variables;
-    variables["tools"] = tools();
-    chat_tools.adapt(messages, variables);
-    const std::string prompt = chat.render(messages, variables);
+    const std::string prompt = prompt_of(chat, chat_tools, conversation());
     EXPECT_NE(prompt.find(c.written), std::string::npos) << prompt;
   }
 }
@@ -156,11 +157,7 @@ TEST(ChatTools, PhiIsToldInItsSystemMessage) {
   const ChatPrompt chat(tokenizer, kPhi);
   const ChatTools chat_tools(chat, kPhi, tokenizer);
   EXPECT_EQ(chat_tools.syntax().name, "phi");
-  Json::Array messages = conversation();
-  Json variables;
-  variables["tools"] = tools();
-  chat_tools.adapt(messages, variables);
-  const std::string prompt = chat.render(messages, variables);
+  const std::string prompt = prompt_of(chat, chat_tools, conversation());
   EXPECT_NE(prompt.find("<|system|>be brief<|tool|>[{\"name\":\"read_file\""), std::string::npos) << prompt;
   EXPECT_NE(
       prompt.find(

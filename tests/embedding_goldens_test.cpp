@@ -8,7 +8,6 @@
 #include <cmath>
 #include <filesystem>
 
-#include "backend/cuda/cuda.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "checkpoint/gguf.h"
@@ -169,9 +168,7 @@ TEST_P(EmbeddingGoldens, HiddenStatesAndEmbeddings) {
     row.weight_bytes = folder_checkpoint_->n_bytes();
     row.on_reference = check_hidden_states(*reference, *reference, row);
     row.on_cpu = check_hidden_states(*two, *one, row);
-    if (has_gpu() || testing::kEmulatesGpus) {
-      const auto cuda =
-          has_gpu() ? make_cuda_backend() : make_emulated_cuda_backend(EmulatedThreads::ascending);
+    if (const auto cuda = testing::cuda_backend()) {
       cuda->hold(weights_of(*of_folder_));
       cuda->hold(weights_of(*of_gguf_));
       row.on_cuda = check_hidden_states(*cuda, *cuda, row);

@@ -3,18 +3,25 @@
 
 #include <fmt/core.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "backend/cuda/cuda.h"
+
 namespace millrace::testing {
 
-// Under a sanitizer the emulation takes minutes, and it has checks of its own.
+// On a GPU where there is one, else emulated; nullptr under a sanitizer, where the emulation takes minutes,
+// and it has checks of its own.
+inline std::unique_ptr<Backend> cuda_backend() {
+  if (has_gpu()) return make_cuda_backend();
 #ifdef MILLRACE_SANITIZED
-inline constexpr bool kEmulatesGpus = false;
+  return nullptr;
 #else
-inline constexpr bool kEmulatesGpus = true;
+  return make_emulated_cuda_backend(EmulatedThreads::ascending);
 #endif
+}
 
 struct GoldensRow {
   std::string family, config;

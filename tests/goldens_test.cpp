@@ -262,8 +262,8 @@ class Goldens : public ::testing::TestWithParam<const char*> {
 
   // On a GPU, or else emulated, which is slow: all prompts in a batch, one of them alone, one in chunks.
   double check_cuda(GoldensRow& row) const {
-    const auto cuda =
-        has_gpu() ? make_cuda_backend() : make_emulated_cuda_backend(EmulatedThreads::ascending);
+    const auto cuda = testing::cuda_backend();
+    if (cuda == nullptr) return 0.0;
     cuda->hold(weights_of(*model_));
     double largest = 0.0;
     const std::vector<std::vector<float>> batch = run_batch(*cuda, row);
@@ -289,7 +289,7 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     row.on_reference = check_backend(*reference, *reference, *of_file, row);
     row.on_cpu = check_backend(*two, *one, *of_file, row);
     // The other spelling of the config gives the same model.
-    if (has_gpu() || (testing::kEmulatesGpus && config == "config.json")) row.on_cuda = check_cuda(row);
+    if (has_gpu() || config == "config.json") row.on_cuda = check_cuda(row);
     if (rounds_activations()) expect_near_by_kl(*two);
     return row;
   }
