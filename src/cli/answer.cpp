@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdio>
 
 #include "text/text_stream.h"
 
@@ -79,6 +80,11 @@ class Reader {
 };
 
 }  // namespace
+
+void print_at_once(std::string_view piece) {
+  fmt::print("{}", piece);
+  std::fflush(stdout);
+}
 
 InterruptGuard::InterruptGuard() {
   g_is_interrupted = false;

@@ -32,6 +32,8 @@ struct Answer {
 
 // Called with each new piece of text, whole characters only.
 using OnText = std::function<void(std::string_view)>;
+// To standard output, where it is seen before the next piece comes.
+void print_at_once(std::string_view piece);
 
 // How its tokens are read.
 struct AnswerReading {

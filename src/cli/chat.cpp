@@ -35,11 +35,6 @@ std::optional<std::string> read_message(LineEditor& editor, const std::string& p
   return text + line.value_or("");
 }
 
-void show(std::string_view piece) {
-  fmt::print("{}", piece);
-  std::fflush(stdout);
-}
-
 std::string_view note_of(FinishReason reason) {
   if (reason == FinishReason::cancelled) return " [stopped]";
   if (reason == FinishReason::length) return " [cut: the limit of tokens or the context is reached]";
@@ -83,12 +78,12 @@ bool Chat::answer(const std::string& question) {
     const auto print = [](const Answer& answer) { fmt::print("{}\n", note_of(answer.finish_reason)); };
     {
       const InterruptGuard guard;
-      print(conversation_.ask(question, show));
+      print(conversation_.ask(question, print_at_once));
     }
     while (!conversation_.open_calls().empty()) {
       if (!answer_calls()) return false;
       const InterruptGuard guard;
-      print(conversation_.go_on(show));
+      print(conversation_.go_on(print_at_once));
     }
   } catch (const Error& error) {
     fmt::print(stderr, "{}\n", error.what());

@@ -141,11 +141,7 @@ class Run final : public Command {
     return text;
   }
 
-  static void print_piece(std::string_view piece) {
-    fmt::print("{}", piece);
-    std::fflush(stdout);
-  }
-  OnText on_text() const { return is_json_ ? OnText() : print_piece; }
+  OnText on_text() const { return is_json_ ? OnText() : print_at_once; }
 
   // Without a chat template.
   void continue_text(Engine& engine, const LoadedModel& loaded, const std::optional<GrammarSource>& grammar) {
