@@ -254,6 +254,8 @@ class RunTest(unittest.TestCase):
         self.refused(2, "tools[0].function", *run, "--tools", '[{"type": "function"}]')
         self.refused(2, "tools[0].function.arguments", *run, "--tools", '[{"function": {"name": "f", "arguments": 1}}]')
         self.refused(2, "JSON", *run, "--tools", path_of("no.json", "{"))
+        for option in ("--tools", "--json-schema", "--grammar"):
+            self.refused(2, "cannot open", *run, option, "no-such-file")
         self.refused(2, '"not"', *run, "--tools", '[{"function": {"name": "f", "parameters": {"not": {}}}}]')
         self.refused(2, "--raw", *run, *tools, "--raw")
         self.refused(2, "--ignore-eos", *run, *tools, "--ignore-eos")

@@ -1,19 +1,15 @@
 #include "cli/grammar_options.h"
 
 #include "base/error.h"
-#include "base/file.h"
+#include "cli/option_text.h"
 
 namespace millrace {
 namespace {
 
-constexpr size_t kMaxBytes = size_t{4} << 20;
-
 // A schema is an object or a boolean; anything else is the name of a file.
 std::string schema_text(const std::string& given) {
-  const size_t first = given.find_first_not_of(" \t\r\n");
-  const bool is_text =
-      first != std::string::npos && (given[first] == '{' || given == "true" || given == "false");
-  return is_text ? given : read_file(given, kMaxBytes);
+  const bool is_text = is_json(given, '{') || given == "true" || given == "false";
+  return is_text ? given : read_option_file(given);
 }
 
 }  // namespace
@@ -35,7 +31,7 @@ std::optional<GrammarSource> GrammarOptions::source() const {
   if (n_given > 1)
     fail(ErrorKind::usage, "only one of --json-schema, --grammar, --regex and --choice can be given");
   if (json_schema_) return GrammarSource{.kind = Kind::json_schema, .text = schema_text(*json_schema_)};
-  if (grammar_) return grammar_text(read_file(*grammar_, kMaxBytes));
+  if (grammar_) return grammar_text(read_option_file(*grammar_));
   if (regex_) return GrammarSource{.kind = Kind::regex, .text = *regex_};
   if (!choices_.empty()) return GrammarSource{.kind = Kind::choice, .choices = choices_};
   return std::nullopt;

@@ -3,22 +3,19 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "cli/option_text.h"
 #include "serve/api_error.h"
 #include "serve/dialects/tool_fields.h"
 
 namespace millrace {
 namespace {
 
-constexpr size_t kMaxBytes = size_t{4} << 20;
-
 // A list, or the name of a file that holds one.
 Json::Array read(const std::string& given) {
-  const size_t first = given.find_first_not_of(" \t\r\n");
-  const bool is_text = first != std::string::npos && given[first] == '[';
+  const bool is_text = is_json(given, '[');
   const std::string what = is_text ? "--tools" : given;
   Json body;
-  body["tools"] = Json::parse(is_text ? given : read_file(given, kMaxBytes), what, ErrorKind::usage);
+  body["tools"] = Json::parse(is_text ? given : read_option_file(given), what, ErrorKind::usage);
   try {
     Fields fields(body);
     return read_tools(fields, "tools");
