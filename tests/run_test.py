@@ -222,6 +222,16 @@ class RunTest(unittest.TestCase):
         lines = [f"call look {call['function']['arguments']}\n" for call in out["tool_calls"]]
         self.assertEqual((shown.stdout, shown.stderr), (out["text"] + ("\n" if out["text"] else "") + "".join(lines), ""))
 
+    def test_a_cut_call_is_told_of(self):
+        n_told = 0
+        for n in range(1, 40, 3):
+            cut = subprocess.run([PROGRAM, "run", MODEL, "hi", "--tools", json.dumps(TOOLS), "--tool-choice", "look", "--temperature", "0",
+                                  "--max-tokens", str(n)], capture_output=True, text=True, timeout=60)
+            self.assertEqual(cut.returncode, 0)
+            n_told += "cut within a call" in cut.stderr
+            self.assertTrue(cut.stdout != "\n" or "cut within a call" in cut.stderr, (n, cut))
+        self.assertGreater(n_told, 0)
+
     def test_commands_answer_calls(self):
         seen = path_of("seen", "")
         out = self.called("--tool-choice", "look", "--tool", f"look=cat >> {seen}; echo bright; exit 3")

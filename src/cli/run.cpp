@@ -6,6 +6,7 @@
 #include <csignal>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "cli/answer.h"
 #include "cli/chat.h"
 #include "cli/conversation.h"
@@ -173,6 +174,10 @@ class Run final : public Command {
     } else {
       if (!answer.text.empty() || conversation.open_calls().empty()) fmt::print("\n");
       for (const Conversation::Call& call : conversation.open_calls()) fmt::print("{}\n", shown(call));
+      // Between the sign of a call and its name nothing is known of it.
+      const bool may_be_in_call = tool_options_.is_given() && (answer.text.empty() || !answer.calls.empty());
+      if (may_be_in_call && answer.finish_reason == FinishReason::length)
+        log_warning("the answer was cut within a call, which is not shown: allow more with --max-tokens");
     }
     end_as_interrupted();
   }
