@@ -251,12 +251,8 @@ TEST(Engine, DestructionCancelsWhatIsLeft) {
 TEST(Engine, RefusesWithTheNumbers) {
   const HashModel model;
   NoBackend backend;
-  Engine::Options options = options_of(160, 4, true);
-  options.max_waiting = 1;
-  options.max_sequences = 1;
-  Engine engine(model, backend, options);
+  Engine engine(model, backend, options_of(160, 4, true));
   EXPECT_NE(engine.submit({.prompt = {}}).refusal, "");
-  EXPECT_NE(engine.submit({.prompt = std::vector<int32_t>(160, 1)}).refusal.find("160"), std::string::npos);
   EXPECT_NE(engine.submit({.prompt = {50}}).refusal.find("50"), std::string::npos);
   EXPECT_NE(engine.submit({.prompt = {-1}}).refusal, "");
   EXPECT_NE(
@@ -264,15 +260,26 @@ TEST(Engine, RefusesWithTheNumbers) {
       std::string::npos);
   EXPECT_NE(engine.submit({.prompt = {1}, .max_tokens = -2}).refusal, "");
   EXPECT_NE(engine.submit({.prompt = {1}, .n_logprobs = -5}).refusal, "");
-  std::string refusal;
-  for (int i = 0; i < 100 && refusal.empty(); ++i) {
-    refusal = engine.submit({.prompt = std::vector<int32_t>(100, 1), .ignore_end = true}).refusal;
-  }
-  EXPECT_NE(refusal.find("queue is full"), std::string::npos);
-  const auto refused = engine.submit({.prompt = {1}});
+  const auto too_long = engine.submit({.prompt = std::vector<int32_t>(160, 1)});
+  EXPECT_NE(too_long.refusal.find("160"), std::string::npos);
+  EXPECT_EQ(too_long.reason, RefusalReason::over_context);
+}
+
+TEST(Engine, AFullQueueRefuses) {
+  const HashModel model;
+  NoBackend backend;
+  Engine::Options options = options_of(100000, 4, true);
+  options.n_ctx = 100000;  // answers that would take minutes: none ends while it is looked at
+  options.max_waiting = 1;
+  options.max_sequences = 1;
+  Engine engine(model, backend, options);
+  const Request request{.prompt = {1}, .ignore_end = true};
+  ASSERT_TRUE(engine.submit(request).ticket);
+  ASSERT_TRUE(engine.submit(request).ticket);
+  const auto refused = engine.submit(request);
+  EXPECT_NE(refused.refusal.find("queue is full"), std::string::npos);
   EXPECT_EQ(refused.reason, RefusalReason::queue_full);
   EXPECT_GE(refused.retry_after_s, 1.0);
-  EXPECT_EQ(engine.submit({.prompt = std::vector<int32_t>(160, 1)}).reason, RefusalReason::over_context);
 }
 
 TEST(Engine, AKeyMayAskSoOften) {
