@@ -169,7 +169,7 @@ void add_weight_cases(Table& table) {
     }
     add_linear(table, {.n_rows = 4, .n_in = short_in, .products = {{dtype, 64}}});
     add_linear(table, {.n_rows = 1, .n_in = 1536, .products = {{dtype, 130}}});
-    add_linear(table, {.n_rows = 64, .n_in = 512, .products = {{dtype, 64}}});
+    add_linear(table, {.n_rows = 64, .n_in = 512 + short_in, .products = {{dtype, 64}}});
     for (const int64_t n_rows : {1, 5, 17}) {
       add_exact(table, dtype, n_rows, 512);
       add_gated(table, {.n_rows = n_rows, .n_in = 512, .n_out = 40, .gate = dtype, .up = dtype});

@@ -48,9 +48,12 @@ class CpuBackend final : public Backend {
 };
 
 static_assert(cpu::kMatmulBf16 == static_cast<size_t>(Dtype::bf16));
+static_assert(cpu::kMatmulQ4_0 == static_cast<size_t>(Dtype::q4_0));
+static_assert(cpu::kMatmulQ8_0 == static_cast<size_t>(Dtype::q8_0));
 static_assert(cpu::kMatmulQ2K == static_cast<size_t>(Dtype::q2_k));
 static_assert(cpu::kMatmulQ6K == static_cast<size_t>(Dtype::q6_k));
-static_assert(cpu::kMatmulIq4Xs == static_cast<size_t>(Dtype::iq4_xs));
+static_assert(cpu::kMatmulMxfp4 == static_cast<size_t>(Dtype::mxfp4));
+static_assert(cpu::kMatmulQ8Z == static_cast<size_t>(Dtype::q8_z));
 
 #if defined(__x86_64__)
 // clang 14 has no name for this feature: CPUID.1:ECX.

@@ -47,17 +47,17 @@ InputViews::InputViews(const Kernels& kernels, std::initializer_list<Tensor> wei
 
 // Tiles read a column again for every strip: a task's columns stay in the second level of cache.
 int64_t InputViews::max_columns(int64_t n_in) const {
-  constexpr int64_t kCached = 3 << 16;  // elements of Inputs::bf16
-  if (!has_bf16) return kMaxColumns;
-  constexpr int64_t kStep = 2 * kTileColumnsAmx;  // what a kernel takes at a time
-  return std::clamp(kCached / n_in / kStep * kStep, kStep, kMaxColumns);
+  const int64_t n_cached = has_bf16 ? 3 << 16 : 1 << 20;  // elements
+  constexpr int64_t kStep = 2 * kTileColumnsAmx;          // what a kernel takes at a time
+  const int64_t fewest = has_bf16 ? kStep : 2 * kStep;
+  return std::clamp(n_cached / n_in / kStep * kStep, fewest, kMaxColumns);
 }
 
 InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, int64_t n_in) {
   const int64_t n_spans = n_spans_of(n_in) * n_columns;
   if (views.has_int8_32) {
-    int8_32 = carver.take<int8_t>(n_spans * kSpan);
-    scale32 = carver.take<InputScale32>(n_spans * kBlocks32);
+    int8_32 = carver.take<int8_t>((n_spans + kColumnsBehind) * kSpan);
+    scale32 = carver.take<InputScale32>((n_spans + kColumnsBehind) * kBlocks32);
   }
   if (views.has_int8_256) {
     int8_256 = carver.take<int8_t>((n_spans + kColumnsBehind) * kSpan);

@@ -28,7 +28,7 @@ enum class InputKind { f32, int8_32, int8_256, bf16_pairs };
 
 inline constexpr int kSpan = 256;  // elements of a row that kernels keep close at a time
 
-// Kernels read, for nothing, up to so many columns of int8_256 and of bf16 behind the last.
+// Kernels read, for nothing, up to so many columns behind the last.
 inline constexpr int kColumnsBehind = 31;
 
 inline constexpr int kPartsBf16 = 3;               // bfloat16 values that add up to a float32 one
@@ -84,12 +84,21 @@ struct Matmul {
 // Some places in Kernels::matmul, which is by Dtype; cpu.cpp checks them.
 enum : size_t {
   kMatmulBf16 = 2,
-  kMatmulQ2K = 9,
+  kMatmulQ4_0 = 4,
+  kMatmulQ4_1,
+  kMatmulQ5_0,
+  kMatmulQ5_1,
+  kMatmulQ8_0,
+  kMatmulQ2K,
   kMatmulQ3K,
   kMatmulQ4K,
   kMatmulQ5K,
   kMatmulQ6K,
-  kMatmulIq4Xs = 15
+  kMatmulIq4Nl,
+  kMatmulIq4Xs,
+  kMatmulMxfp4,
+  kMatmulQ4Z = 19,
+  kMatmulQ8Z
 };
 
 struct NormRow {

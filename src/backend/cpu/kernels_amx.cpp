@@ -14,6 +14,7 @@ namespace {
 #include "backend/cpu/text/matmul_float.inl"
 #include "backend/cpu/text/matmul_quant.inl"
 #include "backend/cpu/text/matmul_amx.inl"
+#include "backend/cpu/text/matmul_amx32.inl"
 #include "backend/cpu/text/matmul_amx_bf16.inl"
 #include "backend/cpu/text/math.inl"
 #include "backend/cpu/text/quantize.inl"
@@ -23,32 +24,55 @@ namespace {
 // clang-format on
 
 // With fewer, expanding the weights for tiles takes longer than the tiles save.
-constexpr int kFewestColumns = 9;
 template <class F>
-constexpr int kFewestColumnsInterleaved = Planes<F>::kIsUnsigned ? 7 : kFewestColumns;
+constexpr int fewest_columns(bool is_interleaved) {
+  if (kIsBlock32<F>) return 13;
+  return is_interleaved && Planes<F>::kIsUnsigned ? 7 : 9;
+}
+
+template <class Lying>
+void multiply_over_tiles(const StripProduct& p) {
+  if constexpr (kIsBlock32<typename Lying::Format>)
+    multiply_amx32<Lying>(p);
+  else
+    multiply_amx<Lying>(p);
+}
 
 template <class F, size_t kAt>
 void put(Kernels& t) {
   t.matmul[kAt].multiply = [](const StripProduct& p) {
-    if (p.n_columns < kFewestColumns) return avx512_kernels().matmul[kAt].multiply(p);
-    multiply_amx<RowByRow<F>>(p);
+    if (p.n_columns < fewest_columns<F>(false)) return avx512_kernels().matmul[kAt].multiply(p);
+    multiply_over_tiles<RowByRow<F>>(p);
   };
+}
+
+template <class F, size_t kAt>
+void put_both(Kernels& t) {
+  put<F, kAt>(t);
   t.matmul[kAt].multiply_interleaved = [](const StripProduct& p) {
-    if (p.n_columns < kFewestColumnsInterleaved<F>)
-      return avx512_kernels().matmul[kAt].multiply_interleaved(p);
-    multiply_amx<Interleaved<F>>(p);
+    if (p.n_columns < fewest_columns<F>(true)) return avx512_kernels().matmul[kAt].multiply_interleaved(p);
+    multiply_over_tiles<Interleaved<F>>(p);
   };
 }
 
 Kernels make_amx_table() {
   Kernels t = avx512_kernels();
   t.name = "amx";
-  put<Q2K, kMatmulQ2K>(t);
-  put<Q3K, kMatmulQ3K>(t);
-  put<Q4K, kMatmulQ4K>(t);
-  put<Q5K, kMatmulQ5K>(t);
-  put<Q6K, kMatmulQ6K>(t);
-  put<Iq4Xs, kMatmulIq4Xs>(t);
+  put_both<Q4_0, kMatmulQ4_0>(t);
+  put_both<Q4_1, kMatmulQ4_1>(t);
+  put_both<Q5_0, kMatmulQ5_0>(t);
+  put_both<Q5_1, kMatmulQ5_1>(t);
+  put_both<Q8_0, kMatmulQ8_0>(t);
+  put_both<Q2K, kMatmulQ2K>(t);
+  put_both<Q3K, kMatmulQ3K>(t);
+  put_both<Q4K, kMatmulQ4K>(t);
+  put_both<Q5K, kMatmulQ5K>(t);
+  put_both<Q6K, kMatmulQ6K>(t);
+  put_both<Iq4Nl, kMatmulIq4Nl>(t);
+  put_both<Iq4Xs, kMatmulIq4Xs>(t);
+  put_both<Mxfp4, kMatmulMxfp4>(t);
+  put<Q4Z, kMatmulQ4Z>(t);
+  put<Q8Z, kMatmulQ8Z>(t);
   t.matmul[kMatmulBf16].input = InputKind::bf16_pairs;
   t.matmul[kMatmulBf16].multiply = multiply_bf16;
   t.split_bf16 = split_bf16;

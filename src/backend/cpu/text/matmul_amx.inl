@@ -5,8 +5,6 @@
 // A block has its scales multiplied into the weights, that the tiles may run over all of it. As products of
 // codes and scales take up to 13 bits, they are cut into two planes of bytes, a low and a high one, that are
 // multiplied by themselves: the sum is low + 2^kHighBits * high.
-//
-// Blocks of 32 stay with matmul_quant.inl: their float steps cost as much as the tiles would save.
 
 constexpr int kTileBytes = 1024;
 
@@ -21,15 +19,16 @@ struct alignas(64) TileConfig {
   uint8_t n_rows[16] = {};
 };
 
-// Tiles, to the end of the scope: 4 and 5 of n_rows, times 6 and 7 of n_columns (of 4 bytes), to 0 to 3.
+// Tiles, to the end of the scope: 4 and 5 of n_rows of `depth` bytes, times 6 and 7 of n_columns (of 4
+// bytes), to 0 to 3.
 class TileScope {
  public:
-  TileScope(int n_rows, int n_columns) {
+  TileScope(int n_rows, int n_columns, int depth = 64) {
     TileConfig config;
     for (int i = 0; i < 8; ++i) {
       const bool is_left = i == 4 || i == 5, is_right = i > 5;
-      config.row_bytes[i] = static_cast<uint16_t>(is_left ? 64 : 4 * n_columns);
-      config.n_rows[i] = static_cast<uint8_t>(is_right ? 16 : n_rows);
+      config.row_bytes[i] = static_cast<uint16_t>(is_left ? depth : 4 * n_columns);
+      config.n_rows[i] = static_cast<uint8_t>(is_right ? depth / 4 : n_rows);
     }
     finish_writes();
     _tile_loadconfig(&config);
@@ -51,6 +50,10 @@ inline void load_tile(const void* p, int64_t stride) {
 template <int kTile>
 inline void store_tile(void* p, int64_t stride) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(p), "r"(stride), "i"(kTile) : "memory");
+}
+template <int kSum, int kFirst, int kSecond>
+inline void add_signed_dots() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kFirst), "i"(kSecond));
 }
 // body.template operator()<i>() for i < n, unrolled.
 template <int n, class Body>
@@ -219,12 +222,13 @@ struct TileStep {
   void dot(const StripProduct& p, const TileSpan<F>& span) const {
     dot_tiles(span.panels[group][0], inputs(p, span).q);
   }
-  void add(const StripProduct& p, const TileSpan<F>& span, const TileSums& sums) const {
+  void add(const StripProduct& p, const TileSpan<F>& span, const TileSums& sums, Ahead& ahead) const {
     const TileScales<F> scales(span.panels[group][0]);
     const InputScale256* scale = inputs(p, span).scale;
     float* out = p.out + first * p.out_stride + group * kLanes;
     const int n = p.n_columns - first < kColumns ? p.n_columns - first : kColumns;
     for (int c = 0; c < n; ++c, out += p.out_stride, ++scale) {
+      if (c % 4 == 0) ahead.prefetch_part();  // kSpan / 32 times a step
       const int tile = c / kTileColumnsAmx, at = c % kTileColumnsAmx * kLanes;
       store(out,
             scales.add(load(out), load(sums.of[2 * tile] + at), load(sums.of[2 * tile + 1] + at), *scale));
@@ -238,7 +242,7 @@ struct TileStep {
 // While tiles work on a step, the sums of the one before are added: the tiles are stored after that, or loads
 // would have to wait for stores that wait for the tiles.
 template <class F>
-inline void multiply_span(const StripProduct& p, const TileSpan<F>& span) {
+inline void multiply_span(const StripProduct& p, const TileSpan<F>& span, Ahead& ahead) {
   TileSums sums;
   TileStep<F> step;
   step.dot(p, span);
@@ -247,7 +251,7 @@ inline void multiply_span(const StripProduct& p, const TileSpan<F>& span) {
     const TileStep<F> before = step;
     const bool goes_on = step.advance(p);
     if (goes_on) step.dot(p, span);
-    before.add(p, span, sums);
+    before.add(p, span, sums, ahead);
     if (!goes_on) return;
     store_tiles(sums);
   }
@@ -260,10 +264,11 @@ void multiply_many(const StripProduct& p) {
   TileSpan<F> span;
   span.n_blocks = 1;
   for (span.index = 0; span.index < p.inputs->n_in / kSpan; ++span.index) {
-    Ahead ahead = ahead_of_span<F>(p, span, p.n_groups);
+    const int n_steps = (p.n_columns + TileStep<F>::kColumns - 1) / TileStep<F>::kColumns;
+    Ahead ahead = ahead_of_span<F>(p, span, p.n_groups * (1 + n_steps));
     expand_span<Lying>(p, span, ahead);
     finish_writes();
-    multiply_span<F>(p, span);
+    multiply_span(p, span, ahead);
   }
 }
 
@@ -272,7 +277,7 @@ inline void add_dots_of_tiles() {
   if constexpr (Planes<F>::kIsUnsigned)
     asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kFirst), "i"(kSecond));
   else
-    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kFirst), "i"(kSecond));
+    add_signed_dots<kSum, kFirst, kSecond>();
 }
 
 // Up to 16 columns times a group: in tiles 0 and 2 the low, in 1 and 3 the high ones, as a product waits long

@@ -12,6 +12,9 @@ inline const uint8_t* bytes_of(const std::byte* p) { return reinterpret_cast<con
 // the loads behind them. One by one between the products they cost a quarter less time.
 #if defined(__x86_64__)
 inline void prefetch_here(const uint8_t* p) { asm volatile("prefetcht1 %0" : : "m"(*p)); }
+inline void prefetch_near(const int8_t* p) {
+  asm volatile("prefetcht0 %0" : : "m"(*p));
+}  // to the first level
 #else
 inline void prefetch_here(const uint8_t* p) { __builtin_prefetch(p, 0, 2); }
 #endif
