@@ -205,6 +205,10 @@ void add_linear_options(Table& table) {
     }
   }
   add_linear(table, {.n_rows = 0, .n_in = 256, .products = {{Dtype::q4_k, 48}}});
+  // Several tiles of any kernel in each direction, and rows of weights that do not begin at wide words.
+  add_linear(table, {.n_rows = 140, .n_in = 768, .products = {{Dtype::bf16, 150}, {Dtype::q4_k, 30}}});
+  add_linear(table, {.n_rows = 70, .n_in = 300, .products = {{Dtype::bf16, 20}, {Dtype::f16, 20}}});
+  add_linear(table, {.n_rows = 70, .n_in = 37, .products = {{Dtype::bf16, 140}}});
 }
 
 // --- rows ----------------------------------------------------------------------------------------------
@@ -820,6 +824,8 @@ void add_expert_cases(Table& table) {
     add_moe(table, {n_rows, 2, 4, 96, 72, Dtype::f32, Activation::silu, true, true, 2.0f});
   }
   add_moe(table, {.n_rows = 5, .n_used = 1, .n_experts = 3, .n_in = 33, .n_out = 50, .dtype = Dtype::f32});
+  add_moe(table,
+          {.n_rows = 150, .n_used = 2, .n_experts = 3, .n_in = 256, .n_out = 40, .dtype = Dtype::q6_k});
   add_moe(table, {.n_rows = 33, .n_used = 8, .n_experts = 8, .n_in = 96, .n_out = 64, .dtype = Dtype::q8_0});
 }
 

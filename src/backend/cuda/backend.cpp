@@ -12,7 +12,9 @@ namespace {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(std::unique_ptr<Device> device, Run kernels)
-      : device_(std::move(device)), kernels_(kernels), machine_{*device_, Scratch(*device_)} {}
+      : device_(std::move(device)),
+        kernels_(kernels),
+        machine_{*device_, Scratch(*device_), Scratch(*device_)} {}
 
   std::string_view name() const override { return "cuda"; }
   std::string machine() const override { return device_->model(); }

@@ -49,6 +49,7 @@ class Scratch {
 struct Machine {
   Device& device;
   Scratch scratch;
+  Scratch inputs;  // of products, rounded
 };
 
 }  // namespace millrace::cuda

@@ -92,9 +92,42 @@ struct Exchange {
   bool is_done;
 };
 
+// The same of a product: what each lane holds, and the whole result.
+struct ProductExchange {
+  uint32_t a[kWarp][4], b[kWarp][2];
+  float d[16][8];
+  bool is_done;
+};
+
+void multiply_whole(ProductExchange& exchange) {
+  float a[16][16], b[16][8];
+  for (int lane = 0; lane < kWarp; ++lane) {
+    const int g = lane / 4, t = lane % 4;
+    for (int half = 0; half < 2; ++half) {
+      const auto number = [half](uint32_t word) {
+        return float_of_bf16(static_cast<uint16_t>(word >> 16 * half));
+      };
+      for (int word = 0; word < 4; ++word)
+        a[g + word % 2 * 8][2 * t + word / 2 * 8 + half] = number(exchange.a[lane][word]);
+      for (int word = 0; word < 2; ++word) b[2 * t + word * 8 + half][g] = number(exchange.b[lane][word]);
+    }
+  }
+  for (int row = 0; row < 16; ++row) {
+    for (int k = 0; k < 16; ++k) {
+      for (int col = 0; col < 8; ++col) exchange.d[row][col] += a[row][k] * b[k][col];
+    }
+  }
+}
+
+struct Copy {
+  std::byte* to;
+  const void* from;
+  unsigned group;
+};
+
 class Block {
  public:
-  Block() : threads_(kMaxThreads) {
+  Block() : threads_(kMaxThreads), copies_(kMaxThreads) {
     void* mapped = ::mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     check(mapped != MAP_FAILED, "address space for stacks");
@@ -117,6 +150,8 @@ class Block {
     }
     while (!run_to_block_barrier()) {
     }
+    for (int i = 0; i < n_threads; ++i)
+      check(copies_[static_cast<size_t>(i)].empty(), "copies that somebody has waited for");
   }
 
   void wait(Wait what) {
@@ -143,7 +178,33 @@ class Block {
     return exchange.values[0];
   }
 
+  void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    const int index = place.thread, lane = index % kWarp, g = lane / 4, t = lane % 4;
+    ProductExchange& exchange = products_[index / kWarp][n_exchanges_[index]++ % 2];
+    std::ranges::copy(a, exchange.a[lane]);
+    std::ranges::copy(b, exchange.b[lane]);
+    for (int i = 0; i < 4; ++i) exchange.d[g + i / 2 * 8][2 * t + i % 2] = d[i];
+    exchange.is_done = false;
+    wait(Wait::warp);
+    if (!exchange.is_done) multiply_whole(exchange);
+    exchange.is_done = true;
+    for (int i = 0; i < 4; ++i) d[i] = exchange.d[g + i / 2 * 8][2 * t + i % 2];
+  }
+
+  // They are made as late as they may be: who reads them earlier reads something else.
+  void copy16(std::byte* to, const void* from) { copies().push_back({to, from, groups_[place.thread]}); }
+  void commit_copies() { ++groups_[place.thread]; }
+  void wait_for_copies(unsigned n_newest) {
+    std::erase_if(copies(), [&](const Copy& copy) {
+      const bool is_awaited = groups_[place.thread] - copy.group > n_newest;
+      if (is_awaited) std::memcpy(copy.to, copy.from, 16);
+      return is_awaited;
+    });
+  }
+
  private:
+  std::vector<Copy>& copies() { return copies_[static_cast<size_t>(place.thread)]; }
+
   static void begin();
 
   template <class Body>
@@ -193,7 +254,10 @@ class Block {
   Work work_{};
   Order order_ = Order::ascending;
   Exchange exchanges_[kMaxThreads / kWarp][2];
+  ProductExchange products_[kMaxThreads / kWarp][2];
   unsigned n_exchanges_[kMaxThreads];
+  std::vector<std::vector<Copy>> copies_;  // of each thread, that have not been made
+  unsigned groups_[kMaxThreads] = {};      // of copies that each thread has committed
 };
 
 thread_local Block* running = nullptr;
@@ -215,6 +279,17 @@ float warp_sum(float value) {
 float warp_max(float value) {
   return running->exchange(value, [](float a, float b) { return std::fmax(a, b); });
 }
+
+void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  running->multiply_add(d, a, b);
+}
+void copy16(std::byte* shared, const void* from) {
+  check(reinterpret_cast<uintptr_t>(shared) % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0,
+        "a copy of 16 bytes at multiples of 16");
+  running->copy16(shared, from);
+}
+void commit_copies() { running->commit_copies(); }
+void wait_for_copies(unsigned n_newest) { running->wait_for_copies(n_newest); }
 
 void run_grid(Device& device, const Grid& grid, int n_threads, size_t shared_bytes, Work work) {
   check(n_threads > 0 && n_threads <= kMaxThreads && shared_bytes <= kMaxSharedBytes,

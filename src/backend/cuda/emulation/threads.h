@@ -17,6 +17,8 @@
 #define __global__
 #define __device__
 #define __host__
+#define __launch_bounds__(...)
+#define MILLRACE_UNROLL
 
 namespace millrace::cuda::emulated {
 
@@ -42,8 +44,24 @@ void sync_warp();
 // Of the values of a warp, the same for each of its threads: pairs at a distance of 16, 8, 4, 2 and 1.
 float warp_sum(float value);
 float warp_max(float value);
+// d += a * b, of a warp: a (16, 16), b (16, 8), d (16, 8), a and b in bfloat16 and two to a word, the lower
+// first. Lane 4 * g + t has of a the rows g and g + 8 (words 0, 2 and 1, 3), and of them the columns 2t, 2t +
+// 1 (words 0, 1) and 2t + 8, 2t + 9 (words 2, 3); of b the same rows of column g; of d the columns 2t, 2t + 1
+// of the rows g (0, 1) and g + 8 (2, 3). A GPU adds the 16 products of an element in an order of its own, the
+// same for every element.
+void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
 // The memory that the threads of a block share.
 std::byte* shared_memory();
+// Copies 16 bytes to it from the device's memory. They are there when the thread has waited: for all but the
+// newest kNewest groups, each of the copies up to a commit_copies().
+void copy16(std::byte* shared, const void* from);
+void commit_copies();
+void wait_for_copies(unsigned n_newest);
+template <unsigned kNewest>
+void wait_copies() {
+  wait_for_copies(kNewest);
+}
 // Adds to a number that many threads add to; returns what it was.
 inline int atomic_add(int* number, int value) {
   const int before = *number;
@@ -54,6 +72,10 @@ inline int atomic_add(int* number, int value) {
 inline void require(bool ok) { check(ok, "what a kernel requires of its inputs"); }
 inline float float_of_f16_bits(uint16_t bits) { return float_of_f16(bits); }
 inline uint16_t f16_bits_of_float(float value) { return f16_of_float(value); }
+// Rounded to bfloat16, `low` in the lower half.
+inline uint32_t bf16_pair(float low, float high) {
+  return static_cast<uint32_t>(bf16_of_float(low)) | static_cast<uint32_t>(bf16_of_float(high)) << 16;
+}
 
 struct Bytes16 {
   uint32_t words[4];
@@ -63,6 +85,10 @@ inline Bytes16 load16(const void* from) {  // at a multiple of 16 bytes
   Bytes16 out;
   std::memcpy(&out, from, sizeof out);
   return out;
+}
+inline void store16(void* to, const Bytes16& bytes) {
+  check(reinterpret_cast<uintptr_t>(to) % 16 == 0, "a store of 16 bytes at a multiple of 16");
+  std::memcpy(to, &bytes, sizeof bytes);
 }
 template <class Word>
 Word load(const void* from) {  // at a multiple of the size of the word

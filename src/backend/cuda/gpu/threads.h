@@ -1,6 +1,7 @@
 // What emulation/threads.h gives kernels, on a GPU. For nvcc alone.
 #pragma once
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -12,6 +13,7 @@
 #include "base/error.h"
 
 #define MILLRACE_CUDA_TARGET gpu
+#define MILLRACE_UNROLL _Pragma("unroll")
 
 namespace millrace::cuda::gpu {
 
@@ -36,9 +38,28 @@ __device__ inline float warp_max(float value) {
     value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
   return value;
 }
+__device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 __device__ inline std::byte* shared_memory() {
   extern __shared__ uint4 memory[];
   return reinterpret_cast<std::byte*>(memory);
+}
+__device__ inline void copy16(std::byte* shared, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+               "l"(from)
+               : "memory");
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <unsigned kNewest>
+__device__ inline void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kNewest) : "memory");
 }
 __device__ inline int atomic_add(int* number, int value) { return atomicAdd(number, value); }
 
@@ -48,6 +69,12 @@ __device__ inline void require(bool ok) {
 }
 __device__ inline float float_of_f16_bits(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 __device__ inline uint16_t f16_bits_of_float(float value) { return __half_as_ushort(__float2half_rn(value)); }
+__device__ inline uint32_t bf16_pair(float low, float high) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+  uint32_t bits;
+  memcpy(&bits, &both, sizeof bits);
+  return bits;
+}
 
 struct Bytes16 {
   uint32_t words[4];
@@ -55,6 +82,9 @@ struct Bytes16 {
 __device__ inline Bytes16 load16(const void* from) {
   const uint4 all = *static_cast<const uint4*>(from);
   return {{all.x, all.y, all.z, all.w}};
+}
+__device__ inline void store16(void* to, const Bytes16& bytes) {
+  *static_cast<uint4*>(to) = {bytes.words[0], bytes.words[1], bytes.words[2], bytes.words[3]};
 }
 template <class Word>
 __device__ inline Word load(const void* from) {

@@ -1,5 +1,6 @@
 // The ops, one function each: they choose grids and give kernels to the stream. Sums over the elements of a
-// row are those of 32 lanes joined in pairs, whatever the number of rows (docs/adr/0002).
+// row have one order whatever the number of rows (docs/adr/0002): of products in bfloat16 that of
+// product_bf16.inl, otherwise 32 lanes joined in pairs.
 #pragma once
 
 #include "backend/cuda/text/threads.inl"

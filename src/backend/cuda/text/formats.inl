@@ -27,9 +27,11 @@ __device__ inline uint64_t eight_bytes(const uint8_t* from) {
   return bytes;
 }
 
-__device__ inline int nibble(uint64_t bytes, int i, int shift) {
-  return static_cast<int>(bytes >> (8 * i + shift) & 15);
+// Of n_bits from bit `shift` of byte i on: all bytes are shifted once.
+__device__ inline int bits_of(uint64_t bytes, int i, int shift, int n_bits) {
+  return static_cast<int>((bytes >> shift) >> 8 * i) & ((1 << n_bits) - 1);
 }
+__device__ inline int nibble(uint64_t bytes, int i, int shift) { return bits_of(bytes, i, shift, 4); }
 
 // A table of 16 small numbers in two words: a kernel has no table of the host's.
 constexpr uint64_t packed(const int8_t* levels) {
@@ -180,8 +182,7 @@ struct Decoder<Dtype::q2_k> {
     const int shift = at % 128 / 32 * 2, scales = b.scales[at / 16];
     const float scale = float_of_f16_bits(b.d) * static_cast<float>(scales & 15);
     const float minimum = float_of_f16_bits(b.dmin) * static_cast<float>(scales >> 4);
-    for (int i = 0; i < 8; ++i)
-      out[i] = scale * static_cast<float>(static_cast<int>(qs >> (8 * i + shift) & 3)) - minimum;
+    for (int i = 0; i < 8; ++i) out[i] = scale * static_cast<float>(bits_of(qs, i, shift, 2)) - minimum;
   }
 };
 
@@ -200,8 +201,8 @@ struct Decoder<Dtype::q3_k> {
     const int shift = at % 128 / 32 * 2;
     const float scale = float_of_f16_bits(b.d) * static_cast<float>(scale_of(b, at / 16));
     for (int i = 0; i < 8; ++i) {
-      const int low = static_cast<int>(qs >> (8 * i + shift) & 3);
-      const int bit = static_cast<int>(high >> (8 * i + at / 32) & 1);
+      const int low = bits_of(qs, i, shift, 2);
+      const int bit = bits_of(high, i, at / 32, 1);
       out[i] = scale * static_cast<float>((low | bit << 2) - 4);
     }
   }
@@ -240,7 +241,7 @@ struct Decoder<Dtype::q5_k> {
     const uint64_t high = eight_bytes<uint64_t>(b.qh + at % 32);
     const ScaleAndMinimum by = scale_and_minimum(b, at / 32);
     for (int i = 0; i < 8; ++i) {
-      const int bit = static_cast<int>(high >> (8 * i + at / 32) & 1);
+      const int bit = bits_of(high, i, at / 32, 1);
       out[i] = by.scale * static_cast<float>(nibble(qs, i, at / 32 % 2 * 4) | bit << 4) - by.minimum;
     }
   }
@@ -256,7 +257,7 @@ struct Decoder<Dtype::q6_k> {
     const int8_t of_sixteen = b.scales[at / 16];
     const float scale = float_of_f16_bits(b.d) * static_cast<float>(of_sixteen);
     for (int i = 0; i < 8; ++i) {
-      const int top = static_cast<int>(high >> (8 * i + quarter * 2) & 3);
+      const int top = bits_of(high, i, quarter * 2, 2);
       out[i] = scale * static_cast<float>((nibble(low, i, quarter / 2 * 4) | top << 4) - 32);
     }
   }

@@ -1,6 +1,7 @@
-// Products with weights. A warp computes some outputs of some columns: each lane decodes eight elements of
-// every 256 of a row and adds their products in order; then the lanes are joined. One column or many, the
-// additions of an output are the same.
+// The ops with weights: what they multiply, and what comes before and after the products.
+#include <array>
+#include <vector>
+
 #include "backend/cuda/text/compute.inl"
 #include "backend/cuda/text/formats.inl"
 #include "backend/cuda/text/product.inl"
@@ -106,6 +107,7 @@ Product product_of(const Tensor& weight, const Tensor& x) {
           .n_out = n_out,
           .x = x.f32(),
           .x_stride = x.n_cols(),
+          .n_rows = x.n_rows(),
           .n_columns = x.n_rows(),
           .out = nullptr,
           .out_stride = n_out};
@@ -135,16 +137,16 @@ void compute(Machine& machine, const Embed& op) {
 }
 
 void compute(Machine& machine, const Linear& op) {
-  for (int i = 0; i < op.n_products; ++i) {
-    const auto& [weight, bias, out] = op.products[i];
-    Product product = product_of(weight, op.x);
+  std::vector<Product> products;
+  for (const auto& [weight, bias, out] : std::span(op.products).first(static_cast<size_t>(op.n_products))) {
+    Product& product = products.emplace_back(product_of(weight, op.x));
     product.out = out.f32();
     product.bias = floats_of(bias);
     product.activation = op.activation;
     product.scale = op.scale;
     product.softcap = op.softcap;
-    multiply(machine, product);
   }
+  multiply(machine, products);
 }
 
 void compute(Machine& machine, const HeadLinear& op) {
@@ -156,7 +158,7 @@ void compute(Machine& machine, const HeadLinear& op) {
   product.n_matrices = op.weight.dim(0);
   product.out = op.out.f32();
   product.out_stride = op.out.dim(2);
-  multiply(machine, product);
+  multiply(machine, {&product, 1});
   const int64_t n_carried = op.out.dim(2) - n_out;
   if (n_carried == 0) return;
   constexpr int kThreads = 256;
@@ -176,8 +178,7 @@ void compute(Machine& machine, const LinearGated& op) {
   gate.bias = floats_of(op.gate_bias);
   up.out = scratch_floats(machine, op.out.n_elems());
   up.bias = floats_of(op.up_bias);
-  multiply(machine, gate);
-  multiply(machine, up);
+  multiply(machine, std::array{gate, up});
   combine(machine, {.gate = gate.out,
                     .up = up.out,
                     .out = gate.out,
@@ -189,7 +190,8 @@ void compute(Machine& machine, const LinearGated& op) {
 
 void compute(Machine& machine, const MoeGated& op) {
   const int64_t n_ff = op.out.n_cols(), n_slots = op.experts.n_elems();
-  ExpertOrder order(machine, op.experts, op.gate.dim(0), n_slots * n_ff);
+  const Tensor& up_weight = op.up ? op.up : op.gate;
+  const ExpertOrder order(machine, op.experts, std::array{op.gate, up_weight}, n_slots * n_ff);
   Product gate = product_of(op.gate, op.x);
   gate.columns = Columns::of_experts;
   gate.n_matrices = op.gate.dim(0);
@@ -211,8 +213,7 @@ void compute(Machine& machine, const MoeGated& op) {
   gate.bias = floats_of(op.gate_bias);
   up.out = order.floats;
   up.bias = floats_of(op.up_bias);
-  multiply(machine, gate, &order);
-  multiply(machine, up, &order);
+  multiply(machine, std::array{gate, up}, &order);
   combine(machine, {.gate = gate.out,
                     .up = up.out,
                     .out = gate.out,
@@ -224,7 +225,7 @@ void compute(Machine& machine, const MoeGated& op) {
 
 void compute(Machine& machine, const MoeDown& op) {
   const int64_t hidden = op.out.n_cols(), n_slots = op.experts.n_elems();
-  ExpertOrder order(machine, op.experts, op.down.dim(0), n_slots * hidden);
+  const ExpertOrder order(machine, op.experts, {&op.down, 1}, n_slots * hidden);
   Product down = product_of(op.down, op.x);
   down.columns = Columns::of_experts;
   down.n_matrices = op.down.dim(0);
@@ -232,7 +233,7 @@ void compute(Machine& machine, const MoeDown& op) {
   down.out = order.floats;
   down.bias = floats_of(op.bias);
   down.bias_stride = hidden;
-  multiply(machine, down, &order);
+  multiply(machine, {&down, 1}, &order);
   constexpr int kThreads = 256;
   launch(machine, sum_kernel, {n_blocks_for(op.out.n_elems(), kThreads)}, kThreads, 0,
          SumArguments{.y = down.out,

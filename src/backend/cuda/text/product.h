@@ -6,13 +6,13 @@
 
 namespace millrace::cuda {
 
-// Columns that share a matrix, computed together. Column i is first + i * stride, or order[first + i].
+// Columns that share a matrix, computed together, at most a width of them. Column i is first + i * stride, or
+// order[first + i].
 struct Tile {
   int32_t matrix;
   int32_t first;
   int32_t n;
 };
-inline constexpr int kTileColumns = 8;
 
 // How columns come to matrices.
 enum class Columns {
@@ -27,8 +27,9 @@ struct Product {
   Dtype dtype;
   int64_t row_bytes, matrix_bytes;
   int64_t n_in, n_out;
-  const float* x;    // column c reads the row c / n_sharing
-  int64_t x_stride;  // elements from row to row
+  const float* x;  // (n_rows, n_in), rows x_stride elements apart; column c reads the row c / n_sharing
+  int64_t x_stride;
+  int64_t n_rows;
   int64_t n_sharing = 1;
   int64_t n_columns;
   Columns columns = Columns::of_one;
@@ -43,6 +44,10 @@ struct Product {
   Activation activation = Activation::none;
   float scale = 1.0f;
   float softcap = 0.0f;
+
+  // Whether x and the weights are multiplied as they are, in float32: weights that are float32 themselves,
+  // and whatever a choice depends on.
+  bool keeps_floats = false;
 };
 
 }  // namespace millrace::cuda

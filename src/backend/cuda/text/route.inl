@@ -123,18 +123,21 @@ void compute(Machine& machine, const Route& op) {
   const int64_t n_rows = op.x.dim(0), n_experts = op.weight.dim(0);
   auto* logits =
       reinterpret_cast<float*>(machine.scratch.take(static_cast<size_t>(n_rows * n_experts) * sizeof(float)));
-  multiply(machine, {.weight = op.weight.data,
-                     .dtype = op.weight.dtype,
-                     .row_bytes = op.weight.row_bytes(),
-                     .matrix_bytes = op.weight.n_bytes(),
-                     .n_in = op.x.n_cols(),
-                     .n_out = n_experts,
-                     .x = op.x.f32(),
-                     .x_stride = op.x.n_cols(),
-                     .n_columns = n_rows,
-                     .out = logits,
-                     .out_stride = n_experts,
-                     .bias = floats_of(op.bias)});
+  const Product product{.weight = op.weight.data,
+                        .dtype = op.weight.dtype,
+                        .row_bytes = op.weight.row_bytes(),
+                        .matrix_bytes = op.weight.n_bytes(),
+                        .n_in = op.x.n_cols(),
+                        .n_out = n_experts,
+                        .x = op.x.f32(),
+                        .x_stride = op.x.n_cols(),
+                        .n_rows = n_rows,
+                        .n_columns = n_rows,
+                        .out = logits,
+                        .out_stride = n_experts,
+                        .bias = floats_of(op.bias),
+                        .keeps_floats = true};
+  multiply(machine, {&product, 1});
   launch(machine, route_kernel, {n_rows}, kWarp,
          static_cast<size_t>(2 * n_experts + op.n_groups) * sizeof(float),
          RouteArguments{.logits = logits,

@@ -1,0 +1,4 @@
+// The products in bfloat16 of all formats, on a GPU: what takes longest to compile.
+#include "backend/cuda/gpu/threads.h"
+// After the names that it uses.
+#include "backend/cuda/text/product_bf16.inl"
