@@ -61,7 +61,7 @@ InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, in
   }
   if (views.has_int8_256) {
     int8_256 = carver.take<int8_t>((n_spans + kColumnsBehind) * kSpan);
-    scale256 = carver.take<InputScale256>(n_spans);
+    scale256 = carver.take<InputScale256>(n_spans + kColumnsBehind);
   }
   if (views.has_bf16)
     bf16 =

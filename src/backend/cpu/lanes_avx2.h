@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kLanes = 8;
 constexpr bool kInterleaves = true;
+constexpr bool kMultipliesFewAtOnce = false;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 4;
 constexpr int kFloatTileColumns = 3;

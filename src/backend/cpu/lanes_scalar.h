@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kLanes = 8;
 constexpr bool kInterleaves = false;
+constexpr bool kMultipliesFewAtOnce = false;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 2;
 constexpr int kFloatTileColumns = 2;

@@ -1,6 +1,6 @@
 // Products of quantised weights with int8 activations. Sums inside a block are integers, hence exact in any
 // order; the float steps are one per block, in the order of the row, and the same in both paths:
-//   one column      expands the codes of each block in registers and multiplies them at once
+//   few columns     expand the codes of each block in registers and multiply them at once
 //   many columns    expands a span of 256 of the strip's rows into a panel of bytes, which stays in the first
 //                   level of cache while tiles of columns are multiplied with it; their sums so far wait in
 //                   the output
@@ -12,9 +12,8 @@ inline const uint8_t* bytes_of(const std::byte* p) { return reinterpret_cast<con
 // the loads behind them. One by one between the products they cost a quarter less time.
 #if defined(__x86_64__)
 inline void prefetch_here(const uint8_t* p) { asm volatile("prefetcht1 %0" : : "m"(*p)); }
-inline void prefetch_near(const int8_t* p) {
-  asm volatile("prefetcht0 %0" : : "m"(*p));
-}  // to the first level
+// To the first level of cache.
+inline void prefetch_near(const int8_t* p) { asm volatile("prefetcht0 %0" : : "m"(*p)); }
 #else
 inline void prefetch_here(const uint8_t* p) { __builtin_prefetch(p, 0, 2); }
 #endif
@@ -82,51 +81,6 @@ inline Floats take_mins(Floats acc, Ints mins, Floats dmin, float x_scale) {
 template <class F>
 inline const int16_t* sums_of(const InputScale256& x_scale) {
   return F::kSub == 32 ? x_scale.sums32 : x_scale.sums16;
-}
-
-// `n` vectors of codes, from the first-th on, times as many fours of activations.
-template <class F, class Code>
-inline Ints dot_codes(Ints acc, const Code& code, int first, int n, const int8_t* x, BlockAhead<F> ahead,
-                      int first_product) {
-#pragma GCC unroll 8
-  for (int k = first; k < first + n; ++k) {
-    ahead.prefetch_part(first_product + k);
-    acc = dot<F::kIsWide>(acc, code(k), repeat4(x + 4 * k));
-  }
-  return acc;
-}
-
-template <class F, class R>
-inline Floats multiply_one(Floats acc, R rows, const int8_t* x, const InputScale32& x_scale,
-                           BlockAhead<F> ahead) {
-  Ints dots = splat(-F::kOffset * x_scale.sum);
-  F::expand(rows, [&](const auto& code) { dots = dot_codes<F>(dots, code, 0, 8, x, ahead, 0); });
-  return accumulate32<F>(acc, dots, F::scales(rows), x_scale);
-}
-
-template <class F, class R>
-inline Floats multiply_one(Floats acc, R rows, const int8_t* x, const InputScale256& x_scale,
-                           BlockAhead<F> ahead) {
-  const Scales256 s = F::scales(rows);
-  Ints sums = splat(0);  // of minima or of scales, times those of the activations
-  if constexpr (F::kHasMin || F::kOffset != 0) {
-#pragma GCC unroll 8
-    for (int i = 0; i < 256 / F::kSub / 2; ++i)
-      sums = dot_pairs(sums, s.pairs[i], repeat_pair(sums_of<F>(x_scale) + 2 * i));
-  }
-  Ints dots = F::kOffset != 0 ? mul(sums, splat(-F::kOffset)) : splat(0);
-  F::expand(rows, [&](int c, const auto& code) {
-    constexpr int kSubsAChunk = 32 / F::kSub;
-#pragma GCC unroll 2
-    for (int i = 0; i < kSubsAChunk; ++i) {
-      const int n = F::kSub / 4;
-      const Ints sub_dots = dot_codes<F>(splat(0), code, n * i, n, x + 32 * c, ahead, 8 * c);
-      dots = add(dots, mul(sub_dots, s.sub[kSubsAChunk * c + i]));
-    }
-  });
-  acc = add_dots(acc, dots, s.d, x_scale.scale);
-  if constexpr (F::kHasMin) acc = take_mins(acc, sums, s.dmin, x_scale.scale);
-  return acc;
 }
 
 // A block of a group in the panel: vector k of `q` holds codes [4k, 4k + 4) of every row. Nothing of the
@@ -215,6 +169,73 @@ struct TileInputs {
   const int8_t* q;
   const Scale* scale;
 };
+
+// The first path: a block of a group times all columns, acc[c] += theirs.
+//
+// dots[c] += `n` vectors of codes, from the first-th on, times as many fours of activations from byte x_at
+// on.
+template <class F, int kColumns, class Code>
+inline void dot_codes(Ints (&dots)[kColumns], const Code& code, int first, int n,
+                      const TileInputs<F, kColumns>& x, int x_at, BlockAhead<F> ahead, int first_product) {
+#pragma GCC unroll 8
+  for (int k = first; k < first + n; ++k) {
+    ahead.prefetch_part(first_product + k);
+    const Bytes weights = code(k);
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c)
+      dots[c] = dot<F::kIsWide>(dots[c], weights, repeat4(x.bytes(c, x_at + 4 * k)));
+  }
+}
+
+template <class F, int kColumns, class R>
+inline void multiply_direct32(Floats (&acc)[kColumns], R rows, const TileInputs<F, kColumns>& x, int block,
+                              BlockAhead<F> ahead) {
+  Ints dots[kColumns];
+  for (int c = 0; c < kColumns; ++c) {
+    const auto sum = static_cast<uint32_t>(x.scale_of(c, block).sum);  // anything, of columns behind the last
+    dots[c] = splat(static_cast<int32_t>(-uint32_t{F::kOffset} * sum));
+  }
+  F::expand(rows, [&](const auto& code) { dot_codes<F>(dots, code, 0, 8, x, 32 * block, ahead, 0); });
+  const Scales32 s = F::scales(rows);
+  for (int c = 0; c < kColumns; ++c) acc[c] = accumulate32<F>(acc[c], dots[c], s, x.scale_of(c, block));
+}
+
+template <class F, int kColumns, class R>
+inline void multiply_direct256(Floats (&acc)[kColumns], R rows, const TileInputs<F, kColumns>& x,
+                               BlockAhead<F> ahead) {
+  const Scales256 s = F::scales(rows);
+  Ints sums[kColumns];  // of minima or of scales, times those of the activations
+  Ints dots[kColumns];
+#pragma GCC unroll 4
+  for (int c = 0; c < kColumns; ++c) {
+    sums[c] = splat(0);
+    if constexpr (F::kHasMin || F::kOffset != 0) {
+#pragma GCC unroll 8
+      for (int i = 0; i < 256 / F::kSub / 2; ++i)
+        sums[c] = dot_pairs(sums[c], s.pairs[i], repeat_pair(sums_of<F>(x.scale_of(c, 0)) + 2 * i));
+    }
+    dots[c] = F::kOffset != 0 ? mul(sums[c], splat(-F::kOffset)) : splat(0);
+  }
+  F::expand(rows, [&](int chunk, const auto& code) {
+    constexpr int kSubsAChunk = 32 / F::kSub;
+#pragma GCC unroll 2
+    for (int i = 0; i < kSubsAChunk; ++i) {
+      const int n = F::kSub / 4;
+      Ints sub_dots[kColumns];
+#pragma GCC unroll 4
+      for (int c = 0; c < kColumns; ++c) sub_dots[c] = splat(0);
+      dot_codes<F>(sub_dots, code, n * i, n, x, 32 * chunk, ahead, 8 * chunk);
+#pragma GCC unroll 4
+      for (int c = 0; c < kColumns; ++c)
+        dots[c] = add(dots[c], mul(sub_dots[c], s.sub[kSubsAChunk * chunk + i]));
+    }
+  });
+#pragma GCC unroll 4
+  for (int c = 0; c < kColumns; ++c) {
+    acc[c] = add_dots(acc[c], dots[c], s.d, x.scale_of(c, 0).scale);
+    if constexpr (F::kHasMin) acc[c] = take_mins(acc[c], sums[c], s.dmin, x.scale_of(c, 0).scale);
+  }
+}
 
 // acc[g][c] += kDepth bytes from `w` (one pointer a group) times columns' bytes from `x_at` on.
 template <class F, int kGroups, int kColumns, int kDepth>
@@ -362,28 +383,38 @@ inline Ahead ahead_of_span(const StripProduct& p, const AnySpan& span, int n_pas
           span.n_blocks * share, n_passes * kSpan / 32};
 }
 
-template <class Lying>
-void multiply_column(const StripProduct& p) {
+// Up to kColumns; more are computed, of what lies behind the last, and not written.
+template <class Lying, int kColumns>
+void multiply_direct(const StripProduct& p) {
   using F = typename Lying::Format;
-  using B = Blocks<F>;
-  const int64_t n_blocks = p.inputs->n_in / B::kElems;
+  const int64_t n_blocks = p.inputs->n_in / Blocks<F>::kElems;
   for (int g = 0; g < p.n_groups; ++g) {
     const Lying group(p.groups[g], p.row_bytes);
-    Floats acc = zeros();
+    Floats acc[kColumns];
+    for (int c = 0; c < kColumns; ++c) acc[c] = zeros();
     for (int64_t b = 0; b < n_blocks; ++b) {
-      const TileInputs<F, 1> x(*p.inputs, b / kSpanBlocks<F>, p.first_column);
-      const int block = static_cast<int>(b % kSpanBlocks<F>);
-      acc = multiply_one<F>(acc, group.block(b), x.bytes(0, block * B::kElems), x.scale_of(0, block),
-                            BlockAhead<F>(p, g, b));
+      const TileInputs<F, kColumns> x(*p.inputs, b / kSpanBlocks<F>, p.first_column);
+      const BlockAhead<F> ahead(p, g, b);
+      if constexpr (kIsBlock32<F>)
+        multiply_direct32<F>(acc, group.block(b), x, static_cast<int>(b % kSpanBlocks<F>), ahead);
+      else
+        multiply_direct256<F>(acc, group.block(b), x, ahead);
     }
-    store(p.out + g * kLanes, acc);
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) {
+      if (c < p.n_columns) store(p.out + c * p.out_stride + g * kLanes, acc[c]);
+    }
   }
 }
 
 template <class Lying>
 void multiply_quant(const StripProduct& p) {
   using F = typename Lying::Format;
-  if (p.n_columns == 1) return multiply_column<Lying>(p);
+  if (p.n_columns == 1) return multiply_direct<Lying, 1>(p);
+  if constexpr (kMultipliesFewAtOnce) {
+    if (p.n_columns == 2) return multiply_direct<Lying, 2>(p);
+    if (p.n_columns <= 4) return multiply_direct<Lying, 4>(p);
+  }
   const int64_t n_blocks = p.inputs->n_in / Blocks<F>::kElems;
   Span<F> span;
   for (int64_t first = 0; first < n_blocks; first += kSpanBlocks<F>) {
