@@ -73,8 +73,11 @@ Kernels make_amx_table() {
   put_both<Mxfp4, kMatmulMxfp4>(t);
   put<Q4Z, kMatmulQ4Z>(t);
   put<Q8Z, kMatmulQ8Z>(t);
-  t.matmul[kMatmulBf16].input = InputKind::bf16_pairs;
-  t.matmul[kMatmulBf16].multiply = multiply_bf16;
+  t.matmul[kMatmulBf16] = {.input = InputKind::bf16_pairs,
+                           .multiply = multiply_bf16<false>,
+                           .multiply_interleaved = multiply_bf16<true>,
+                           .interleave = interleave_bf16,
+                           .take_row = take_row_bf16};
   t.split_bf16 = split_bf16;
   t.pages[1].attend = attend_amx<F16>;
   t.pages[2].attend = attend_amx<BF16>;

@@ -49,58 +49,93 @@ void split_bf16(const float* const* columns, int n_columns, int64_t n_in, int64_
   }
 }
 
-// Where the block of a group's rows lies: in the weight, or, the last one of rows that end within it, in a
-// copy with zeros behind.
+// Where a block of a group's rows lies.
 struct TileRows {
   const uint8_t* at;
   int64_t stride;
 };
 
+constexpr int kTileRowBytes = kTileBytes / kLanes;
+
+// Row by row, or interleaved: a tile after the other, and last the elements that are left, row by row.
+template <bool kIsInterleaved>
+inline TileRows tile_rows(const std::byte* group, int64_t row_bytes, int64_t block) {
+  if (kIsInterleaved) return {bytes_of(group) + block * kTileBytes, kTileRowBytes};
+  return {bytes_of(group) + block * kTileRowBytes, row_bytes};
+}
+template <bool kIsInterleaved>
+inline TileRows left_rows(const std::byte* group, int64_t row_bytes) {
+  const int64_t n_whole = row_bytes / kTileRowBytes;
+  return {tile_rows<kIsInterleaved>(group, row_bytes, n_whole).at,
+          kIsInterleaved ? row_bytes % kTileRowBytes : row_bytes};
+}
+
+void interleave_bf16(const std::byte* group, int64_t row_bytes, std::byte* out) {
+  const int64_t n_whole = row_bytes / kTileRowBytes;
+  auto* to = reinterpret_cast<uint8_t*>(out);
+  for (int64_t block = 0; block < n_whole; ++block) {
+    const TileRows rows = tile_rows<false>(group, row_bytes, block);
+    for (int r = 0; r < kLanes; ++r, to += kTileRowBytes)
+      __builtin_memcpy(to, rows.at + r * rows.stride, kTileRowBytes);
+  }
+  const TileRows left = left_rows<false>(group, row_bytes);
+  const auto n_left = static_cast<size_t>(row_bytes % kTileRowBytes);
+  for (int r = 0; r < kLanes; ++r, to += n_left) __builtin_memcpy(to, left.at + r * left.stride, n_left);
+}
+
+void take_row_bf16(const std::byte* group, int64_t row_bytes, int lane, std::byte* out) {
+  const int64_t n_whole = row_bytes / kTileRowBytes;
+  for (int64_t block = 0; block < n_whole; ++block, out += kTileRowBytes)
+    __builtin_memcpy(out, tile_rows<true>(group, row_bytes, block).at + lane * kTileRowBytes, kTileRowBytes);
+  const TileRows left = left_rows<true>(group, row_bytes);
+  __builtin_memcpy(out, left.at + lane * left.stride, static_cast<size_t>(row_bytes % kTileRowBytes));
+}
+
+template <bool kIsInterleaved>
 struct Bf16Weights {
   explicit Bf16Weights(const StripProduct& p) : n_whole(p.inputs->n_in / kBlockBf16) {
     const int64_t n_left = p.inputs->n_in % kBlockBf16;
     n_blocks = n_whole + (n_left > 0);
     if (n_left == 0) return;
     for (int g = 0; g < p.n_groups; ++g) {
+      const TileRows left = left_rows<kIsInterleaved>(p.groups[g], p.row_bytes);
       for (int r = 0; r < kLanes; ++r) {
-        __builtin_memset(last[g][r], 0, kTileBytes / kLanes);
-        __builtin_memcpy(last[g][r], p.groups[g] + r * p.row_bytes + n_whole * kTileBytes / kLanes,
-                         static_cast<size_t>(2 * n_left));
+        __builtin_memset(last[g][r], 0, kTileRowBytes);
+        __builtin_memcpy(last[g][r], left.at + r * left.stride, static_cast<size_t>(2 * n_left));
       }
     }
   }
   TileRows rows(const StripProduct& p, int g, int64_t block) const {
-    if (block == n_whole) return {last[g][0], kTileBytes / kLanes};
-    return {reinterpret_cast<const uint8_t*>(p.groups[g]) + block * kTileBytes / kLanes, p.row_bytes};
+    if (block == n_whole) return {last[g][0], kTileRowBytes};
+    return tile_rows<kIsInterleaved>(p.groups[g], p.row_bytes, block);
+  }
+  // What is read some blocks later; behind the end of the rows come those of the strip that follows.
+  TileRows rows_ahead(const StripProduct& p, int g, int64_t block) const {
+    constexpr int64_t kBlocksAhead = 16;
+    const int64_t ahead = block + kBlocksAhead;
+    if (ahead < n_whole) return tile_rows<kIsInterleaved>(p.groups[g], p.row_bytes, ahead);
+    const std::byte* next = p.groups[g] + p.row_bytes * kLanes * p.n_groups;
+    return tile_rows<kIsInterleaved>(next, p.row_bytes, ahead - n_whole);
   }
 
   int64_t n_whole;
   int64_t n_blocks;
-  alignas(64) uint8_t last[kStripGroups][kLanes][kTileBytes / kLanes];
+  alignas(64) uint8_t last[kStripGroups][kLanes][kTileRowBytes];  // with zeros behind what is left
 };
 
-// Asks for the rows some blocks ahead; behind the end of rows come those of the strip that follows.
-inline void prefetch_rows(const StripProduct& p, int64_t block) {
-  constexpr int64_t kBlocksAhead = 16;
-  int64_t at = (block + kBlocksAhead) * kTileBytes / kLanes;
-  if (at >= p.row_bytes) at += p.row_bytes * (kLanes * kStripGroups - 1);
-  for (int g = 0; g < p.n_groups; ++g) {
-    const auto* rows = reinterpret_cast<const uint8_t*>(p.groups[g]) + at;
-    for (int r = 0; r < kLanes; ++r) __builtin_prefetch(rows + r * p.row_bytes, 0, 2);
-  }
-}
-
 // kGroups groups times 16 kTiles columns, of which n are wanted.
-template <int kGroups, int kTiles>
-inline void multiply_bf16_tiles(const StripProduct& p, const Bf16Weights& weights, int first, int n) {
+template <int kGroups, int kTiles, class Weights>
+inline void multiply_bf16_tiles(const StripProduct& p, const Weights& weights, int first, int n) {
   const int64_t stride = p.inputs->bf16_stride;
   const uint32_t* x = p.inputs->bf16 + p.first_column + first;
+  const bool prefetches = first == 0;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t block = 0; block < weights.n_blocks; ++block) {
-    if (first == 0) prefetch_rows(p, block);
+    TileRows ahead[kGroups];
+    for (int g = 0; g < kGroups; ++g) ahead[g] = weights.rows_ahead(p, g, block);
     const TileRows a = weights.rows(p, 0, block);
     _tile_loadd(4, a.at, a.stride);
     if constexpr (kGroups > 1) {
@@ -109,9 +144,19 @@ inline void multiply_bf16_tiles(const StripProduct& p, const Bf16Weights& weight
     }
 #pragma GCC unroll 3
     for (int part = 0; part < kPartsBf16; ++part, x += kPairsBf16 * stride) {
+      // A third of the lines a group.
+      const auto prefetch = [&](int g) {
+        if (!prefetches) return;
+        for (int r = part * kLanes / kPartsBf16; r < (part + 1) * kLanes / kPartsBf16; ++r)
+          prefetch_here(ahead[g].at + r * ahead[g].stride);
+      };
       _tile_loadd(6, x, stride * 4);
       _tile_dpbf16ps(0, 4, 6);
-      if constexpr (kGroups > 1) _tile_dpbf16ps(1, 5, 6);
+      prefetch(0);
+      if constexpr (kGroups > 1) {
+        _tile_dpbf16ps(1, 5, 6);
+        prefetch(1);
+      }
       if constexpr (kTiles > 1) {
         _tile_loadd(7, x + kTileColumnsAmx, stride * 4);
         _tile_dpbf16ps(2, 4, 7);
@@ -139,11 +184,11 @@ inline void multiply_bf16_tiles(const StripProduct& p, const Bf16Weights& weight
   }
 }
 
-template <int kGroups>
+template <bool kIsInterleaved, int kGroups>
 inline void multiply_bf16_groups(const StripProduct& p) {
   const int64_t stride = p.inputs->bf16_stride;
   const TileScope tiles(kLanes, stride < kTileColumnsAmx ? static_cast<int>(stride) : kTileColumnsAmx);
-  const Bf16Weights weights(p);
+  const Bf16Weights<kIsInterleaved> weights(p);
   finish_writes();
   int first = 0;
   for (; first + kTileColumnsAmx < p.n_columns; first += 2 * kTileColumnsAmx)
@@ -151,7 +196,8 @@ inline void multiply_bf16_groups(const StripProduct& p) {
   if (first < p.n_columns) multiply_bf16_tiles<kGroups, 1>(p, weights, first, p.n_columns - first);
 }
 
+template <bool kIsInterleaved>
 void multiply_bf16(const StripProduct& p) {
-  if (p.n_groups > 1) return multiply_bf16_groups<2>(p);
-  multiply_bf16_groups<1>(p);
+  if (p.n_groups > 1) return multiply_bf16_groups<kIsInterleaved, 2>(p);
+  multiply_bf16_groups<kIsInterleaved, 1>(p);
 }
