@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "backend/op_shapes.h"  // page_types
-#include "tensor/arena.h"
+#include "tensor/layer_buffers.h"
 
 namespace millrace {
 namespace {
@@ -69,11 +69,13 @@ int64_t KvCache::n_bytes(const Shape& shape) {
 }
 
 KvCache::KvCache(Shape shape, Memory& memory)
-    : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_)), memory) {
+    : shape_(std::move(shape)), memory_(memory), layers_(shape_.layers.size()) {
   check(std::ranges::find(page_types(), shape_.dtype) != page_types().end(), "a type that pages may have");
-  Arena arena(buffer_.data(), buffer_.n_bytes());
-  for (const KvLayer& layer : shape_.layers) layers_.push_back(take_pages(shape_, layer, arena));
-  check(arena.used_bytes() == buffer_.n_bytes(), "the cache is not as large as its plan");
+  const auto n_planned = static_cast<size_t>(n_bytes(shape_));  // first: it refuses
+  buffers_ = allocate_layers(memory, layers_.size(), [this](size_t i, Arena& arena) {
+    layers_[i] = take_pages(shape_, shape_.layers[i], arena);
+  });
+  check(n_bytes_of(buffers_) == n_planned, "the cache is not as large as its plan");
 }
 
 std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page, bool is_pane) const {
@@ -101,11 +103,7 @@ std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page, bool is_pane) 
 std::vector<std::span<std::byte>> KvCache::parts_of_page(int32_t page) const { return parts_of(page, false); }
 std::vector<std::span<std::byte>> KvCache::parts_of_pane(int32_t pane) const { return parts_of(pane, true); }
 
-void KvCache::copy_page(int32_t from, int32_t to) {
-  copy(parts_of_page(from), parts_of_page(to), buffer_.memory());
-}
-void KvCache::copy_pane(int32_t from, int32_t to) {
-  copy(parts_of_pane(from), parts_of_pane(to), buffer_.memory());
-}
+void KvCache::copy_page(int32_t from, int32_t to) { copy(parts_of_page(from), parts_of_page(to), memory_); }
+void KvCache::copy_pane(int32_t from, int32_t to) { copy(parts_of_pane(from), parts_of_pane(to), memory_); }
 
 }  // namespace millrace

@@ -52,7 +52,8 @@ class KvCache {
   // Bytes that a cache of that shape allocates, exactly. Throws Error(usage) where vectors of a layer are no
   // whole blocks of the type.
   static int64_t n_bytes(const Shape& shape);
-  // Throws as n_bytes() does, and Error(does_not_fit) when the memory cannot be had.
+  // Throws as n_bytes() does, and Error(does_not_fit) when the memory cannot be had. `memory` must outlive
+  // it.
   explicit KvCache(Shape shape, Memory& memory = program_memory());
 
   // The contents of a page in what has no window, and of a pane in the rest.
@@ -69,7 +70,8 @@ class KvCache {
   std::vector<std::span<std::byte>> parts_of(int32_t page, bool is_pane) const;
 
   Shape shape_;
-  Buffer buffer_;
+  Memory& memory_;
+  std::vector<Buffer> buffers_;  // of each part of the memory
   std::vector<KvPages> layers_;
 };
 

@@ -1,6 +1,6 @@
 #include "kv/state_cache.h"
 
-#include "tensor/arena.h"
+#include "tensor/layer_buffers.h"
 
 namespace millrace {
 namespace {
@@ -25,10 +25,12 @@ int64_t StateCache::n_bytes(const Shape& shape) {
 }
 
 StateCache::StateCache(Shape shape, Memory& memory)
-    : shape_(std::move(shape)), buffer_(static_cast<size_t>(n_bytes(shape_)), memory) {
-  Arena arena(buffer_.data(), buffer_.n_bytes());
-  for (const StateLayer& layer : shape_.layers) layers_.push_back(take_state(layer, shape_.n_slots, arena));
-  check(arena.used_bytes() == buffer_.n_bytes(), "the cache is not as large as its plan");
+    : shape_(std::move(shape)), layers_(shape_.layers.size()) {
+  buffers_ = allocate_layers(memory, layers_.size(), [this](size_t i, Arena& arena) {
+    layers_[i] = take_state(shape_.layers[i], shape_.n_slots, arena);
+  });
+  check(n_bytes_of(buffers_) == static_cast<size_t>(n_bytes(shape_)),
+        "the cache is not as large as its plan");
 }
 
 std::vector<std::span<std::byte>> StateCache::parts_of(int32_t slot) const {

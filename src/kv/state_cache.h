@@ -39,7 +39,7 @@ class StateCache {
 
   // Bytes that a cache of that shape allocates, exactly.
   static int64_t n_bytes(const Shape& shape);
-  // All float32. Throws Error(does_not_fit) when the memory cannot be had.
+  // All float32. Throws Error(does_not_fit) when the memory cannot be had. `memory` must outlive it.
   explicit StateCache(Shape shape, Memory& memory = program_memory());
 
   // The memory of a slot, a stretch for each tensor that has any.
@@ -49,7 +49,7 @@ class StateCache {
 
  private:
   Shape shape_;
-  Buffer buffer_;
+  std::vector<Buffer> buffers_;  // of each part of the memory
   std::vector<LayerState> layers_;
 };
 

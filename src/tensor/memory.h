@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace millrace {
 
@@ -26,6 +27,11 @@ class Memory {
   virtual void read(const std::byte* from, std::span<std::byte> to) = 0;
   // Within this memory; the two do not overlap.
   virtual void copy(const std::byte* from, std::byte* to, size_t n_bytes) = 0;
+
+  // The memories that it is made of: what it allocates takes its room in each of them.
+  virtual std::vector<Memory*> parts() { return {this}; }
+  // The part that what a layer keeps (pages, states) lies in. This memory copies it as its own.
+  virtual Memory& of_layer(int64_t /*layer*/) { return *this; }
 };
 
 // Zeroed pages from the kernel, with huge pages asked for where they pay.
