@@ -44,6 +44,8 @@ class Backend {
   // Makes those copies, which are kept as long as the backend: `weights` are all that ops will name, whole or
   // in parts, and do not change. Throws Error(does_not_fit).
   virtual void hold(std::span<const Tensor> /*weights*/) {}
+  // Of all of those copies.
+  virtual int64_t held_bytes() const { return 0; }
 };
 
 // Plain float32 loops over decoded weights: the oracle for every other backend. Slow, and never a silent

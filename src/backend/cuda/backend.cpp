@@ -1,10 +1,10 @@
 #include "backend/cuda/backend.h"
 
-#include <algorithm>
 #include <map>
 
 #include "backend/op_operands.h"
 #include "backend/op_shapes.h"
+#include "backend/stretches.h"
 
 namespace millrace::cuda {
 namespace {
@@ -30,34 +30,43 @@ class CudaBackend final : public Backend {
   }
 
   void hold(std::span<const Tensor> weights) override {
-    std::map<const std::byte*, const std::byte*> runs;  // of bytes: where they begin and end
-    for (const Tensor& weight : weights) {
-      const std::byte*& end = runs[weight.data];
-      end = std::max<const std::byte*>(end, weight.data + weight.n_bytes());
-    }
-    for (auto run = runs.begin(); run != runs.end();) {
-      const std::byte *const begin = run->first, *end = run->second;
-      while (++run != runs.end() && run->first < end) end = std::max(end, run->second);
-      Buffer buffer(static_cast<size_t>(end - begin), *device_);
-      device_->write(buffer.data(), {begin, end});
-      held_.insert_or_assign(begin, std::move(buffer));
+    std::vector<std::span<const std::byte>> stretches = stretches_of(weights);
+    std::erase_if(stretches, [this](const auto& stretch) { return is_held(stretch); });
+    if (stretches.empty()) return;
+    const Buffer& buffer = buffers_.emplace_back(copied_bytes(stretches), *device_);
+    std::byte* to = buffer.data();
+    for (const std::span<const std::byte>& stretch : stretches) {
+      device_->write(to, stretch);
+      held_.insert_or_assign(stretch.data(), std::span(to, stretch.size()));
+      to += copied_bytes({&stretch, 1});
     }
   }
 
+  int64_t held_bytes() const override {
+    size_t n_bytes = 0;
+    for (const Buffer& buffer : buffers_) n_bytes += buffer.n_bytes();
+    return static_cast<int64_t>(n_bytes);
+  }
+
  private:
+  bool is_held(std::span<const std::byte> stretch) const {
+    const auto after = held_.upper_bound(stretch.data());
+    if (after == held_.begin()) return false;
+    const auto& [begin, copy] = *std::prev(after);
+    return stretch.data() + stretch.size() <= begin + copy.size();
+  }
   // Where the weight at `from` of the program's memory lies on the device: it or a part of it is held.
   std::byte* held(const std::byte* from) const {
-    const auto after = held_.upper_bound(from);
-    check(after != held_.begin(), "a weight that is held");
-    const auto& [begin, buffer] = *std::prev(after);
-    check(from < begin + buffer.n_bytes(), "a weight that is held");
-    return buffer.data() + (from - begin);
+    check(is_held({from, 1}), "a weight that is held");
+    const auto& [begin, copy] = *std::prev(held_.upper_bound(from));
+    return copy.data() + (from - begin);
   }
 
   std::unique_ptr<Device> device_;
   Run kernels_;
   Machine machine_;
-  std::map<const std::byte*, Buffer> held_;  // by where the program has them
+  std::vector<Buffer> buffers_;                            // of what is held
+  std::map<const std::byte*, std::span<std::byte>> held_;  // by where the program has them
 };
 
 }  // namespace

@@ -26,6 +26,7 @@ std::byte* EmulatedDevice::allocate(size_t n_bytes) {
   }
   if (begin + n_bytes > kRoom) fail(ErrorKind::does_not_fit, "cannot allocate {} bytes of memory", n_bytes);
   pieces_[begin] = begin + n_bytes;
+  used_bytes_ += n_bytes;
   end_ = std::max(end_, (begin + n_bytes + kPage - 1) / kPage * kPage);
   ::madvise(memory_ + begin, n_bytes, MADV_DONTNEED);  // zeros when it is touched next
   return memory_ + begin;
@@ -34,6 +35,7 @@ std::byte* EmulatedDevice::allocate(size_t n_bytes) {
 void EmulatedDevice::release(std::byte* memory, size_t n_bytes) {
   check_inside(memory, n_bytes);
   pieces_.erase(static_cast<size_t>(memory - memory_));
+  used_bytes_ -= n_bytes;
 }
 
 void EmulatedDevice::check_inside(const std::byte* memory, size_t n_bytes) const {

@@ -22,7 +22,7 @@ class EmulatedDevice final : public Device {
   void* stream() override { return nullptr; }
   int n_processors() const override { return 4; }
   std::string model() const override { return "emulation"; }
-  int64_t free_bytes() const override { return static_cast<int64_t>(kRoom - end_); }
+  int64_t free_bytes() const override { return static_cast<int64_t>(kRoom - used_bytes_); }
   void wait() override {}
 
   Order order() const { return order_; }
@@ -48,6 +48,7 @@ class EmulatedDevice final : public Device {
   Order order_;
   std::byte* memory_ = nullptr;
   size_t end_ = 0;                   // of all that has been allocated
+  size_t used_bytes_ = 0;            // of what is allocated
   std::map<size_t, size_t> pieces_;  // that are allocated: where they begin and end
 };
 
