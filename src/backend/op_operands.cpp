@@ -224,6 +224,13 @@ Batch* batch_of(Op& op) {
 
 const Batch* batch_of(const Op& op) { return batch_of(const_cast<Op&>(op)); }
 
+std::vector<Tensor*> numbers_of(Batch& batch) {
+  std::vector<Tensor*> numbers{&batch.tokens,      &batch.positions,   &batch.seq_of_row, &batch.row_begin,
+                               &batch.page_tables, &batch.rope_tables, &batch.state_from, &batch.state_to};
+  if (batch.entry_tables) numbers.push_back(&batch.entry_tables);
+  return numbers;
+}
+
 bool needs_whole_sequences(const Op& op) { return std::holds_alternative<BidirectionalAttention>(op); }
 
 std::vector<Tensor> multiplied_weights(const Op& op) {

@@ -31,6 +31,8 @@ std::vector<Operand> operands_of(Op& op);
 // The batch of an op that has one, else nullptr.
 const Batch* batch_of(const Op& op);
 Batch* batch_of(Op& op);
+// The numbers of a batch that ops read.
+std::vector<Tensor*> numbers_of(Batch& batch);
 
 // Whether a row reads what other rows of its sequence bring along: such an op may be divided between
 // sequences only.

@@ -29,10 +29,7 @@ void StagingBackend::run(const Op& op) {
     }
   }
   if (Batch* batch = batch_of(copy)) {
-    for (Tensor* tensor : {&batch->tokens, &batch->positions, &batch->seq_of_row, &batch->row_begin,
-                           &batch->page_tables, &batch->rope_tables, &batch->state_from, &batch->state_to})
-      stage(*tensor);
-    if (batch->entry_tables) stage(batch->entry_tables);
+    for (Tensor* tensor : numbers_of(*batch)) stage(*tensor);
   }
   inner_.hold(weights);
   inner_.run(copy);
