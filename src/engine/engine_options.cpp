@@ -128,6 +128,11 @@ std::unique_ptr<CacheTier> make_tier(const Model& model, Backend& backend, const
                                                                 .parts_memory = &backend.memory()});
 }
 
+RunnerShape runner_shape(const Model& model, const Engine::Options& options) {
+  const Engine::Options whole = filled_in(model, options);
+  return {.memory = memory_shape(model, whole), .limits = batch_limits(model, whole)};
+}
+
 MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
   const SequenceMemory::Shape shape = memory_shape(model, options);
   return {.kv_bytes = shape.kv_bytes(),
@@ -140,24 +145,35 @@ MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Opti
   MemoryPlan plan = plan_for(model, options);
   plan.weights_bytes = options.weights_bytes;
   plan.program_bytes = program_bytes(options.weights_bytes);
-  const auto kv_bytes_of = [&](int64_t n_positions) {
-    Engine::Options fewer = options;
-    fewer.n_kv_positions = n_positions;
-    fewer.n_ctx = std::min(fewer.n_ctx, n_positions);
-    return memory_shape(model, fewer).kv_bytes();
-  };
-  // A memory of the backend's own holds the weights already, and nothing that stands beside the cache.
-  const bool is_of_program = backend.memory().is_of_program();
-  need_memory({.weights_bytes = is_of_program ? options.weights_bytes : 0,
-               .kv_bytes = plan.kv_bytes,
-               .state_bytes = plan.state_bytes,
-               .arena_bytes = plan.arena_bytes,
-               .tier_bytes = is_of_program ? plan.tier_bytes : 0,
-               .n_positions = options.n_kv_positions,
-               .page_size = options.page_size,
-               .n_slots = n_slots_for(model, options),
-               .kv_bytes_of = kv_bytes_of},
-              available_memory_bytes(backend.memory()));
+  Memory& memory = backend.memory();
+  for (Memory* part : memory.parts()) {
+    const SequenceMemory::Shape shape = memory_shape(model, options).of_part(memory, *part);
+    const auto kv_bytes_of = [&](int64_t n_positions) {
+      Engine::Options fewer = options;
+      fewer.n_kv_positions = n_positions;
+      fewer.n_ctx = std::min(fewer.n_ctx, n_positions);
+      return memory_shape(model, fewer).of_part(memory, *part).kv_bytes();
+    };
+    // A memory of the backend's own holds its weights already, and nothing that stands beside the cache.
+    const bool is_of_program = part->is_of_program();
+    if (!is_of_program)
+      plan.on_device = {.weights_bytes = backend.held_bytes(),
+                        .kv_bytes = shape.kv_bytes(),
+                        .state_bytes = shape.state_bytes(),
+                        .arena_bytes = plan.arena_bytes};
+    need_memory({.weights_bytes =
+                     is_of_program ? std::max<int64_t>(0, options.weights_bytes - backend.held_bytes()) : 0,
+                 .kv_bytes = shape.kv_bytes(),
+                 .state_bytes = shape.state_bytes(),
+                 .arena_bytes = plan.arena_bytes,
+                 .tier_bytes = is_of_program ? plan.tier_bytes : 0,
+                 .n_positions = options.n_kv_positions,
+                 .page_size = options.page_size,
+                 .n_slots = n_slots_for(model, options),
+                 .kv_bytes_of = kv_bytes_of,
+                 .is_of_program = is_of_program},
+                available_memory_bytes(*part));
+  }
   return plan;
 }
 

@@ -10,6 +10,9 @@ namespace millrace {
 // The options with their defaults filled in. Throws Error(usage) for values that make no sense.
 Engine::Options filled_in(const Model& model, Engine::Options options);
 
+// What an engine with those options computes with.
+RunnerShape runner_shape(const Model& model, const Engine::Options& options);
+
 // All of the following take options that are filled in.
 SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options);
 BatchLimits batch_limits(const Model& model, const Engine::Options& options);

@@ -153,9 +153,9 @@ void need_memory(const MemoryNeed& need, int64_t available_bytes) {
   const std::string fitting = n_fit > 0 ? fmt::format("{} positions", n_fit) : "not even one page";
   fail(ErrorKind::does_not_fit,
        "{} positions need {:.1f} MiB for keys and values, {}{:.1f} MiB for activations{}{}; {:.1f} MiB "
-       "of memory are available: {} would fit",
+       "of memory are available{}: {} would fit",
        need.n_positions, mib(need.kv_bytes), states, mib(need.arena_bytes), weights, tier,
-       mib(available_bytes), fitting);
+       mib(available_bytes), need.is_of_program ? "" : " on the GPU", fitting);
 }
 
 }  // namespace millrace

@@ -35,6 +35,7 @@ struct MemoryNeed {
   int64_t n_slots = 0;
   // The bytes of so many positions, where they are not in proportion; more for more.
   std::function<int64_t(int64_t n_positions)> kv_bytes_of{};
+  bool is_of_program = true;  // the memory, else it is a device's
 };
 
 // Throws Error(does_not_fit) with the numbers, and the most positions that would fit, where `need` exceeds

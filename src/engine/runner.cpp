@@ -12,15 +12,6 @@ namespace {
 
 constexpr size_t kNumbersALine = 16;  // where the next numbers of a step begin
 
-// Of all that is placed() in a step.
-size_t numbers_bytes(const BatchLimits& limits) {
-  constexpr int64_t kOfRows = 4, kOfSequences = 4, kOfPages = 2, kOfLogits = 3;
-  const int64_t n = kOfRows * limits.max_rows + kOfSequences * (limits.max_sequences + 1) +
-                    kOfPages * limits.max_sequences * limits.max_pages + kOfLogits * limits.max_logit_rows;
-  constexpr int64_t kTensors = kOfRows + kOfSequences + kOfPages + kOfLogits;
-  return (static_cast<size_t>(n) + kTensors * kNumbersALine) * sizeof(int32_t);
-}
-
 // Caches without memory, for shapes only.
 SequenceMemory::Shape without_memory(SequenceMemory::Shape shape) {
   shape.kv.n_pages = shape.kv.n_panes = 0;
@@ -30,17 +21,21 @@ SequenceMemory::Shape without_memory(SequenceMemory::Shape shape) {
 
 // Memory is only taken when it is touched: without this, too much would be noticed when it is too late.
 size_t fitting_arena_bytes(const Model& model, const SequenceMemory& memory, const BatchLimits& limits,
-                           const Memory& where) {
-  const SequenceMemory::Shape shape{memory.kv.shape(), memory.states.shape()};
-  const int64_t arena_bytes = Runner::arena_bytes(model, shape, limits);
-  const bool is_of_program = where.is_of_program();  // else the pages are taken already
-  need_memory({.kv_bytes = is_of_program ? shape.kv_bytes() : 0,
-               .state_bytes = is_of_program ? shape.state_bytes() : 0,
-               .arena_bytes = arena_bytes,
-               .n_positions = shape.kv.n_pages * shape.kv.page_size,
-               .page_size = shape.kv.page_size,
-               .n_slots = shape.states.n_slots},
-              available_memory_bytes(where));
+                           Memory& where) {
+  const SequenceMemory::Shape whole{memory.kv.shape(), memory.states.shape()};
+  const int64_t arena_bytes = Runner::arena_bytes(model, whole, limits);
+  for (Memory* part : where.parts()) {
+    const SequenceMemory::Shape shape = whole.of_part(where, *part);
+    const bool is_of_program = part->is_of_program();  // else the pages are taken already
+    need_memory({.kv_bytes = is_of_program ? shape.kv_bytes() : 0,
+                 .state_bytes = is_of_program ? shape.state_bytes() : 0,
+                 .arena_bytes = arena_bytes,
+                 .n_positions = shape.kv.n_pages * shape.kv.page_size,
+                 .page_size = shape.kv.page_size,
+                 .n_slots = shape.states.n_slots,
+                 .is_of_program = is_of_program},
+                available_memory_bytes(*part));
+  }
   return static_cast<size_t>(arena_bytes);
 }
 
@@ -52,7 +47,23 @@ Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memor
       memory_(memory),
       limits_(limits),
       arena_memory_(fitting_arena_bytes(model, memory, limits, backend.memory()), backend.memory()),
-      numbers_memory_(numbers_bytes(limits), backend.memory()) {}
+      numbers_memory_(static_cast<size_t>(numbers_bytes(limits)), backend.memory()) {}
+
+SequenceMemory::Shape SequenceMemory::Shape::of_layers(
+    const std::function<bool(int64_t layer)>& is_wanted) const {
+  Shape part = *this;
+  const auto keep = [&](auto& layers) {
+    int64_t i = 0;
+    std::erase_if(layers, [&](const auto&) { return !is_wanted(i++); });
+  };
+  keep(part.kv.layers);
+  keep(part.states.layers);
+  return part;
+}
+
+SequenceMemory::Shape SequenceMemory::Shape::of_part(Memory& memory, const Memory& part) const {
+  return of_layers([&](int64_t layer) { return &memory.of_layer(layer) == &part; });
+}
 
 int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
                             const BatchLimits& limits) {
@@ -66,6 +77,15 @@ int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& mem
            .n_pages = limits.max_pages,
            .wants_scores = limits.pooling == Pooling::rank});
   return static_cast<int64_t>(arena.peak_bytes());
+}
+
+// Of all that is placed() in a step.
+int64_t Runner::numbers_bytes(const BatchLimits& limits) {
+  constexpr int64_t kOfRows = 4, kOfSequences = 4, kOfPages = 2, kOfLogits = 3;
+  const int64_t n = kOfRows * limits.max_rows + kOfSequences * (limits.max_sequences + 1) +
+                    kOfPages * limits.max_sequences * limits.max_pages + kOfLogits * limits.max_logit_rows;
+  constexpr int64_t kTensors = kOfRows + kOfSequences + kOfPages + kOfLogits;
+  return (n + kTensors * static_cast<int64_t>(kNumbersALine)) * static_cast<int64_t>(sizeof(int32_t));
 }
 
 std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling) {

@@ -1,6 +1,7 @@
 // Runs planned rows: fills a batch, calls the model, hands out the logits.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct SequenceMemory {
 
     int64_t kv_bytes() const { return KvCache::n_bytes(kv); }
     int64_t state_bytes() const { return StateCache::n_bytes(states); }
+    // The same of some layers alone: of those that `is_wanted`, or that lie in that part of `memory`.
+    Shape of_layers(const std::function<bool(int64_t layer)>& is_wanted) const;
+    Shape of_part(Memory& memory, const Memory& part) const;
   };
 
   // `where` must outlive it.
@@ -42,6 +46,12 @@ struct Pool {
 };
 // Those of the sequence whose planned rows are the rows of the step from `first_row` on.
 std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling);
+
+// All that the memory of a runner and of its sequences follows from.
+struct RunnerShape {
+  SequenceMemory::Shape memory;
+  BatchLimits limits;
+};
 
 class Runner {
  public:
@@ -61,6 +71,8 @@ class Runner {
   // Bytes of activations that the widest step takes, exactly. Allocates next to nothing.
   static int64_t arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
                              const BatchLimits& limits);
+  // Bytes of the numbers of such a step, which lie beside them.
+  static int64_t numbers_bytes(const BatchLimits& limits);
 
  private:
   // Rows of the step that something comes of.

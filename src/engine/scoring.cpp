@@ -12,22 +12,26 @@ int64_t n_pages_for(int64_t n_tokens) { return (n_tokens + kPageSize - 1) / kPag
 
 }  // namespace
 
+RunnerShape Scorer::shape(const Model& model, int64_t max_tokens, int64_t chunk, Dtype kv_dtype) {
+  const int64_t n_pages = n_pages_for(max_tokens), n_rows = std::min(chunk, max_tokens);
+  return {.memory = {.kv = {.layers = model.shape().kv_layers,
+                            .n_pages = n_pages,
+                            .page_size = kPageSize,
+                            .dtype = kv_dtype,
+                            .n_panes = n_pages},
+                     .states = {.layers = model.shape().state_layers, .n_slots = 1}},
+          .limits = {.max_rows = n_rows, .max_sequences = 1, .max_logit_rows = n_rows, .max_pages = n_pages}};
+}
+
 Scorer::Scorer(const Model& model, Backend& backend, int64_t max_tokens, int64_t chunk, Dtype kv_dtype)
+    : Scorer(model, backend, shape(model, max_tokens, chunk, kv_dtype), max_tokens) {}
+
+Scorer::Scorer(const Model& model, Backend& backend, const RunnerShape& shape, int64_t max_tokens)
     : model_(model),
       max_tokens_(max_tokens),
-      chunk_(std::min(chunk, max_tokens)),
-      memory_({.kv = {.layers = model.shape().kv_layers,
-                      .n_pages = n_pages_for(max_tokens),
-                      .page_size = kPageSize,
-                      .dtype = kv_dtype,
-                      .n_panes = n_pages_for(max_tokens)},
-               .states = {.layers = model.shape().state_layers, .n_slots = 1}},
-              backend.memory()),
-      runner_(model, backend, memory_,
-              {.max_rows = chunk_,
-               .max_sequences = 1,
-               .max_logit_rows = chunk_,
-               .max_pages = n_pages_for(max_tokens)}) {}
+      chunk_(shape.limits.max_rows),
+      memory_(shape.memory, backend.memory()),
+      runner_(model, backend, memory_, shape.limits) {}
 
 void Scorer::score(std::span<const int32_t> tokens, const OnLogits& on_logits) {
   const auto n_tokens = static_cast<int64_t>(tokens.size());
