@@ -17,6 +17,8 @@
 #include "base/log.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/safetensors.h"
+#include "engine/offload.h"
+#include "engine/scoring.h"
 #include "goldens_table.h"
 #include "model/families.h"
 #include "model/hf_import.h"
@@ -325,6 +327,29 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     return largest;
   }
 
+  // The same in float32 with half of the layers there, or with all of them but for their experts. A few
+  // families.
+  double check_split(GoldensRow& row, LatentForm form) const {
+    static constexpr std::string_view kFew[] = {"llama", "qwen3_moe", "deepseek_v3", "gemma3n", "qwen3_next"};
+    if (std::ranges::find(kFew, GetParam()) == std::end(kFew)) return 0.0;
+    std::unique_ptr<Backend> cuda = testing::cuda_backend();
+    if (cuda == nullptr) return 0.0;
+    const InFloat32 floats(*checkpoint_);
+    const std::unique_ptr<Model> model = load_model(floats, form);
+    const int64_t n_layers = model->shape().n_layers;
+    const bool keeps_experts = GetParam() == std::string_view("qwen3_moe");
+    const Offload plan = plan_offload(
+        *model, floats, Scorer::shape(*model, 128, 128, Dtype::f32),
+        keeps_experts ? OffloadWish{.n_cpu_moe = n_layers} : OffloadWish{.n_gpu_layers = n_layers / 2},
+        int64_t{1} << 30);
+    const auto split = place(plan, std::move(cuda), [] { return make_cpu_backend(2); });
+    EXPECT_EQ(split->name(), "split");
+    const std::vector<std::vector<float>> batch = run_batch(*model, *split, row);
+    row.is_batch_equal &= is_same(run(*model, *split, prompts_[1], 0), batch[1]);
+    note(row.is_chunked_equal, is_same(run(*model, *split, prompts_[0], 7), batch[0]));
+    return largest_difference(batch);
+  }
+
   double largest_difference(const std::vector<std::vector<float>>& batch) const {
     double largest = 0.0;
     for (size_t p = 0; p < prompts_.size(); ++p) {
@@ -347,7 +372,10 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     row.on_reference = check_backend(*reference, *reference, *of_file, row);
     row.on_cpu = check_backend(*two, *one, *of_file, row);
     // The other spelling of the config gives the same model.
-    if (has_gpu() || config == "config.json") row.on_cuda = check_cuda(row, form);
+    if (has_gpu() || config == "config.json") {
+      row.on_cuda = check_cuda(row, form);
+      row.on_split = check_split(row, form);
+    }
     if (rounds_activations()) expect_near_by_kl(*two);
     return row;
   }
@@ -356,6 +384,7 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     EXPECT_LE(row.on_reference, kTolerance) << row.config;
     EXPECT_LE(row.on_cuda, kTolerance) << row.config;
     EXPECT_LE(row.kl_on_cuda, 1.0) << row.config;
+    EXPECT_LE(row.on_split, kTolerance) << row.config;
     EXPECT_TRUE(row.on_cpu <= kTolerance || rounds_activations()) << row.config << ": " << row.on_cpu;
     EXPECT_TRUE(row.is_gguf_equal && *row.is_chunked_equal && row.is_batch_equal && row.is_threaded_equal)
         << row.config << ": not the same bits everywhere, see the table";
