@@ -86,6 +86,14 @@ class Cli(unittest.TestCase):
         ]:
             self.refused(2, "run", MODEL, "hi", *arguments)
 
+    def test_what_a_gpu_computes_is_asked_of_a_gpu(self):
+        for verb in [["run", MODEL, "hi"], ["serve", MODEL], ["bench", MODEL], ["logits", MODEL, "--tokens", "1", "--output", path_of("x.npy", b"")]]:
+            for asked in [["--gpu-layers", "1"], ["--gpu-layers", "auto"], ["--cpu-moe"], ["--n-cpu-moe", "2"]]:
+                self.assertIn("--backend cuda", self.refused(2, *verb, *asked))
+        for wrong in [["--gpu-layers", "many"], ["--gpu-layers", "-1"], ["--gpu-layers", "1x"], ["--n-cpu-moe", "-1"], ["--cpu-moe", "--n-cpu-moe", "1"]]:
+            sentence = self.refused(2, "run", MODEL, "hi", "--backend", "cuda", *wrong)
+            self.assertIn(wrong[0] if wrong[0] != "--cpu-moe" else "--n-cpu-moe", sentence)
+
     def test_completion_scripts(self):
         for shell in ["bash", "zsh", "fish"]:
             script = self.done("completion", shell)

@@ -12,6 +12,7 @@
 #include "cli/progress.h"
 #include "cli/verb.h"
 #include "cli/weight_place.h"
+#include "engine/engine_options.h"
 #include "engine/runner.h"
 
 namespace millrace {
@@ -79,10 +80,14 @@ class Bench final : public Command {
     if (n_sequences_ < 1 || n_sequences_ > kMaxRows)
       fail(ErrorKind::usage, "--batch is {}, expected 1 to {}", n_sequences_, kMaxRows);
     if (n_repeats_ < 1) fail(ErrorKind::usage, "--repeat is {}, expected at least 1", n_repeats_);
-    const LoadedModel loaded = load(model_, compute_, WithTokenizer::no, Gives::either);
+    LoadedModel loaded = load(model_, compute_, WithTokenizer::no, Gives::either);
+    const bool gives_embeddings = loaded.model->shape().gives_embeddings();
+    if (gives_embeddings) refuse_decoding();
+    place_weights(
+        loaded, compute_,
+        gives_embeddings ? runner_shape(*loaded.model, embedding_options(loaded)) : shape_for(*loaded.model));
     if (std::jthread copying = weight_place_.copy(loaded); copying.joinable()) copying.join();
-    if (loaded.model->shape().gives_embeddings()) return measure_embeddings(loaded);
-    measure(loaded);
+    gives_embeddings ? measure_embeddings(loaded) : measure(loaded);
   }
 
  private:
@@ -126,18 +131,24 @@ class Bench final : public Command {
     }
   }
 
-  // --batch texts of --pp tokens at once, without a prefix cache.
-  void measure_embeddings(const LoadedModel& loaded) const {
+  void refuse_decoding() const {
     if (depth_ > 0 || wanted_generated_.value_or(0) > 0 || n_prompt_ == 0)
       fail(ErrorKind::usage, "the model gives embeddings: only --pp above 0 can be measured");
+  }
+
+  // --batch texts of --pp tokens at once, without a prefix cache.
+  Engine::Options embedding_options(const LoadedModel& loaded) const {
+    return options_for_embeddings(loaded, {.pooling = loaded.model->shape().pooling,
+                                           .n_ctx = n_prompt_,
+                                           .n_sequences = n_sequences_,
+                                           .n_texts = n_sequences_,
+                                           .kv_dtype = compute_.kv_type(),
+                                           .has_prefix_cache = false});
+  }
+
+  void measure_embeddings(const LoadedModel& loaded) const {
     const ModelShape& shape = loaded.model->shape();
-    Engine engine(*loaded.model, *loaded.backend,
-                  options_for_embeddings(loaded, {.pooling = shape.pooling,
-                                                  .n_ctx = n_prompt_,
-                                                  .n_sequences = n_sequences_,
-                                                  .n_texts = n_sequences_,
-                                                  .kv_dtype = compute_.kv_type(),
-                                                  .has_prefix_cache = false}));
+    Engine engine(*loaded.model, *loaded.backend, embedding_options(loaded));
     ProgressBar progress("bench", n_repeats_ + 1);
     embed(engine, shape.n_vocab);  // weights and memory are touched once
     std::vector<double> speeds;
@@ -179,22 +190,30 @@ class Bench final : public Command {
                  spread.min, spread.max);
   }
 
+  // Positions of the longest sequence.
+  int64_t n_tokens_each() const { return depth_ + std::max<int64_t>({n_prompt_, n_generated_, 1}); }
+
+  RunnerShape shape_for(const Model& model) const {
+    const int64_t n_tokens = n_tokens_each();
+    const int64_t n_pages = n_sequences_ * ((n_tokens + kPageSize - 1) / kPageSize);
+    return {.memory = {.kv = {.layers = model.shape().kv_layers,
+                              .n_pages = n_pages,
+                              .page_size = kPageSize,
+                              .dtype = compute_.kv_type(),
+                              .n_panes = n_pages},
+                       .states = {.layers = model.shape().state_layers, .n_slots = n_sequences_}},
+            .limits = {.max_rows = kMaxRows,
+                       .max_sequences = n_sequences_,
+                       .max_logit_rows = n_sequences_,
+                       .max_pages = n_tokens / kPageSize + 1}};
+  }
+
   void measure(const LoadedModel& loaded) {
     const ModelShape& shape = loaded.model->shape();
-    const int64_t n_tokens = depth_ + std::max<int64_t>({n_prompt_, n_generated_, 1});
-    const int64_t n_pages = n_sequences_ * ((n_tokens + kPageSize - 1) / kPageSize);
-    const SequenceMemory memory({.kv = {.layers = shape.kv_layers,
-                                        .n_pages = n_pages,
-                                        .page_size = kPageSize,
-                                        .dtype = compute_.kv_type(),
-                                        .n_panes = n_pages},
-                                 .states = {.layers = shape.state_layers, .n_slots = n_sequences_}},
-                                loaded.backend->memory());
-    Runner runner(*loaded.model, *loaded.backend, memory,
-                  {.max_rows = kMaxRows,
-                   .max_sequences = n_sequences_,
-                   .max_logit_rows = n_sequences_,
-                   .max_pages = n_tokens / kPageSize + 1});
+    const RunnerShape runner_shape = shape_for(*loaded.model);
+    const SequenceMemory memory(runner_shape.memory, loaded.backend->memory());
+    Runner runner(*loaded.model, *loaded.backend, memory, runner_shape.limits);
+    const int64_t n_tokens = n_tokens_each();
     std::vector<Sequence> sequences =
         histories(n_tokens, shape.n_vocab);  // after the runner knows that all fits
     ProgressBar progress("bench", 2 * n_repeats_ + 1);

@@ -9,6 +9,7 @@
 #include "cli/loaded_model.h"
 #include "cli/standard_input.h"
 #include "cli/verb.h"
+#include "engine/engine_options.h"
 
 namespace millrace {
 namespace {
@@ -54,13 +55,15 @@ class EmbedTexts final : public Command {
 
   void run() override {
     refuse_conflicts();
-    const LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::embeddings);
+    LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::embeddings);
     const Pooling pooling = pooling_for(loaded.model->shape());
     if (query_ && pooling != Pooling::rank)
       fail(ErrorKind::usage, "embed: --query is for models that score texts, this one pools by {}",
            name_of(pooling));
     const std::vector<Request> requests = requests_for(loaded);
-    Engine engine(*loaded.model, *loaded.backend, engine_options(loaded, pooling, requests));
+    const Engine::Options options = engine_options(loaded, pooling, requests);
+    place_weights(loaded, compute_, runner_shape(*loaded.model, options));
+    Engine engine(*loaded.model, *loaded.backend, options);
     const int64_t n_elements =
         pooling == Pooling::rank ? loaded.model->shape().n_scores : loaded.model->shape().n_embedding;
     const std::vector<Event> events = embed_all(engine, requests);

@@ -1,21 +1,27 @@
 #include "cli/loaded_model.h"
 
 #include <algorithm>
+#include <charconv>
+#include <limits>
 
 #include "backend/cuda/cuda.h"
 #include "backend/op_shapes.h"  // page_types
+#include "base/log.h"
 #include "base/thread_pool.h"
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
 #include "cli/progress.h"
 #include "model/hf/generation_config.h"
 #include "model/hf_import.h"
-#include "model/weights_of.h"
 
 namespace millrace {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Of a GPU left alone where no split is asked for: kernels take up to 384 MiB between their steps (kept keys
+// and values of long contexts are read in parts), the driver rounds up, and others use the card too.
+constexpr int64_t kSpareBytes = int64_t{512} << 20;
 
 std::unique_ptr<Tokenizer> tokenizer_of_json(const fs::path& path) {
   const fs::path config = path.parent_path() / "tokenizer_config.json";
@@ -97,6 +103,14 @@ void ComputeOptions::declare(Args& args) {
       "What latent attention keeps: absorbed (latents), or expanded (keys and values of all heads: long "
       "prompts are faster, answers slower, memory many times as much)",
       latents);
+  args.option("--gpu-layers",
+              "With --backend cuda, how many layers the GPU computes, the last ones, and the processor the "
+              "others; auto: as many as fit",
+              gpu_layers);
+  args.flag("--cpu-moe", "With --backend cuda, leave the experts of all layers to the processor",
+            keeps_experts);
+  args.option("--n-cpu-moe", "With --backend cuda, leave the experts of so many layers, the first ones",
+              n_cpu_moe);
 }
 
 int ComputeOptions::n_threads() const { return threads == 0 ? n_physical_cores() : threads; }
@@ -107,6 +121,25 @@ std::unique_ptr<Backend> ComputeOptions::make_backend() const {
   if (backend == "reference") return make_reference_backend();
   if (backend == "cuda") return make_cuda_backend();
   fail(ErrorKind::usage, "--backend {} is not known; known: cpu, cuda, reference", printable(backend));
+}
+
+OffloadWish ComputeOptions::offload() const {
+  if (backend != "cuda" && (gpu_layers || keeps_experts || n_cpu_moe))
+    fail(ErrorKind::usage, "--gpu-layers, --cpu-moe and --n-cpu-moe belong to --backend cuda: give it too");
+  if (keeps_experts && n_cpu_moe) fail(ErrorKind::usage, "--cpu-moe cannot be used with --n-cpu-moe");
+  if (n_cpu_moe.value_or(0) < 0) fail(ErrorKind::usage, "--n-cpu-moe is {}, expected 0 or more", *n_cpu_moe);
+  OffloadWish wish;
+  if (keeps_experts) wish.n_cpu_moe = std::numeric_limits<int64_t>::max();
+  if (n_cpu_moe) wish.n_cpu_moe = *n_cpu_moe;
+  if (!gpu_layers || *gpu_layers == "auto") return wish;
+  int64_t n = 0;
+  const char* const end = gpu_layers->data() + gpu_layers->size();
+  const auto [rest, error] = std::from_chars(gpu_layers->data(), end, n);
+  if (error != std::errc() || rest != end || n < 0)
+    fail(ErrorKind::usage, "--gpu-layers should be auto or a number of layers, found {}",
+         printable(*gpu_layers));
+  wish.n_gpu_layers = n;
+  return wish;
 }
 
 Dtype ComputeOptions::kv_type() const {
@@ -144,12 +177,12 @@ void need(const Model& model, Gives wanted) {
 LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokenizer with_tokenizer,
                  Gives wanted) {
   LoadedModel loaded;
+  compute.offload();  // refuses what cannot be, before anything is read
   loaded.backend = compute.make_backend();
   loaded.checkpoint = open_checkpoint(path);
   const Metadata& metadata = loaded.checkpoint->metadata();
   loaded.model = load_model(*loaded.checkpoint, compute.latent_form());
   need(*loaded.model, wanted);
-  if (!loaded.backend->memory().is_of_program()) loaded.backend->hold(weights_of(*loaded.model));
   if (with_tokenizer == WithTokenizer::no) return loaded;
   if (fs::is_directory(path)) {
     load_text_files(path, loaded);
@@ -164,6 +197,18 @@ LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokeni
     loaded.template_source = *source;
   add_end_tokens(loaded);
   return loaded;
+}
+
+void place_weights(LoadedModel& loaded, const ComputeOptions& compute, const RunnerShape& shape) {
+  const OffloadWish wish = compute.offload();
+  if (loaded.backend->memory().is_of_program()) return;
+  const bool is_asked_for = wish.n_gpu_layers.has_value();
+  const int64_t free_bytes = loaded.backend->memory().free_bytes() - (is_asked_for ? 0 : kSpareBytes);
+  const Offload plan = plan_offload(*loaded.model, *loaded.checkpoint, shape, wish, free_bytes);
+  // What is slower than expected is told in any case.
+  log_line(is_asked_for || plan.has_all ? LogLevel::info : LogLevel::warning, plan.text());
+  loaded.backend =
+      place(plan, std::move(loaded.backend), [&] { return make_cpu_backend(compute.n_threads()); });
 }
 
 }  // namespace millrace

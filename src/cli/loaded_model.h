@@ -10,6 +10,7 @@
 #include "checkpoint/checkpoint.h"
 #include "cli/folder_texts.h"
 #include "engine/engine.h"
+#include "engine/offload.h"
 #include "model/hf_import.h"
 #include "model/model.h"
 #include "text/chat_template.h"
@@ -35,9 +36,14 @@ struct ComputeOptions {
   int threads = 0;  // 0: one a physical core
   std::string kv_dtype = "f16";
   std::string latents = "absorbed";
+  std::optional<std::string> gpu_layers;
+  bool keeps_experts = false;
+  std::optional<int32_t> n_cpu_moe;
 
   void declare(Args& args);
   std::unique_ptr<Backend> make_backend() const;
+  // Throws Error(usage) for numbers that make no sense, and for any of them without a GPU to compute on.
+  OffloadWish offload() const;
   // Throws Error(usage) for a type that pages cannot have.
   Dtype kv_type() const;
   // Throws Error(usage) for a form that is not known.
@@ -59,8 +65,14 @@ struct LoadedModel {
 };
 enum class WithTokenizer { yes, no };
 enum class Gives { logits, embeddings, either };
-// Throws Error(usage) for a model that gives something else than `wanted`, naming the verb for it.
+// Throws Error(usage) for a model that gives something else than `wanted`, naming the verb for it. Before the
+// model can run, its weights must be placed.
 LoadedModel load(const std::filesystem::path& path, const ComputeOptions& compute,
                  WithTokenizer with_tokenizer, Gives wanted = Gives::logits);
+
+// Brings to a GPU what of the model fits there, beside the memory of what is going to run it, and leaves the
+// rest to the processor; says which in a line. Throws Error(does_not_fit) where that is not what was asked
+// for.
+void place_weights(LoadedModel& loaded, const ComputeOptions& compute, const RunnerShape& shape);
 
 }  // namespace millrace

@@ -39,12 +39,13 @@ class Logits final : public Command {
     if (output_.empty()) fail(ErrorKind::usage, "logits: --output is missing");
     if (chunk_ < 1) fail(ErrorKind::usage, "--chunk is {}, expected at least 1", chunk_);
     const std::vector<int32_t> tokens = parse_ids(tokens_, "--tokens");
-    const LoadedModel loaded = load(model_, compute_, WithTokenizer::no);
+    LoadedModel loaded = load(model_, compute_, WithTokenizer::no);
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     if (n_tokens > loaded.model->shape().n_ctx_train) {
       fail(ErrorKind::usage, "{} tokens, the model was trained for {}", n_tokens,
            loaded.model->shape().n_ctx_train);
     }
+    place_weights(loaded, compute_, Scorer::shape(*loaded.model, n_tokens, chunk_, compute_.kv_type()));
     Scorer scorer(*loaded.model, *loaded.backend, n_tokens, chunk_, compute_.kv_type());
     std::string file = npy_header(n_tokens, loaded.model->shape().n_vocab);
     scorer.score(tokens, [&](int64_t, const Tensor& logits) {

@@ -17,6 +17,7 @@ namespace millrace {
 namespace {
 
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
+constexpr int64_t kRowsAStep = 512;
 
 // -log p of what followed, over all scored positions.
 class Surprise {
@@ -62,7 +63,7 @@ class Perplexity final : public Command {
     if (file_.empty() && base_.empty()) fail(ErrorKind::usage, "perplexity: FILE is missing");
     std::optional<LogitsBase> base;
     if (!base_.empty()) base.emplace(base_);
-    const LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
+    LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
     if (base) take_windows(*base, loaded.model->shape().n_vocab);
     ScoredWindows windows{.n_ctx = n_ctx_, .n_vocab = loaded.model->shape().n_vocab};
     std::vector<int32_t> tokens = file_.empty()
@@ -73,6 +74,7 @@ class Perplexity final : public Command {
     if (base && !std::ranges::equal(tokens, base->tokens().first(tokens.size())))
       fail(ErrorKind::usage, "{} was saved for other tokens than those of {}", printable(base_, 400),
            printable(file_, 400));
+    place_weights(loaded, compute_, Scorer::shape(*loaded.model, n_ctx_, kRowsAStep, compute_.kv_type()));
     measure(loaded, windows, tokens, base ? &*base : nullptr);
   }
 
@@ -104,7 +106,7 @@ class Perplexity final : public Command {
                const LogitsBase* base) {
     std::optional<LogitsBaseWriter> writer;
     if (!save_base_.empty()) writer.emplace(save_base_, windows, tokens);
-    Scorer scorer(*loaded.model, *loaded.backend, n_ctx_, 512, compute_.kv_type());
+    Scorer scorer(*loaded.model, *loaded.backend, n_ctx_, kRowsAStep, compute_.kv_type());
     const std::optional<int32_t> bos = bos_of(loaded);
     Surprise surprise;
     DivergenceMeter meter;

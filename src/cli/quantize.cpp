@@ -264,14 +264,14 @@ class Quantize final : public Command {
   }
 
   std::optional<Divergence> compare() const {
-    const LoadedModel before = load(source_, compute_, WithTokenizer::yes, Gives::either);
+    LoadedModel before = load(source_, compute_, WithTokenizer::yes, Gives::either);
     if (before.model->shape().gives_embeddings()) {
       log_info("the model gives embeddings: how far they move is not measured");
       return std::nullopt;
     }
-    const LoadedModel after = load(destination_, compute_, WithTokenizer::no);
+    LoadedModel after = load(destination_, compute_, WithTokenizer::no);
     const std::vector<int32_t> tokens = sample_of(before);
-    if (tokens.size() >= 2) return divergence_on(tokens, before, after);
+    if (tokens.size() >= 2) return divergence_on(tokens, before, after, compute_);
     log_warning("the model has no tokenizer: give --sample-tokens to see how far its predictions move");
     return std::nullopt;
   }

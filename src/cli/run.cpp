@@ -18,6 +18,7 @@
 #include "cli/tool_options.h"
 #include "cli/verb.h"
 #include "cli/weight_place.h"
+#include "engine/engine_options.h"
 
 namespace millrace {
 namespace {
@@ -65,7 +66,9 @@ class Run final : public Command {
     LoadedModel loaded = load(model_, compute_, WithTokenizer::yes);
     if (!stops_.empty() && loaded.tokenizer == nullptr)
       fail(ErrorKind::usage, "--stop needs a text, and the model has no tokenizer to make one");
-    Engine engine(*loaded.model, *loaded.backend, engine_options(loaded));
+    const Engine::Options options = engine_options(loaded);
+    place_weights(loaded, compute_, runner_shape(*loaded.model, options));
+    Engine engine(*loaded.model, *loaded.backend, options);
     const std::jthread copying = weight_place_.copy(loaded);
     request_.sampling = sampling_.sampling(loaded.checkpoint->metadata());
     request_.max_tokens = max_tokens_;
@@ -212,6 +215,13 @@ class Run final : public Command {
     out["memory"]["state_bytes"] = engine.memory().state_bytes;
     out["memory"]["arena_bytes"] = engine.memory().arena_bytes;
     out["memory"]["tier_bytes"] = engine.memory().tier_bytes;
+    if (const MemoryPlan::OnDevice& part = engine.memory().on_device; part.arena_bytes > 0) {
+      Json& device = out["memory"]["on_device"];
+      device["weights_bytes"] = part.weights_bytes;
+      device["kv_bytes"] = part.kv_bytes;
+      device["state_bytes"] = part.state_bytes;
+      device["arena_bytes"] = part.arena_bytes;
+    }
     const Sampling& sampling = request_.sampling;
     out["sampling"]["temperature"] = shortest(sampling.temperature);
     out["sampling"]["top_k"] = sampling.top_k;

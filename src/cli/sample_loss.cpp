@@ -42,11 +42,14 @@ const std::string_view kSampleText =
     "Question: Which planet of the solar system has the most moons?\nAnswer: Saturn, with more than a "
     "hundred.\n";
 
-Divergence divergence_on(std::span<const int32_t> tokens, const LoadedModel& before,
-                         const LoadedModel& after) {
+Divergence divergence_on(std::span<const int32_t> tokens, LoadedModel& before, LoadedModel& after,
+                         const ComputeOptions& compute) {
   const int64_t n_vocab = before.model->shape().n_vocab;
   const auto window = static_cast<int64_t>(std::min(kWindow, tokens.size()));
+  // One after the other: the second finds what the first has left of a GPU.
+  place_weights(before, compute, Scorer::shape(*before.model, window, window, Dtype::f32));
   Scorer of_before(*before.model, *before.backend, window, window, Dtype::f32);
+  place_weights(after, compute, Scorer::shape(*after.model, window, window, Dtype::f32));
   Scorer of_after(*after.model, *after.backend, window, window, Dtype::f32);
   DivergenceMeter meter;
   ProgressBar progress("comparing predictions", std::ssize(tokens));

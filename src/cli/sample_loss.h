@@ -14,7 +14,7 @@ extern const std::string_view kSampleText;
 
 // Compares the predictions at every position of `tokens`, in windows. Throws Error(usage) for ids outside of
 // the vocabulary.
-Divergence divergence_on(std::span<const int32_t> tokens, const LoadedModel& before,
-                         const LoadedModel& after);
+Divergence divergence_on(std::span<const int32_t> tokens, LoadedModel& before, LoadedModel& after,
+                         const ComputeOptions& compute);
 
 }  // namespace millrace

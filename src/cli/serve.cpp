@@ -10,6 +10,7 @@
 #include "cli/sampling_options.h"
 #include "cli/verb.h"
 #include "cli/weight_place.h"
+#include "engine/engine_options.h"
 #include "grammar/grammar_source.h"
 #include "serve/kv_event_publisher.h"
 #include "serve/net/server.h"
@@ -149,6 +150,7 @@ class Serve final : public Command {
         waker.wake();
       };
     }
+    place_weights(loaded, compute_, runner_shape(*loaded.model, engine_options));
     Engine engine(*loaded.model, *loaded.backend, engine_options);
     const std::jthread copying = weight_place_.copy(loaded);
     ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);

@@ -39,7 +39,7 @@ void copy_weights(const LoadedModel& loaded, const std::stop_token& stop) {
   if (stop.stop_requested()) return;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   log_info("{} of {} MiB of weights were copied to where they are read fastest, in {:.1f} s", n_copied >> 20,
-           loaded.checkpoint->n_bytes() >> 20, seconds.count());
+           (loaded.checkpoint->n_bytes() - loaded.backend->held_bytes()) >> 20, seconds.count());
 }
 
 }  // namespace
@@ -55,12 +55,12 @@ void WeightPlace::declare(Args& args) {
 std::jthread WeightPlace::copy(const LoadedModel& loaded) const {
   if (setting_ != "auto" && setting_ != "mapped" && setting_ != "copied")
     fail(ErrorKind::usage, "--weights {} is not known; known: auto, mapped, copied", printable(setting_));
-  if (!loaded.backend->memory().is_of_program()) {
+  if (std::ranges::none_of(loaded.backend->memory().parts(), &Memory::is_of_program)) {
     if (setting_ == "copied")
       fail(ErrorKind::usage, "--weights copied: this backend computes with copies of its own");
     return {};
   }
-  const int64_t n_bytes = loaded.checkpoint->n_bytes();
+  const int64_t n_bytes = loaded.checkpoint->n_bytes() - loaded.backend->held_bytes();
   const bool is_wanted = setting_ == "copied" || (setting_ == "auto" && n_bytes >= kFewestBytes &&
                                                   available_memory_bytes() / 2 >= n_bytes);
   if (!is_wanted) return {};
