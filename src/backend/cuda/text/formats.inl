@@ -112,17 +112,21 @@ struct Decoder<Dtype::bf16> {
   }
 };
 
-// The block of element `first` in a row of blocks, and the element's place in it.
+// The block of element `first` in a row of blocks, and the element's place in it: unsigned, so that a
+// compiler sees where neighbours share them.
 template <class Block>
-__device__ inline const Block& block_at(const std::byte* row, int64_t first, int n_elems) {
-  return reinterpret_cast<const Block*>(row)[first / n_elems];
+__device__ inline const Block& block_at(const std::byte* row, int64_t first, uint32_t n_elems) {
+  return reinterpret_cast<const Block*>(row)[static_cast<uint32_t>(first) / n_elems];
+}
+__device__ inline int place_in_block(int64_t first, uint32_t n_elems) {
+  return static_cast<int>(static_cast<uint32_t>(first) % n_elems);
 }
 
 template <>
 struct Decoder<Dtype::q4_0> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ4_0>(row, first, kLegacyElems);
-    const int at = static_cast<int>(first % kLegacyElems);
+    const int at = place_in_block(first, kLegacyElems);
     const uint64_t qs = eight_bytes<uint16_t>(b.qs + at % 16);
     const float d = float_of_f16_bits(b.d);
     for (int i = 0; i < 8; ++i) out[i] = static_cast<float>(nibble(qs, i, at / 16 * 4) - 8) * d;
@@ -132,7 +136,7 @@ template <>
 struct Decoder<Dtype::q4_1> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ4_1>(row, first, kLegacyElems);
-    const int at = static_cast<int>(first % kLegacyElems);
+    const int at = place_in_block(first, kLegacyElems);
     const uint64_t qs = eight_bytes<uint32_t>(b.qs + at % 16);
     const float d = float_of_f16_bits(b.d), m = float_of_f16_bits(b.m);
     for (int i = 0; i < 8; ++i) out[i] = static_cast<float>(nibble(qs, i, at / 16 * 4)) * d + m;
@@ -142,7 +146,7 @@ template <>
 struct Decoder<Dtype::q5_0> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ5_0>(row, first, kLegacyElems);
-    const int at = static_cast<int>(first % kLegacyElems);
+    const int at = place_in_block(first, kLegacyElems);
     const uint64_t qs = eight_bytes<uint16_t>(b.qs + at % 16);
     const int high = b.qh[at / 8];
     const float d = float_of_f16_bits(b.d);
@@ -154,7 +158,7 @@ template <>
 struct Decoder<Dtype::q5_1> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ5_1>(row, first, kLegacyElems);
-    const int at = static_cast<int>(first % kLegacyElems);
+    const int at = place_in_block(first, kLegacyElems);
     const uint64_t qs = eight_bytes<uint64_t>(b.qs + at % 16);
     const int high = b.qh[at / 8];
     const float d = float_of_f16_bits(b.d), m = float_of_f16_bits(b.m);
@@ -166,7 +170,7 @@ template <>
 struct Decoder<Dtype::q8_0> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ8_0>(row, first, kLegacyElems);
-    const auto* at = reinterpret_cast<const uint8_t*>(b.qs) + first % kLegacyElems;
+    const auto* at = reinterpret_cast<const uint8_t*>(b.qs) + place_in_block(first, kLegacyElems);
     const uint64_t qs = eight_bytes<uint16_t>(at);
     const float d = float_of_f16_bits(b.d);
     for (int i = 0; i < 8; ++i) out[i] = static_cast<float>(static_cast<int8_t>(qs >> 8 * i & 255)) * d;
@@ -177,7 +181,7 @@ template <>
 struct Decoder<Dtype::q2_k> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ2K>(row, first, kSuperElems);
-    const int at = static_cast<int>(first % kSuperElems);
+    const int at = place_in_block(first, kSuperElems);
     const uint64_t qs = eight_bytes<uint32_t>(b.qs + at / 128 * 32 + at % 32);
     const int shift = at % 128 / 32 * 2, scales = b.scales[at / 16];
     const float scale = float_of_f16_bits(b.d) * static_cast<float>(scales & 15);
@@ -195,7 +199,7 @@ struct Decoder<Dtype::q3_k> {
   }
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ3K>(row, first, kSuperElems);
-    const int at = static_cast<int>(first % kSuperElems);
+    const int at = place_in_block(first, kSuperElems);
     const uint64_t qs = eight_bytes<uint16_t>(b.qs + at / 128 * 32 + at % 32);
     const uint64_t high = eight_bytes<uint16_t>(b.hmask + at % 32);
     const int shift = at % 128 / 32 * 2;
@@ -214,18 +218,22 @@ struct ScaleAndMinimum {
 };
 template <class Block>
 __device__ inline ScaleAndMinimum scale_and_minimum(const Block& b, int g) {
-  const uint8_t* p = b.scales;
-  const int scale = g < 4 ? p[g] & 63 : (p[g + 4] & 15) | (p[g - 4] >> 6) << 4;
-  const int minimum = g < 4 ? p[g + 4] & 63 : p[g + 4] >> 4 | (p[g] >> 6) << 4;
-  return {float_of_f16_bits(b.d) * static_cast<float>(scale),
-          float_of_f16_bits(b.dmin) * static_cast<float>(minimum)};
+  const Bytes16 all =
+      load16(&b);  // d and dmin, and twelve bytes: both of groups 0 to 3, then what 4 to 7 add
+  const int shift = g % 4 * 8;
+  const uint32_t first = all.words[1] >> shift & 255, second = all.words[2] >> shift & 255,
+                 third = all.words[3] >> shift & 255;
+  const uint32_t scale = g < 4 ? first & 63 : (third & 15) | first >> 6 << 4;
+  const uint32_t minimum = g < 4 ? second & 63 : third >> 4 | second >> 6 << 4;
+  return {float_of_f16_bits(static_cast<uint16_t>(all.words[0])) * static_cast<float>(scale),
+          float_of_f16_bits(static_cast<uint16_t>(all.words[0] >> 16)) * static_cast<float>(minimum)};
 }
 
 template <>
 struct Decoder<Dtype::q4_k> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ4K>(row, first, kSuperElems);
-    const int at = static_cast<int>(first % kSuperElems);
+    const int at = place_in_block(first, kSuperElems);
     const uint64_t qs = eight_bytes<uint64_t>(b.qs + at / 64 * 32 + at % 32);
     const ScaleAndMinimum by = scale_and_minimum(b, at / 32);
     for (int i = 0; i < 8; ++i)
@@ -236,7 +244,7 @@ template <>
 struct Decoder<Dtype::q5_k> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ5K>(row, first, kSuperElems);
-    const int at = static_cast<int>(first % kSuperElems);
+    const int at = place_in_block(first, kSuperElems);
     const uint64_t qs = eight_bytes<uint64_t>(b.qs + at / 64 * 32 + at % 32);
     const uint64_t high = eight_bytes<uint64_t>(b.qh + at % 32);
     const ScaleAndMinimum by = scale_and_minimum(b, at / 32);
@@ -250,7 +258,7 @@ template <>
 struct Decoder<Dtype::q6_k> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ6K>(row, first, kSuperElems);
-    const int at = static_cast<int>(first % kSuperElems);
+    const int at = place_in_block(first, kSuperElems);
     const int half = at / 128, quarter = at % 128 / 32;
     const uint64_t low = eight_bytes<uint16_t>(b.ql + 64 * half + 32 * (quarter % 2) + at % 32);
     const uint64_t high = eight_bytes<uint16_t>(b.qh + 32 * half + at % 32);
@@ -267,7 +275,7 @@ template <>
 struct Decoder<Dtype::iq4_nl> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockIq4Nl>(row, first, kLegacyElems);
-    const int at = static_cast<int>(first % kLegacyElems);
+    const int at = place_in_block(first, kLegacyElems);
     const uint64_t qs = eight_bytes<uint16_t>(b.qs + at % 16);
     const float d = float_of_f16_bits(b.d);
     for (int i = 0; i < 8; ++i) out[i] = d * iq4_level(nibble(qs, i, at / 16 * 4));
@@ -277,7 +285,7 @@ template <>
 struct Decoder<Dtype::iq4_xs> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockIq4Xs>(row, first, kSuperElems);
-    const int at = static_cast<int>(first % kSuperElems), group = at / 32;
+    const int at = place_in_block(first, kSuperElems), group = at / 32;
     const uint64_t qs = eight_bytes<uint64_t>(b.qs + group * 16 + at % 16);
     const int low = b.scales_l[group / 2] >> (4 * (group % 2)) & 15;
     const int scale = (low | (b.scales_h >> (2 * group) & 3) << 4) - 32;
@@ -290,7 +298,7 @@ template <>
 struct Decoder<Dtype::mxfp4> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockMxfp4>(row, first, kLegacyElems);
-    const int at = static_cast<int>(first % kLegacyElems);
+    const int at = place_in_block(first, kLegacyElems);
     const uint64_t qs = eight_bytes<uint8_t>(b.qs + at % 16);
     const uint32_t half_scale = b.e < 2 ? 0x00200000u << b.e : static_cast<uint32_t>(b.e - 1) << 23;
     const float d = b.e == 255 ? std::bit_cast<float>(0x7fc00000u) : std::bit_cast<float>(half_scale);
@@ -301,7 +309,7 @@ template <>
 struct Decoder<Dtype::nvfp4> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t n_cols, Eight& out) {
     const auto& b = block_at<BlockNvfp4>(row, first, kNvfp4Elems);
-    const int at = static_cast<int>(first % kNvfp4Elems);
+    const int at = place_in_block(first, kNvfp4Elems);
     const uint64_t qs = eight_bytes<uint64_t>(b.qs + at / 32 * 16 + at % 16);
     const float d = b.d * float_of_e4m3_bits(b.s[at / 16]);
     for (int i = 0; i < 8; ++i)
@@ -312,7 +320,7 @@ template <>
 struct Decoder<Dtype::f8_e4m3> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t n_cols, Eight& out) {
     const auto& b = block_at<BlockF8E4M3>(row, first, kF8Elems);
-    const uint64_t q = eight_bytes<uint32_t>(b.q + first % kF8Elems);
+    const uint64_t q = eight_bytes<uint32_t>(b.q + place_in_block(first, kF8Elems));
     for (int i = 0; i < 8; ++i) out[i] = first + i < n_cols ? b.d * float_of_e4m3_bits(q >> 8 * i) : 0.0f;
   }
 };
@@ -321,7 +329,7 @@ template <>
 struct Decoder<Dtype::q4_z> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ4Z>(row, first, kZeroPointElems);
-    const int at = static_cast<int>(first % kZeroPointElems);
+    const int at = place_in_block(first, kZeroPointElems);
     const uint64_t qs = eight_bytes<uint8_t>(b.qs + at % 16);
     const float d = float_of_f16_bits(static_cast<uint16_t>(b.d[0] | b.d[1] << 8));
     for (int i = 0; i < 8; ++i) out[i] = d * static_cast<float>(nibble(qs, i, at / 16 * 4) - b.z);
@@ -331,7 +339,7 @@ template <>
 struct Decoder<Dtype::q8_z> {
   __device__ static void run(const std::byte* row, int64_t first, int64_t, Eight& out) {
     const auto& b = block_at<BlockQ8Z>(row, first, kZeroPointElems);
-    const auto* at = reinterpret_cast<const uint8_t*>(b.qs) + first % kZeroPointElems;
+    const auto* at = reinterpret_cast<const uint8_t*>(b.qs) + place_in_block(first, kZeroPointElems);
     const uint64_t qs = eight_bytes<uint16_t>(at);
     const uint32_t d =
         static_cast<uint32_t>(load<uint16_t>(b.d)) | static_cast<uint32_t>(load<uint16_t>(b.d + 2)) << 16;

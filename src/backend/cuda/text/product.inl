@@ -34,7 +34,7 @@ void multiply(Machine& machine, std::span<const Product> products, const ExpertO
 struct ProductArguments {
   Product product;
   int width;
-  const uint16_t* rounded;  // x in bfloat16 for widths beyond the first: (n_rows, n_rounded_cols(n_in))
+  const uint16_t* rounded;  // x in bfloat16: (n_rows, n_rounded_cols(n_in)); of the first width optional
   const int32_t* order;
   const Tile* tiles;
   int64_t n_tiles;
@@ -42,9 +42,9 @@ struct ProductArguments {
 void multiply_floats(Machine& machine, const ProductArguments& arguments);
 void multiply_bf16(Machine& machine, const ProductArguments& arguments);
 
-// Rows of x in bfloat16 are whole steps of the kernel, zeros at the end.
-inline constexpr int kStep = 32;
-__host__ __device__ inline int64_t n_rounded_cols(int64_t n_in) { return (n_in + kStep - 1) / kStep * kStep; }
+// Rows of x in bfloat16 are whole runs of the kernel, zeros at the end.
+inline constexpr int kStep = 32, kRunSteps = 4, kRun = kRunSteps * kStep;
+__host__ __device__ inline int64_t n_rounded_cols(int64_t n_in) { return (n_in + kRun - 1) / kRun * kRun; }
 
 __device__ inline Bytes16 rounded(const Eight& values) {
   Bytes16 out;

@@ -5,9 +5,9 @@
 // an output the same bits: with few columns a warp computes a part, with many a warp computes all parts one
 // after another.
 //
-// In a step, lane 4 * g + t takes the elements [8t, 8t + 8) of the rows g and g + 8 of a tile of outputs, and
-// of column g: 16 bytes of bfloat16 each, where they lie. They are the operands of two products of 16
-// elements, whose order does not matter as long as it is the same for both.
+// In a step, lane 4 * g + t takes eight elements of the rows g and g + 8 of a tile of outputs, and of column
+// g: 16 bytes of bfloat16 each, where they lie. They are the operands of two products of 16 elements, whose
+// order does not matter as long as it is the same for both.
 #include "backend/cuda/text/product.inl"
 
 namespace millrace::cuda::MILLRACE_CUDA_TARGET {
@@ -16,19 +16,43 @@ namespace {
 constexpr int kParts = 8;
 constexpr int kOuts = 16, kColumns = 8;  // of an instruction
 
-__device__ inline int64_t part_length(int64_t n_in) {
-  return (n_in + kParts * kStep - 1) / (kParts * kStep) * kStep;
+__device__ inline int n_steps_of(int64_t n_in) { return static_cast<int>(n_rounded_cols(n_in) / kStep); }
+// Of a part: whole runs.
+__device__ inline int n_part_steps_of(int64_t n_in) {
+  return static_cast<int>((n_in + kParts * kRun - 1) / (kParts * kRun)) * kRunSteps;
 }
 
-// The elements [first, first + 8) of a row; zeros beyond it.
+template <Dtype kType>
+constexpr bool kHasBlocks = kType != Dtype::f32&& kType != Dtype::f16&& kType != Dtype::bf16;
+
+// Where the elements of lane t begin in a step. Where a format has blocks, those of four steps are
+// neighbours: what a block says of them is decoded once.
+template <Dtype kType>
+constexpr int kStepDistance = kHasBlocks<kType> ? 8 : kStep;
+template <Dtype kType>
+__device__ inline int64_t first_of(int step, int t) {
+  const auto at = static_cast<uint32_t>(step), lane = static_cast<uint32_t>(t);
+  if constexpr (!kHasBlocks<kType>) return at * kStep + lane * 8;
+  return at / kRunSteps * kRun + lane * kStep + at % kRunSteps * 8;
+}
+
+// The elements [first, first + 8) of a row. Beyond it, where x is zero: zeros, or the last ones of a format
+// with blocks, so that a compiler sees what neighbours share.
 template <Dtype kType>
 __device__ inline Bytes16 eight_bf16(const std::byte* row, int64_t first, int64_t n_cols) {
+  Eight values;
+  if constexpr (kHasBlocks<kType>) {
+    constexpr uint32_t kLeastBlock = 32;
+    const auto at = static_cast<uint32_t>(first), last = static_cast<uint32_t>(n_cols - 1);
+    Decoder<kType>::run(row, least(at / kLeastBlock, last / kLeastBlock) * kLeastBlock + at % kLeastBlock,
+                        n_cols, values);
+    return rounded(values);
+  }
   if (first >= n_cols) return Bytes16{};
   if constexpr (kType == Dtype::bf16) {
     const std::byte* from = row + 2 * first;
     if (first + 8 <= n_cols && reinterpret_cast<uintptr_t>(from) % 16 == 0) return load16(from);
   }
-  Eight values;
   Decoder<kType>::run(row, first, n_cols, values);
   return rounded(values);
 }
@@ -46,25 +70,45 @@ __device__ inline void multiply_step(float (&sums)[4], const Bytes16& low, const
 
 // --- few columns: a block has kOutTiles tiles of outputs, a warp a part of their rows ---------------------
 
-// Where a lane finds its column: x as it is, or rounded; nowhere beyond the tile.
-struct ColumnPlace {
-  const std::byte* floats = nullptr;
-  const uint16_t* rounded = nullptr;
+// Eight elements of a column as they are loaded: of x rounded, or as it is. What they become is asked later,
+// so that loads do not wait for each other.
+struct LoadedColumn {
+  Bytes16 low, high;
 };
 
-__device__ inline ColumnPlace place_of_column(const ProductArguments& a, const Tile& tile, int i) {
-  if (i >= tile.n) return {};
-  const Product& p = a.product;
-  const int64_t row = column_of(a, tile, i) / p.n_sharing;
-  if (a.rounded != nullptr) return {.rounded = a.rounded + row * n_rounded_cols(p.n_in)};
-  return {.floats = reinterpret_cast<const std::byte*>(p.x + row * p.x_stride)};
-}
+// Where a lane finds its column; nowhere beyond the tile.
+class ColumnPlace {
+ public:
+  ColumnPlace() = default;
+  __device__ ColumnPlace(const ProductArguments& a, const Tile& tile, int i) : n_in_(a.product.n_in) {
+    if (i >= tile.n) return;
+    const Product& p = a.product;
+    const int64_t row = column_of(a, tile, i) / p.n_sharing;
+    if (a.rounded != nullptr) {
+      rounded_ = a.rounded + row * n_rounded_cols(p.n_in);
+    } else {
+      floats_ = p.x + row * p.x_stride;
+    }
+  }
 
-__device__ inline Bytes16 eight_of_column(const ColumnPlace& place, int64_t first, int64_t n_in) {
-  if (place.rounded != nullptr) return load16(place.rounded + first);
-  if (place.floats != nullptr) return eight_bf16<Dtype::f32>(place.floats, first, n_in);
-  return Bytes16{};
-}
+  __device__ LoadedColumn load(int64_t first) const {
+    if (rounded_ != nullptr) return {load16(rounded_ + first), {}};
+    if (floats_ == nullptr || first >= n_in_) return {};
+    return {load16(floats_ + first), load16(floats_ + first + 4)};
+  }
+  __device__ Bytes16 bf16_of(const LoadedColumn& loaded) const {
+    if (rounded_ != nullptr) return loaded.low;
+    Eight values;
+    for (int i = 0; i < 4; ++i) values[i] = std::bit_cast<float>(loaded.low.words[i]);
+    for (int i = 0; i < 4; ++i) values[4 + i] = std::bit_cast<float>(loaded.high.words[i]);
+    return millrace::cuda::MILLRACE_CUDA_TARGET::rounded(values);
+  }
+
+ private:
+  const float* floats_ = nullptr;
+  const uint16_t* rounded_ = nullptr;
+  int64_t n_in_ = 0;
+};
 
 template <int kOutTiles, int kColumnTiles>
 constexpr size_t kSumsBytes = sizeof(float) * kParts* kOutTiles* kOuts* kColumnTiles* kColumns;
@@ -75,6 +119,7 @@ constexpr int kNarrowThreads = kParts * kWarp;
 template <Dtype kType, int kOutTiles, int kColumnTiles>
 __global__ void __launch_bounds__(kNarrowThreads, kOutTiles == 1 ? 2 : 1) narrow_kernel(ProductArguments a) {
   constexpr int kAhead = kColumnTiles == 1 ? 4 : 2;  // steps whose loads are on their way together
+  static_assert(kRunSteps % kAhead == 0);
   constexpr int kBlockOuts = kOutTiles * kOuts, kBlockColumns = kColumnTiles * kColumns;
   const Product& p = a.product;
   const Tile tile = tile_of_block(a);
@@ -91,30 +136,35 @@ __global__ void __launch_bounds__(kNarrowThreads, kOutTiles == 1 ? 2 : 1) narrow
     rows[m / 2][m % 2] = p.weight + tile.matrix * p.matrix_bytes + out * p.row_bytes;
   }
   MILLRACE_UNROLL
-  for (int n = 0; n < kColumnTiles; ++n) columns[n] = place_of_column(a, tile, n * kColumns + g);
+  for (int n = 0; n < kColumnTiles; ++n) columns[n] = ColumnPlace(a, tile, n * kColumns + g);
 
   float sums[kOutTiles][kColumnTiles][4] = {};
-  const int64_t begin = warp_index() * part_length(p.n_in), end = least(p.n_in, begin + part_length(p.n_in));
-  for (int64_t first = begin; first < end; first += kAhead * kStep) {
-    Bytes16 weights[kAhead][kOutTiles][2], x[kAhead][kColumnTiles];
+  const int n_part_steps = n_part_steps_of(p.n_in);
+  const int begin = warp_index() * n_part_steps, end = least(n_steps_of(p.n_in), begin + n_part_steps);
+  for (int step = begin; step < end; step += kAhead) {
+    const int64_t first = first_of<kType>(step, t);
+    Bytes16 weights[kAhead][kOutTiles][2];
+    LoadedColumn x[kAhead][kColumnTiles];
     MILLRACE_UNROLL
     for (int i = 0; i < kAhead; ++i) {
-      const int64_t step = first + i * kStep, at = step + 8 * t;
-      if (step >= end) continue;
       MILLRACE_UNROLL
       for (int m = 0; m < 2 * kOutTiles; ++m)
-        weights[i][m / 2][m % 2] = eight_bf16<kType>(rows[m / 2][m % 2], at, p.n_in);
-      MILLRACE_UNROLL
-      for (int n = 0; n < kColumnTiles; ++n) x[i][n] = eight_of_column(columns[n], at, p.n_in);
+        weights[i][m / 2][m % 2] =
+            eight_bf16<kType>(rows[m / 2][m % 2], first + i * kStepDistance<kType>, p.n_in);
     }
     MILLRACE_UNROLL
     for (int i = 0; i < kAhead; ++i) {
-      if (first + i * kStep >= end) continue;
       MILLRACE_UNROLL
-      for (int m = 0; m < kOutTiles; ++m) {
+      for (int n = 0; n < kColumnTiles; ++n) x[i][n] = columns[n].load(first + i * kStepDistance<kType>);
+    }
+    MILLRACE_UNROLL
+    for (int i = 0; i < kAhead; ++i) {
+      MILLRACE_UNROLL
+      for (int n = 0; n < kColumnTiles; ++n) {
+        const Bytes16 column = columns[n].bf16_of(x[i][n]);
         MILLRACE_UNROLL
-        for (int n = 0; n < kColumnTiles; ++n)
-          multiply_step(sums[m][n], weights[i][m][0], weights[i][m][1], x[i][n]);
+        for (int m = 0; m < kOutTiles; ++m)
+          multiply_step(sums[m][n], weights[i][m][0], weights[i][m][1], column);
       }
     }
   }
@@ -172,7 +222,7 @@ class Stager {
   __device__ void fetch(int step) {
     MILLRACE_UNROLL
     for (int i = 0; i < kPieces; ++i) {
-      const int64_t first = int64_t{step} * kStep + piece(i) % kEighths * 8;
+      const int64_t first = first_of<kType>(step, piece(i) % kEighths);
       copy16(place(step, i) + kSideBytes, columns_[i] + first);
       is_copied_[i] = false;
       if constexpr (kType == Dtype::bf16) {
@@ -217,8 +267,7 @@ __global__ void wide_kernel(ProductArguments a) {
   const bool has_outputs = first_out + warp_out < p.n_out && warp_column < tile.n;
 
   float sums[kOutTiles][kColumnTiles][4] = {}, of_part[kOutTiles][kColumnTiles][4] = {};
-  const int n_steps = static_cast<int>(n_rounded_cols(p.n_in) / kStep);
-  const int n_part_steps = static_cast<int>(part_length(p.n_in) / kStep);
+  const int n_steps = n_steps_of(p.n_in), n_part_steps = n_part_steps_of(p.n_in);
   Stager<kType> stager(a, tile, first_out);
   for (int step = 0; step < kRing - 1; ++step) {
     if (step < n_steps) {

@@ -8,6 +8,11 @@ namespace {
 
 bool is_in_floats(const Product& product) { return product.keeps_floats || product.dtype == Dtype::f32; }
 
+// Whether x can be loaded by 16 bytes, so that the kernel for few columns can round it itself.
+bool has_wide_rows(const Product& p) {
+  return p.n_in % 8 == 0 && p.x_stride % 4 == 0 && reinterpret_cast<uintptr_t>(p.x) % 16 == 0;
+}
+
 struct RoundArguments {
   const float* x;  // (n_rows, n_in), rows x_stride elements apart
   int64_t x_stride, n_in;
@@ -100,7 +105,8 @@ void multiply(Machine& machine, std::span<const Product> products, const ExpertO
       multiply_floats(machine, arguments);
       continue;
     }
-    if (arguments.width > kWidths[0] && rounded == nullptr) rounded = round_inputs(machine, p);
+    if (rounded == nullptr && (arguments.width > kWidths[0] || !has_wide_rows(p)))
+      rounded = round_inputs(machine, p);
     arguments.rounded = rounded;
     multiply_bf16(machine, arguments);
   }
