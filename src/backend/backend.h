@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -13,6 +14,12 @@
 #include "tensor/memory.h"
 
 namespace millrace {
+
+// What a machine can do at most, measured.
+struct DeviceLimits {
+  double read_bytes_per_second;  // of memory far larger than the caches
+  double bf16_flops_per_second;  // of products in bfloat16 with float32 sums, two each
+};
 
 // Used by one thread at a time.
 class Backend {
@@ -37,6 +44,10 @@ class Backend {
 
   // What decides the bits of results besides the build: a set of instructions, a kind of GPU.
   virtual std::string machine() const { return {}; }
+
+  // Of a backend with a machine of its own; of those that compute with the program's, see
+  // tools/machine_limits.h.
+  virtual std::optional<DeviceLimits> measure_limits() { return {}; }
 
   // Where operands lie, but for weights, which always lie in the program's memory: of those a backend with
   // another memory computes with copies.

@@ -1,4 +1,4 @@
-// bench: prefill and decode speed of a model, with what the machine's memory gives beside it; of a model that
+// bench: prefill and decode speed of a model, with what the machine gives at most beside it; of a model that
 // gives embeddings, how fast it reads texts.
 #include <algorithm>
 #include <chrono>
@@ -37,9 +37,9 @@ Spread spread_of(std::vector<double> values) {
   return {(values[(n - 1) / 2] + values[n / 2]) / 2.0, values.front(), values.back()};
 }
 
-// Bytes of weights that one decoded token reads: all but the embedding table where the head is another
-// matrix; of experts the share that is used.
-double bytes_a_token(const Checkpoint& checkpoint) {
+// Sum of `size_of(tensor)` over the weights that one decoded token reads: all but the embedding table where
+// the head is another matrix; of experts the share that is used.
+double sum_a_token(const Checkpoint& checkpoint, const auto& size_of) {
   const Metadata& metadata = checkpoint.metadata();
   const std::string arch(metadata.need<std::string_view>("general.architecture"));
   const auto n_experts = static_cast<double>(metadata.get_or<int64_t>(arch + ".expert_count", 0));
@@ -49,10 +49,27 @@ double bytes_a_token(const Checkpoint& checkpoint) {
   for (const NamedTensor& named : checkpoint.tensors()) {
     if (named.name == "token_embd.weight" && has_head) continue;
     const bool is_of_experts = named.name.find("_exps.") != std::string::npos;
-    sum += static_cast<double>(named.tensor.n_bytes()) *
-           (is_of_experts && n_experts > 0 ? n_used / n_experts : 1.0);
+    sum += static_cast<double>(size_of(named)) * (is_of_experts && n_experts > 0 ? n_used / n_experts : 1.0);
   }
   return sum;
+}
+
+double bytes_a_token(const Checkpoint& checkpoint) {
+  return sum_a_token(checkpoint, [](const NamedTensor& named) { return named.tensor.n_bytes(); });
+}
+
+// Multiplications and additions of one token of a prompt with the weights; the head is for the last one
+// alone.
+double flops_a_prompt_token(const Checkpoint& checkpoint) {
+  return 2.0 * sum_a_token(checkpoint, [](const NamedTensor& named) {
+           return named.name.starts_with("blk.") ? named.tensor.n_elems() : 0;
+         });
+}
+
+// Computing is done when memory is read.
+void wait_for(const Buffer& buffer, Memory& memory) {
+  std::byte byte;
+  memory.read(buffer.data(), {&byte, 1});
 }
 
 class Bench final : public Command {
@@ -218,16 +235,23 @@ class Bench final : public Command {
         histories(n_tokens, shape.n_vocab);  // after the runner knows that all fits
     ProgressBar progress("bench", 2 * n_repeats_ + 1);
     prefill(runner, sequences, 0, std::min<int64_t>(n_tokens, 16));  // pages and weights are touched once
+    const std::optional<DeviceLimits> limits = loaded.backend->measure_limits();
+    const Buffer probe(1, loaded.backend->memory());
     std::vector<double> pp, tg, bandwidth;
     for (int64_t i = 0; i < n_repeats_; ++i) {
       if (depth_ > 0) prefill(runner, sequences, 0, depth_);
+      wait_for(probe, loaded.backend->memory());
       if (n_prompt_ > 0) {
-        const double s = seconds_of([&] { prefill(runner, sequences, depth_, depth_ + n_prompt_); });
+        const double s = seconds_of([&] {
+          prefill(runner, sequences, depth_, depth_ + n_prompt_);
+          wait_for(probe, loaded.backend->memory());
+        });
         pp.push_back(static_cast<double>(n_prompt_ * n_sequences_) / s);
       }
       progress.advance(2 * i + 1);
       if (n_generated_ > 0) {
-        bandwidth.push_back(measure_read_bandwidth(compute_.n_threads()));
+        bandwidth.push_back(limits ? limits->read_bytes_per_second
+                                   : measure_read_bandwidth(compute_.n_threads()));
         const double s = seconds_of([&] { decode(runner, sequences, depth_, depth_ + n_generated_); });
         tg.push_back(static_cast<double>(n_generated_ * n_sequences_) / s);
         sequences = histories(n_tokens, shape.n_vocab);
@@ -235,13 +259,27 @@ class Bench final : public Command {
       progress.advance(2 * i + 2);
     }
     progress.finish();
-    report(*loaded.checkpoint, pp, tg, bandwidth);
+    report(*loaded.checkpoint, limits, pp, tg, bandwidth);
   }
 
-  void report(const Checkpoint& checkpoint, const std::vector<double>& pp, const std::vector<double>& tg,
+  void report(const Checkpoint& checkpoint, const std::optional<DeviceLimits>& limits,
+              const std::vector<double>& pp, const std::vector<double>& tg,
               const std::vector<double>& bandwidth) const {
     Json out = settings();
     add_speeds(out, "prefill", n_prompt_, pp);
+    if (!pp.empty() && limits) {
+      const double flops = flops_a_prompt_token(checkpoint) * spread_of(pp).median;
+      const double limit = limits->bf16_flops_per_second;
+      out["prefill"]["weights_flops_per_s"] = flops;
+      out["prefill"]["bf16_limit_flops_per_s"] = limit;
+      out["prefill"]["share_of_bf16_limit"] = flops / limit;
+      if (!is_json_) {
+        fmt::print(
+            "prefill multiplies weights at {:.1f} TFLOP/s, {:.0f} % of the {:.1f} that products in "
+            "bfloat16 reach on this GPU\n",
+            flops / 1e12, 100.0 * flops / limit, limit / 1e12);
+      }
+    }
     add_speeds(out, "decode", n_generated_, tg);
     if (!tg.empty()) {
       const double weights =
@@ -251,10 +289,9 @@ class Bench final : public Command {
       out["decode"]["read_bandwidth_bytes_per_s"] = limit;
       out["decode"]["share_of_bandwidth"] = weights / limit;
       if (!is_json_) {
-        fmt::print(
-            "decode reads {:.1f} GB/s of weights, {:.0f} % of the {:.1f} GB/s that {} threads read beside "
-            "it\n",
-            weights / 1e9, 100.0 * weights / limit, limit / 1e9, compute_.n_threads());
+        const std::string who = limits ? "this GPU" : fmt::format("{} threads", compute_.n_threads());
+        fmt::print("decode reads {:.1f} GB/s of weights, {:.0f} % of the {:.1f} GB/s read by {} beside it\n",
+                   weights / 1e9, 100.0 * weights / limit, limit / 1e9, who);
       }
     }
     if (is_json_) fmt::print("{}\n", out.dump());

@@ -11,7 +11,7 @@ namespace {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(std::unique_ptr<Device> device, Run kernels)
+  CudaBackend(std::unique_ptr<Device> device, const Kernels& kernels)
       : device_(std::move(device)),
         kernels_(kernels),
         machine_{*device_, Scratch(*device_), Scratch(*device_)} {}
@@ -26,8 +26,10 @@ class CudaBackend final : public Backend {
     for (const Operand& operand : operands_of(on_device)) {
       if (operand.extent == Extent::model) operand.tensor->data = held(operand.tensor->data);
     }
-    kernels_(machine_, on_device);
+    kernels_.run(machine_, on_device);
   }
+
+  std::optional<DeviceLimits> measure_limits() override { return kernels_.measure_limits(machine_); }
 
   void hold(std::span<const Tensor> weights) override {
     std::vector<std::span<const std::byte>> stretches = stretches_of(weights);
@@ -63,7 +65,7 @@ class CudaBackend final : public Backend {
   }
 
   std::unique_ptr<Device> device_;
-  Run kernels_;
+  Kernels kernels_;
   Machine machine_;
   std::vector<Buffer> buffers_;                            // of what is held
   std::map<const std::byte*, std::span<std::byte>> held_;  // by where the program has them
@@ -71,7 +73,7 @@ class CudaBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(std::unique_ptr<Device> device, Run kernels) {
+std::unique_ptr<Backend> make_backend(std::unique_ptr<Device> device, const Kernels& kernels) {
   return std::make_unique<CudaBackend>(std::move(device), kernels);
 }
 

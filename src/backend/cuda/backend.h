@@ -6,8 +6,11 @@
 
 namespace millrace::cuda {
 
-using Run = void (*)(Machine&, const Op&);
+struct Kernels {
+  void (*run)(Machine&, const Op&);
+  DeviceLimits (*measure_limits)(Machine&);
+};
 
-std::unique_ptr<Backend> make_backend(std::unique_ptr<Device> device, Run kernels);
+std::unique_ptr<Backend> make_backend(std::unique_ptr<Device> device, const Kernels& kernels);
 
 }  // namespace millrace::cuda

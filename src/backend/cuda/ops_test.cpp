@@ -1,6 +1,8 @@
 // Every op of the table on the emulation, and on a GPU where there is one: against the reference, on memory
 // of its own, with threads in either order, in any batch. A backend for each case: it keeps the weights that
 // it has seen.
+#include <cmath>
+
 #include "backend/cases/op_trial.h"
 #include "backend/cuda/cuda.h"
 #include "backend/tools/staging_backend.h"
@@ -40,6 +42,14 @@ TEST(CudaOps, AgreeWithTheReferenceInAnyBatch) {
     trial.expect_near(actual, expected, kBfloat16);
     trial.expect_same_bits_in_any_batch(cuda);
   });
+}
+
+// The kernels that measure run, and count what they have done.
+TEST(EmulatedCuda, MeasuresItsLimits) {
+  const auto limits = make_emulated_cuda_backend(EmulatedThreads::descending)->measure_limits();
+  ASSERT_TRUE(limits);
+  EXPECT_TRUE(std::isfinite(limits->read_bytes_per_second) && limits->read_bytes_per_second > 0);
+  EXPECT_TRUE(std::isfinite(limits->bf16_flops_per_second) && limits->bf16_flops_per_second > 0);
 }
 
 }  // namespace

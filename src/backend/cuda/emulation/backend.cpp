@@ -9,7 +9,11 @@ namespace millrace {
 std::unique_ptr<Backend> make_emulated_cuda_backend(EmulatedThreads threads) {
   using cuda::emulated::Order;
   const Order order = threads == EmulatedThreads::ascending ? Order::ascending : Order::descending;
-  return cuda::make_backend(std::make_unique<cuda::emulated::EmulatedDevice>(order), cuda::emulated::run);
+  const auto measure = [](cuda::Machine& machine) {
+    return cuda::emulated::measure_limits(machine, {.bytes_a_processor = 1 << 20, .n_rounds = 4});
+  };
+  return cuda::make_backend(std::make_unique<cuda::emulated::EmulatedDevice>(order),
+                            {.run = cuda::emulated::run, .measure_limits = measure});
 }
 
 }  // namespace millrace

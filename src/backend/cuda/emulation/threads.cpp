@@ -299,6 +299,7 @@ void run_grid(Device& device, const Grid& grid, int n_threads, size_t shared_byt
   running = &block;
   auto& emulation = static_cast<EmulatedDevice&>(device);
   const EmulatedDevice::Open open(emulation);
+  place.n_blocks = grid.x;
   for (int64_t z = 0; z < grid.z; ++z) {
     for (int64_t y = 0; y < grid.y; ++y) {
       for (int64_t x = 0; x < grid.x; ++x) {

@@ -29,12 +29,13 @@ struct Grid {
 // Of the running thread. Blocks are lines of threads.
 struct Place {
   int thread, n_threads;
-  int64_t block[3];
+  int64_t block[3], n_blocks;  // of the grid in its first dimension
 };
 extern thread_local Place place;
 inline int thread_index() { return place.thread; }
 inline int n_threads() { return place.n_threads; }
 inline int64_t block_x() { return place.block[0]; }
+inline int64_t n_blocks() { return place.n_blocks; }
 inline int64_t block_y() { return place.block[1]; }
 inline int64_t block_z() { return place.block[2]; }
 

@@ -1,6 +1,7 @@
 // The CUDA runtime as a Device.
 #include "backend/cuda/backend.h"
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/gpu/library.h"
 #include "backend/cuda/gpu/threads.h"
 #include "backend/cuda/text/compute.inl"
 
@@ -91,7 +92,16 @@ std::unique_ptr<Backend> make_cuda_backend() {
     fail(ErrorKind::runtime, "no GPU that CUDA can use: {}",
          status == cudaSuccess ? "there is none" : cudaGetErrorString(status));
   }
-  return cuda::make_backend(std::make_unique<cuda::gpu::Gpu>(), cuda::gpu::run);
+  // Far more than the caches hold, and about a millisecond each.
+  const auto measure = [](cuda::Machine& machine) {
+    DeviceLimits limits =
+        cuda::gpu::measure_limits(machine, {.bytes_a_processor = 8 << 20, .n_rounds = 2048});
+    limits.bf16_flops_per_second =
+        std::max(limits.bf16_flops_per_second, cuda::gpu::library_flops_per_second(machine.device));
+    return limits;
+  };
+  return cuda::make_backend(std::make_unique<cuda::gpu::Gpu>(),
+                            {.run = cuda::gpu::run, .measure_limits = measure});
 }
 
 }  // namespace millrace

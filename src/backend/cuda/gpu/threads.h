@@ -24,6 +24,7 @@ struct Grid {
 __device__ inline int thread_index() { return static_cast<int>(threadIdx.x); }
 __device__ inline int n_threads() { return static_cast<int>(blockDim.x); }
 __device__ inline int64_t block_x() { return blockIdx.x; }
+__device__ inline int64_t n_blocks() { return gridDim.x; }
 __device__ inline int64_t block_y() { return blockIdx.y; }
 __device__ inline int64_t block_z() { return blockIdx.z; }
 

@@ -3,6 +3,7 @@
 // product_bf16.inl, otherwise 32 lanes joined in pairs.
 #pragma once
 
+#include "backend/backend.h"
 #include "backend/cuda/text/threads.inl"
 
 namespace millrace::cuda::MILLRACE_CUDA_TARGET {
@@ -31,6 +32,13 @@ void compute(Machine& machine, const CausalConv& op);
 void compute(Machine& machine, const GatedDeltaRule& op);
 void compute(Machine& machine, const GatherRows& op);
 void compute(Machine& machine, const MeanRows& op);
+
+// How much of each limit is measured.
+struct Effort {
+  int64_t bytes_a_processor;
+  int n_rounds;
+};
+DeviceLimits measure_limits(Machine& machine, const Effort& effort);
 
 inline void run(Machine& machine, const Op& op) {
   std::visit([&](const auto& each) { compute(machine, each); }, op);
