@@ -33,6 +33,14 @@ TOOL = {"name": "turn", "description": "Turns.", "parameters": {
 
 
 def setUpModule():
+    # Clients import parts of themselves when they are first asked for: here, where nothing else runs. Python
+    # 3.11 can lose a module's lock when a collection of garbage meets an import (KeyError in importlib).
+    for client in (openai.OpenAI(api_key="none"), openai.AsyncOpenAI(api_key="none")):
+        for part in ("chat", "completions", "embeddings", "models", "responses"):
+            getattr(client, part)
+        getattr(client.chat, "completions")
+    for client in (anthropic.Anthropic(api_key="none"), anthropic.AsyncAnthropic(api_key="none")):
+        getattr(client, "messages")
     global SERVER
     SERVER = Server(PROGRAM, MODEL, "--threads", "1")
 
