@@ -8,8 +8,8 @@
 #include <random>
 
 #include "checkpoint/gguf.h"
+#include "checkpoint/listed_checkpoint.h"
 #include "checkpoint/mixture.h"
-#include "checkpoint/named_list.h"
 
 namespace millrace {
 namespace {
@@ -41,9 +41,9 @@ const Shape& shape_of(const std::string& name) {
 }
 
 // Names and shapes alone.
-class Outline final : public Checkpoint {
+class Outline final : public ListedCheckpoint {
  public:
-  explicit Outline(const Shape& s) : tensors_(list(s)) {
+  explicit Outline(const Shape& s) : ListedCheckpoint(list(s)) {
     const std::string prefix = std::string(s.architecture) + ".";
     metadata_.add("general.architecture", s.architecture);
     metadata_.add("general.name", s.name);
@@ -65,11 +65,6 @@ class Outline final : public Checkpoint {
     metadata_.add(prefix + "expert_feed_forward_length", s.n_ff);
   }
   const Metadata& metadata() const override { return metadata_; }
-  std::span<const NamedTensor> tensors() const override { return tensors_.all(); }
-  const Tensor* find(std::string_view name) const override {
-    const NamedTensor* named = tensors_.find(name);
-    return named == nullptr ? nullptr : &named->tensor;
-  }
 
  private:
   static std::vector<NamedTensor> list(const Shape& s) {
@@ -113,7 +108,6 @@ class Outline final : public Checkpoint {
   }
 
   Metadata metadata_;
-  NamedList<NamedTensor> tensors_;
 };
 
 // The elements of a tensor: rows drawn from a few that are encoded, which is what takes long.

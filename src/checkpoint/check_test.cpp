@@ -4,24 +4,18 @@
 
 #include <limits>
 
-#include "checkpoint/named_list.h"
+#include "checkpoint/listed_checkpoint.h"
 
 namespace millrace {
 namespace {
 
-class TensorsOnly final : public Checkpoint {
+class TensorsOnly final : public ListedCheckpoint {
  public:
-  explicit TensorsOnly(std::vector<NamedTensor> tensors) : tensors_(std::move(tensors)) {}
+  explicit TensorsOnly(std::vector<NamedTensor> tensors) : ListedCheckpoint(std::move(tensors)) {}
   const Metadata& metadata() const override { return metadata_; }
-  std::span<const NamedTensor> tensors() const override { return tensors_.all(); }
-  const Tensor* find(std::string_view name) const override {
-    const NamedTensor* named = tensors_.find(name);
-    return named == nullptr ? nullptr : &named->tensor;
-  }
 
  private:
   Metadata metadata_;
-  NamedList<NamedTensor> tensors_;
 };
 
 TEST(CheckWeights, NamesTensorAndRow) {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "checkpoint/named_list.h"
+#include "checkpoint/listed_checkpoint.h"
 
 namespace millrace {
 namespace {
@@ -51,19 +51,32 @@ constexpr Expected kEightExperts[] = {
     {"MXFP4_MOE", "Q8_0", "Q8_0", "Q8_0", "Q8_0", "Q8_0", "Q8_0", "MXFP4", "MXFP4"},
 };
 
-class FakeCheckpoint final : public Checkpoint {
+class FakeCheckpoint final : public ListedCheckpoint {
  public:
   struct Shape {
     int64_t n_layers, n_kv_heads, n_experts;
     bool is_tied;
   };
 
-  explicit FakeCheckpoint(const Shape& shape, int64_t n_cols = 256) : n_cols_(n_cols) {
+  explicit FakeCheckpoint(const Shape& shape, int64_t n_cols = 256) : ListedCheckpoint(list(shape, n_cols)) {
     metadata_.add("general.architecture", std::string_view("llama"));
     metadata_.add("llama.block_count", shape.n_layers);
     metadata_.add("llama.attention.head_count", int64_t{8});
     metadata_.add("llama.attention.head_count_kv", shape.n_kv_heads);
     if (shape.n_experts > 0) metadata_.add("llama.expert_count", shape.n_experts);
+  }
+
+  const Metadata& metadata() const override { return metadata_; }
+
+ private:
+  static std::vector<NamedTensor> list(const Shape& shape, int64_t n_cols) {
+    std::vector<NamedTensor> all;
+    const auto add = [&](std::string name, int n_dims = 2) {
+      Tensor tensor(nullptr, Dtype::f16, {n_cols});
+      if (n_dims == 2) tensor = Tensor(nullptr, Dtype::f16, {8, n_cols});
+      if (n_dims == 3) tensor = Tensor(nullptr, Dtype::f16, {8, 8, n_cols});
+      all.push_back({std::move(name), tensor});
+    };
     add("token_embd.weight");
     if (!shape.is_tied) add("output.weight");
     add("blk.0.attn_norm.weight", 1);
@@ -75,28 +88,10 @@ class FakeCheckpoint final : public Checkpoint {
       for (const char* part : {"attn_v", "attn_q", "attn_output", "attn_k", "ffn_gate_inp"})
         add(fmt::format("blk.{}.{}.weight", i, part));
     }
-    list_ = NamedList<NamedTensor>(tensors_);
+    return all;
   }
 
-  const Metadata& metadata() const override { return metadata_; }
-  std::span<const NamedTensor> tensors() const override { return list_.all(); }
-  const Tensor* find(std::string_view name) const override {
-    const NamedTensor* named = list_.find(name);
-    return named == nullptr ? nullptr : &named->tensor;
-  }
-
- private:
-  void add(std::string name, int n_dims = 2) {
-    Tensor tensor(nullptr, Dtype::f16, {n_cols_});
-    if (n_dims == 2) tensor = Tensor(nullptr, Dtype::f16, {8, n_cols_});
-    if (n_dims == 3) tensor = Tensor(nullptr, Dtype::f16, {8, 8, n_cols_});
-    tensors_.push_back({std::move(name), tensor});
-  }
-
-  int64_t n_cols_;
   Metadata metadata_;
-  std::vector<NamedTensor> tensors_;
-  NamedList<NamedTensor> list_;
 };
 
 std::map<std::string, FormatChoice> choices_of(const FakeCheckpoint& checkpoint,

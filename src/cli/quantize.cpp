@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/utf8.h"
-#include "checkpoint/named_list.h"
+#include "checkpoint/listed_checkpoint.h"
 #include "cli/divergence_report.h"
 #include "cli/loaded_model.h"
 #include "cli/progress.h"
@@ -52,19 +52,14 @@ std::pair<std::regex, Dtype> override_of(const std::string& text) {
 }
 
 // The source with the formats of the plan, so that a family can say whether it would run.
-class PlannedCheckpoint final : public Checkpoint {
+class PlannedCheckpoint final : public ListedCheckpoint {
  public:
-  explicit PlannedCheckpoint(const QuantizePlan& plan) : source_(plan.source), tensors_(plan.tensors()) {}
+  explicit PlannedCheckpoint(const QuantizePlan& plan)
+      : ListedCheckpoint(plan.tensors()), source_(plan.source) {}
   const Metadata& metadata() const override { return source_.metadata(); }
-  std::span<const NamedTensor> tensors() const override { return tensors_.all(); }
-  const Tensor* find(std::string_view name) const override {
-    const NamedTensor* named = tensors_.find(name);
-    return named == nullptr ? nullptr : &named->tensor;
-  }
 
  private:
   const Checkpoint& source_;
-  NamedList<NamedTensor> tensors_;
 };
 
 // Why the model cannot be run; nothing where it can.

@@ -7,7 +7,7 @@
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf/layout.h"
 #include "checkpoint/gguf/parts.h"
-#include "checkpoint/named_list.h"
+#include "checkpoint/listed_checkpoint.h"
 
 namespace millrace {
 namespace gguf {
@@ -51,25 +51,19 @@ Content read(std::span<const std::byte> file, std::string_view name, uint64_t& m
   return content;
 }
 
-class GgufCheckpoint final : public Checkpoint {
+class GgufCheckpoint final : public ListedCheckpoint {
  public:
   GgufCheckpoint(std::vector<MappedFile> files, Content content)
-      : files_(std::move(files)),
-        metadata_(std::move(content.metadata)),
-        tensors_(std::move(content.tensors)) {}
+      : ListedCheckpoint(std::move(content.tensors)),
+        files_(std::move(files)),
+        metadata_(std::move(content.metadata)) {}
 
   const Metadata& metadata() const override { return metadata_; }
-  std::span<const NamedTensor> tensors() const override { return tensors_.all(); }
-  const Tensor* find(std::string_view name) const override {
-    const NamedTensor* named = tensors_.find(name);
-    return named == nullptr ? nullptr : &named->tensor;
-  }
   std::vector<std::span<const std::byte>> mapped_files() const override { return bytes_of(files_); }
 
  private:
   std::vector<MappedFile> files_;
   Metadata metadata_;
-  NamedList<NamedTensor> tensors_;
 };
 
 // One file of a split model, as its keys say.
