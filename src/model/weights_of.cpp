@@ -8,6 +8,7 @@
 
 #include "backend/op_operands.h"
 #include "model/dry_run.h"
+#include "tensor/by_address.h"
 
 namespace millrace {
 namespace {
@@ -81,10 +82,9 @@ class LayerMap {
   }
 
   std::optional<int64_t> find(const Tensor& tensor) const {
-    const auto after = layers_.upper_bound(tensor.data);
-    if (after == layers_.begin()) return std::nullopt;
-    const auto& [end, layer] = std::prev(after)->second;
-    return tensor.data < end ? std::optional(layer) : std::nullopt;
+    const auto* const last = last_until(layers_, tensor.data);
+    if (last == nullptr || tensor.data >= last->second.end) return std::nullopt;
+    return last->second.layer;
   }
 
  private:

@@ -5,6 +5,7 @@
 #include "backend/op_operands.h"
 #include "backend/op_shapes.h"
 #include "backend/stretches.h"
+#include "tensor/by_address.h"
 
 namespace millrace::cuda {
 namespace {
@@ -24,7 +25,7 @@ class CudaBackend final : public Backend {
     check_shapes(op);
     Op on_device = op;
     for (const Operand& operand : operands_of(on_device)) {
-      if (operand.extent == Extent::model) operand.tensor->data = held(operand.tensor->data);
+      if (operand.extent == Extent::model) operand.tensor->data = held_place(operand.tensor->data);
     }
     kernels_.run(machine_, on_device);
   }
@@ -33,7 +34,7 @@ class CudaBackend final : public Backend {
 
   void hold(std::span<const Tensor> weights) override {
     std::vector<std::span<const std::byte>> stretches = stretches_of(weights);
-    std::erase_if(stretches, [this](const auto& stretch) { return is_held(stretch); });
+    std::erase_if(stretches, [this](const auto& stretch) { return held(stretch) != nullptr; });
     if (stretches.empty()) return;
     const Buffer& buffer = buffers_.emplace_back(copied_bytes(stretches), *device_);
     std::byte* to = buffer.data();
@@ -51,24 +52,27 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  bool is_held(std::span<const std::byte> stretch) const {
-    const auto after = held_.upper_bound(stretch.data());
-    if (after == held_.begin()) return false;
-    const auto& [begin, copy] = *std::prev(after);
-    return stretch.data() + stretch.size() <= begin + copy.size();
+  using Held = std::map<const std::byte*, std::span<std::byte>>;  // copies, by where the program has them
+
+  // What is held that all of `stretch` lies in, else nullptr.
+  const Held::value_type* held(std::span<const std::byte> stretch) const {
+    const auto* const last = last_until(held_, stretch.data());
+    const bool is_within =
+        last != nullptr && stretch.data() + stretch.size() <= last->first + last->second.size();
+    return is_within ? last : nullptr;
   }
   // Where the weight at `from` of the program's memory lies on the device: it or a part of it is held.
-  std::byte* held(const std::byte* from) const {
-    check(is_held({from, 1}), "a weight that is held");
-    const auto& [begin, copy] = *std::prev(held_.upper_bound(from));
-    return copy.data() + (from - begin);
+  std::byte* held_place(const std::byte* from) const {
+    const auto* const found = held({from, 1});
+    check(found != nullptr, "a weight that is held");
+    return found->second.data() + (from - found->first);
   }
 
   std::unique_ptr<Device> device_;
   Kernels kernels_;
   Machine machine_;
-  std::vector<Buffer> buffers_;                            // of what is held
-  std::map<const std::byte*, std::span<std::byte>> held_;  // by where the program has them
+  std::vector<Buffer> buffers_;  // of what is held
+  Held held_;
 };
 
 }  // namespace

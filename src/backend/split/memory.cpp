@@ -1,8 +1,7 @@
 #include "backend/split/memory.h"
 
-#include <iterator>
-
 #include "base/error.h"
+#include "tensor/by_address.h"
 
 namespace millrace::split {
 
@@ -18,10 +17,8 @@ void DevicePart::release(std::byte* memory, size_t n_bytes) {
 }
 
 bool DevicePart::has(const std::byte* address) const {
-  const auto after = sizes_.upper_bound(address);
-  if (after == sizes_.begin()) return false;
-  const auto& [begin, size] = *std::prev(after);
-  return address < begin + size;
+  const auto* const last = last_until(sizes_, address);
+  return last != nullptr && address < last->first + last->second;
 }
 
 std::byte* SplitMemory::allocate(size_t n_bytes) {
@@ -39,10 +36,8 @@ Memory& SplitMemory::of_layer(int64_t layer) {
 }
 
 Mirror* SplitMemory::mirror_of(const std::byte* address) {
-  const auto after = mirrors_.upper_bound(address);
-  if (after == mirrors_.begin()) return nullptr;
-  auto& [begin, mirror] = *std::prev(after);
-  return address < begin + mirror.n_bytes() ? &mirror : nullptr;
+  auto* const last = last_until(mirrors_, address);
+  return last != nullptr && address < last->first + last->second.n_bytes() ? &last->second : nullptr;
 }
 
 void SplitMemory::write(std::byte* to, std::span<const std::byte> from) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
 
 #include "backend/op_operands.h"
 #include "backend/split/memory.h"

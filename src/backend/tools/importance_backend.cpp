@@ -1,5 +1,7 @@
 #include "backend/tools/importance_backend.h"
 
+#include "tensor/by_address.h"
+
 namespace millrace {
 
 ImportanceBackend::ImportanceBackend(Backend& inner, const std::vector<Watched>& watched) : inner_(inner) {
@@ -53,9 +55,9 @@ void ImportanceBackend::measure(const MoeGated& op) {
 void ImportanceBackend::measure(const MoeDown& op) { add_chosen(op.down, op.x, op.experts, {}); }
 
 ImportanceBackend::Entry* ImportanceBackend::entry_of(const Tensor& weight) {
-  auto after = entries_.upper_bound(weight.data);
-  if (after == entries_.begin()) return nullptr;
-  Entry& entry = std::prev(after)->second;
+  auto* const last = last_until(entries_, weight.data);
+  if (last == nullptr) return nullptr;
+  Entry& entry = last->second;
   const bool is_within = weight.data < entry.weight.data + entry.weight.n_bytes();
   return is_within && weight.n_cols() == entry.weight.n_cols() ? &entry : nullptr;
 }
