@@ -2,34 +2,22 @@
 #include "engine/memory.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <limits>
 #include <string>
 
 #include "base/error.h"
+#include "base/temporary_folder.h"
 
 namespace millrace {
 namespace {
 
-namespace fs = std::filesystem;
-
 class Machine : public testing::Test {
  protected:
-  Machine() {
-    std::string name = (fs::temp_directory_path() / "millrace-memory-XXXXXX").string();
-    root_ = ::mkdtemp(name.data());
-  }
-  ~Machine() override { fs::remove_all(root_); }
+  void write(const std::string& path, const std::string& text) { folder_.write(path, text); }
 
-  void write(const std::string& path, const std::string& text) {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
-
-  fs::path root_;
+  TemporaryFolder folder_;
+  const std::filesystem::path root_ = folder_.path();
 };
 
 TEST_F(Machine, WithoutLimits) {
