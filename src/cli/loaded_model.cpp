@@ -94,7 +94,9 @@ LoadedTokenizer load_tokenizer_of(const fs::path& path) {
 }
 
 void ComputeOptions::declare(Args& args) {
-  args.option("--backend", "Where to compute: cpu, cuda (a GPU of NVIDIA), or reference (slow, exact)",
+  args.option("--backend",
+              "Where to compute: cpu, cuda (a GPU of NVIDIA), cuda-emulation (its kernels on the processor, "
+              "very slow: to test them), or reference (slow, exact)",
               backend);
   args.option("-t,--threads", "Threads to compute with; 0: one a physical core", threads);
   args.option("--kv-type", "Type of keys and values: f32, f16, bf16, q8_0 or q4_0", kv_dtype);
@@ -120,11 +122,14 @@ std::unique_ptr<Backend> ComputeOptions::make_backend() const {
   if (backend == "cpu") return make_cpu_backend(n_threads());
   if (backend == "reference") return make_reference_backend();
   if (backend == "cuda") return make_cuda_backend();
-  fail(ErrorKind::usage, "--backend {} is not known; known: cpu, cuda, reference", printable(backend));
+  if (backend == "cuda-emulation") return make_emulated_cuda_backend(EmulatedThreads::ascending);
+  fail(ErrorKind::usage, "--backend {} is not known; known: cpu, cuda, cuda-emulation, reference",
+       printable(backend));
 }
 
 OffloadWish ComputeOptions::offload() const {
-  if (backend != "cuda" && (gpu_layers || keeps_experts || n_cpu_moe))
+  const bool has_device = backend == "cuda" || backend == "cuda-emulation";
+  if (!has_device && (gpu_layers || keeps_experts || n_cpu_moe))
     fail(ErrorKind::usage, "--gpu-layers, --cpu-moe and --n-cpu-moe belong to --backend cuda: give it too");
   if (keeps_experts && n_cpu_moe) fail(ErrorKind::usage, "--cpu-moe cannot be used with --n-cpu-moe");
   if (n_cpu_moe.value_or(0) < 0) fail(ErrorKind::usage, "--n-cpu-moe is {}, expected 0 or more", *n_cpu_moe);
