@@ -1162,6 +1162,12 @@ std::vector<OpCase> op_bench_cases() {
     add_attention(table, c);
     add_rope(table, c, {.n_rotary = 128});
   }
+  for (const int64_t head_dim : {64, 128})
+    add_attention(table, {.seqs = {{1536, 512}},
+                          .n_heads = 32,
+                          .n_kv_heads = 8,
+                          .head_dim = head_dim,
+                          .v_head_dim = head_dim});
   // DeepSeek-V2-Lite: its latents, and the keys and values that they expand to.
   for (const KvCase& c : {kv, prompt}) {
     add_latent(table, {.seqs = c.seqs, .n_heads = 16, .n_kv_heads = 1, .head_dim = 576, .v_head_dim = 512},

@@ -48,9 +48,9 @@ struct BlockScratch {
         end(carver.take<int32_t>(s.n_queries)),
         q_panel(carver.take<float>(int64_t{padded_queries(static_cast<int>(s.n_queries))} *
                                    padded_keys(static_cast<int>(s.head_dim)))),
-        k_panel(carver.take<float>(int64_t{kPanelPositions} * padded_keys(static_cast<int>(s.head_dim)))),
-        v_panel(carver.take<float>(int64_t{kPanelPositions} * padded(static_cast<int>(s.v_head_dim)))),
-        scores(carver.take<float>(s.n_queries * kAttentionBlock)),
+        k_panel(carver.take<float>(kAttentionBlock * padded_keys(static_cast<int>(s.head_dim)))),
+        v_panel(carver.take<float>(kAttentionBlock * padded(static_cast<int>(s.v_head_dim)))),
+        scores(carver.take<float>((s.n_queries + 1) * kAttentionBlock)),
         block(carver, s),
         total(carver, s) {}
 
@@ -193,7 +193,7 @@ class Attention {
         op_(op),
         keys_(op),
         n_shared_(op.q.dim(1) / keys_.n_heads()),
-        rows_a_tile_(keys_.is_alone() ? 1 : std::max<int64_t>(1, kQueriesATile / n_shared_)) {}
+        rows_a_tile_(keys_.is_alone() ? 1 : std::max<int64_t>(1, queries_a_tile() / n_shared_)) {}
 
   Sizes sizes() const {
     const int64_t max_rows = std::min(rows_a_tile_, op_.batch.n_rows());
@@ -225,18 +225,31 @@ class Attention {
     return block >= first_position_block(tile.row_begin) && block < end_block(tile);
   }
 
-  // Computes one block of a tile into `out`.
+  // What all blocks of a tile read.
+  void begin_tile(const Tile& tile, int64_t kv_head, const BlockScratch& scratch) const {
+    const int64_t n = n_queries(tile);
+    for (int64_t q = 0; q < n; ++q)
+      scratch.queries[q] = op_.q.f32() + head_index(tile, kv_head, q) * op_.q.dim(2);
+    const auto lay_out = pages().lay_out_queries;
+    if (lay_out == nullptr) return;
+    lay_out({.head_dim = static_cast<int>(keys_.head_dim()),
+             .n = static_cast<int>(n),
+             .queries = scratch.queries,
+             .panel = scratch.q_panel});
+  }
+
+  // Computes one block of the tile that has begun into `out`.
   void compute_block(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch,
                      const Partial& out) const {
-    const int n_queries = fill_queries(tile, kv_head, block, scratch);
+    fill_ranges(tile, block, scratch);
     const int n_positions = fill_positions(tile, kv_head, block, scratch);
-    kernels_.pages[static_cast<size_t>(keys_.dtype())].attend({
+    pages().attend({
         .head_dim = static_cast<int>(keys_.head_dim()),
         .v_head_dim = static_cast<int>(keys_.v_head_dim()),
         .n_positions = n_positions,
         .k_rows = scratch.k_rows,
         .v_rows = scratch.v_rows,
-        .n_queries = n_queries,
+        .n_queries = static_cast<int>(n_queries(tile)),
         .queries = scratch.queries,
         .begin = scratch.begin,
         .end = scratch.end,
@@ -255,24 +268,15 @@ class Attention {
   // Joins a block into the total of those before it; the first block that a row sees becomes its total.
   void join(const Tile& tile, int64_t block, const Partial& from, const Partial& total) const {
     const int64_t stride = padded(static_cast<int>(keys_.v_head_dim()));
-    const int64_t n_queries = (tile.row_end - tile.row_begin) * n_shared_;
-    for (int64_t q = 0; q < n_queries; ++q) {
-      const int64_t row = tile.row_begin + q / n_shared_;
+    for (int64_t row = tile.row_begin, q = 0; row < tile.row_end; ++row, q += n_shared_) {
       const Positions seen = range_in(tile, row, block);
       if (seen.begin >= seen.end) continue;
       const int64_t first = keys_.n_entries(row) > 0 ? -entry_blocks(tile) : first_position_block(row);
-      if (block == first) {
-        total.max[q] = from.max[q];
-        total.sum[q] = from.sum[q];
-        std::copy_n(from.out + q * stride, stride, total.out + q * stride);
-      } else {
-        kernels_.join({.max = total.max + q,
-                       .sum = total.sum + q,
-                       .out = total.out + q * stride,
-                       .block_max = from.max[q],
-                       .block_sum = from.sum[q],
-                       .block_out = from.out + q * stride,
-                       .v_head_dim = static_cast<int>(keys_.v_head_dim())});
+      for (int64_t i = q; i < q + n_shared_; ++i) {
+        if (block == first)
+          copy_query(from, i, stride, total);
+        else
+          join_query(from, i, stride, total);
       }
     }
   }
@@ -280,7 +284,7 @@ class Attention {
   void finish(const Tile& tile, int64_t kv_head, const Partial& total) const {
     const int64_t v_head_dim = keys_.v_head_dim();
     const int64_t stride = padded(static_cast<int>(v_head_dim));
-    for (int64_t q = 0; q < (tile.row_end - tile.row_begin) * n_shared_; ++q) {
+    for (int64_t q = 0; q < n_queries(tile); ++q) {
       float* out = op_.out.f32() + head_index(tile, kv_head, q) * v_head_dim;
       std::copy_n(total.out + q * stride, v_head_dim, out);
       const float* sink = keys_.sink(kv_head * n_shared_ + q % n_shared_);
@@ -289,7 +293,8 @@ class Attention {
   }
 
  private:
-  static constexpr int64_t kQueriesATile = 128;  // keys and values are decoded once for so many
+  // Keys and values are decoded once for so many. Where queries are not laid out, the scores of all are kept.
+  int64_t queries_a_tile() const { return pages().lay_out_queries == nullptr ? 128 : 256; }
 
   int64_t first_position_block(int64_t row) const { return keys_.visible(row).begin / kAttentionBlock; }
   int64_t last_block(int64_t row) const { return (keys_.visible(row).end - 1) / kAttentionBlock; }
@@ -317,16 +322,30 @@ class Attention {
     return (tile.row_begin + q / n_shared_) * op_.q.dim(1) + kv_head * n_shared_ + q % n_shared_;
   }
 
-  int fill_queries(const Tile& tile, int64_t kv_head, int64_t block, const BlockScratch& scratch) const {
-    const int64_t n = (tile.row_end - tile.row_begin) * n_shared_;
-    for (int64_t q = 0; q < n; ++q) {
-      const int64_t row = tile.row_begin + q / n_shared_;
-      scratch.queries[q] = op_.q.f32() + head_index(tile, kv_head, q) * op_.q.dim(2);
+  const PageKernels& pages() const { return kernels_.pages[static_cast<size_t>(keys_.dtype())]; }
+  int64_t n_queries(const Tile& tile) const { return (tile.row_end - tile.row_begin) * n_shared_; }
+
+  void fill_ranges(const Tile& tile, int64_t block, const BlockScratch& scratch) const {
+    for (int64_t row = tile.row_begin, q = 0; row < tile.row_end; ++row, q += n_shared_) {
       const auto [begin, end] = range_in(tile, row, block);
-      scratch.begin[q] = begin < end ? static_cast<int32_t>(begin) : 0;
-      scratch.end[q] = begin < end ? static_cast<int32_t>(end) : 0;
+      std::fill_n(scratch.begin + q, n_shared_, begin < end ? static_cast<int32_t>(begin) : 0);
+      std::fill_n(scratch.end + q, n_shared_, begin < end ? static_cast<int32_t>(end) : 0);
     }
-    return static_cast<int>(n);
+  }
+
+  void copy_query(const Partial& from, int64_t q, int64_t stride, const Partial& total) const {
+    total.max[q] = from.max[q];
+    total.sum[q] = from.sum[q];
+    std::copy_n(from.out + q * stride, stride, total.out + q * stride);
+  }
+  void join_query(const Partial& from, int64_t q, int64_t stride, const Partial& total) const {
+    kernels_.join({.max = total.max + q,
+                   .sum = total.sum + q,
+                   .out = total.out + q * stride,
+                   .block_max = from.max[q],
+                   .block_sum = from.sum[q],
+                   .block_out = from.out + q * stride,
+                   .v_head_dim = static_cast<int>(keys_.v_head_dim())});
   }
 
   // Positions before the first visible one may have no page any more: the first visible stands in for them.
@@ -392,6 +411,7 @@ void attend_whole(Machine& machine, const Attention<Keys>& attention, std::span<
   machine.pool.run(n_tasks, [&](int task, int thread) {
     const Tile& tile = tiles[static_cast<size_t>(task / n_kv_heads)];
     const auto scratch = machine.scratch.of_thread<BlockScratch>(thread, attention.sizes());
+    attention.begin_tile(tile, task % n_kv_heads, scratch);
     for (int64_t b = attention.first_block(tile); b < attention.end_block(tile); ++b) {
       if (!attention.sees(tile, b)) continue;
       attention.compute_block(tile, task % n_kv_heads, b, scratch, scratch.block);
@@ -420,8 +440,9 @@ void attend_split(Machine& machine, const Attention<Keys>& attention, std::span<
     machine.pool.run(static_cast<int>(n_tasks * n_blocks), [&](int item, int thread) {
       const int64_t task = item / n_blocks, b = item % n_blocks;
       if (!attention.sees(tile_of(task), wave + b)) return;
-      attention.compute_block(tile_of(task), task % n_kv_heads, wave + b,
-                              machine.scratch.of_thread<BlockScratch>(thread, attention.sizes()),
+      const auto scratch = machine.scratch.of_thread<BlockScratch>(thread, attention.sizes());
+      attention.begin_tile(tile_of(task), task % n_kv_heads, scratch);
+      attention.compute_block(tile_of(task), task % n_kv_heads, wave + b, scratch,
                               memory.at(n_tasks + task * blocks_a_wave + b));
     });
     machine.pool.run(static_cast<int>(n_tasks), [&](int task, int) {

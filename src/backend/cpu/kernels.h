@@ -130,6 +130,14 @@ constexpr int padded(int head_dim) { return (head_dim + kMaxLanes - 1) / kMaxLan
 constexpr int padded_keys(int head_dim) { return (head_dim + kBlockBf16 - 1) / kBlockBf16 * kBlockBf16; }
 constexpr int padded_queries(int n) { return (n + kTileColumnsAmx - 1) / kTileColumnsAmx * kTileColumnsAmx; }
 
+// Queries as `attend` reads them, laid out once for all blocks of positions.
+struct AttentionQueries {
+  int head_dim;
+  int n;
+  const float* const* queries;  // (n) of head_dim
+  float* panel;                 // padded_queries(n) * padded_keys(head_dim)
+};
+
 // One block of positions against some queries; see text/attention.inl. `head_dim` etc. in scratch and results
 // are padded().
 struct AttentionBlock {
@@ -144,11 +152,11 @@ struct AttentionBlock {
   const int32_t* end;
   float scale;
   float softcap;
-  float* q_panel;  // scratch: padded_queries(n_queries) * padded_keys(head_dim)
-  float* k_panel;  // scratch: kPanelPositions * padded_keys(head_dim)
-  float* v_panel;  // scratch: kPanelPositions * v_head_dim
-  float* scores;   // scratch: n_queries * kAttentionPositions
-  float* max;      // results (n_queries); left alone where a query sees nothing
+  const float* q_panel;  // what lay_out_queries has written
+  float* k_panel;        // scratch: kAttentionPositions * padded_keys(head_dim)
+  float* v_panel;        // scratch: kAttentionPositions * v_head_dim
+  float* scores;         // scratch: (n_queries + 1) * kAttentionPositions
+  float* max;            // results (n_queries); left alone where a query sees nothing
   float* sum;
   float* out;  // (n_queries, v_head_dim) not divided by the sum
 };
@@ -204,6 +212,7 @@ struct DeltaRuleRow {
 struct PageKernels {
   void (*store)(const float* x, std::byte* out, int64_t n);  // whole blocks where the type has them
   void (*attend)(const AttentionBlock& block);
+  void (*lay_out_queries)(const AttentionQueries& queries);  // nullptr: they are read where they lie
   void (*index_scores)(const IndexBlock& block);
 };
 

@@ -1,6 +1,8 @@
 // The kernels of AVX-512, and products of many columns on the tiles of AMX.
 #if defined(__AMX_BF16__) || defined(__AMXBF16__)  // clang 14 spells it so
 
+#include <initializer_list>
+
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/lanes_avx512.h"
 
@@ -83,6 +85,7 @@ Kernels make_amx_table() {
   t.pages[2].attend = attend_amx<BF16>;
   t.pages[4].attend = attend_amx<PageQ4_0>;
   t.pages[8].attend = attend_amx<PageQ8_0>;
+  for (const int i : {1, 2, 4, 8}) t.pages[i].lay_out_queries = lay_out_query_tiles;
   return t;
 }
 

@@ -48,11 +48,11 @@ constexpr Kernels make_table(const char* name) {
   add_activations<None, Silu, Sigmoid, GeluTanh, GeluErf, QuickGelu>(t);
   t.exp = exp_row;
   t.rotate_halves = rotate_halves_row;
-  t.pages[0] = {store_row<F32>, attend<F32>, index_scores<F32>};
-  t.pages[1] = {store_row<F16>, attend<F16>, index_scores<F16>};
-  t.pages[2] = {store_row<BF16>, attend<BF16>, index_scores<BF16>};
-  t.pages[4] = {store_blocks<PageQ4_0>, attend<PageQ4_0>, index_scores<PageQ4_0>};
-  t.pages[8] = {store_blocks<PageQ8_0>, attend<PageQ8_0>, index_scores<PageQ8_0>};
+  t.pages[0] = {store_row<F32>, attend<F32>, nullptr, index_scores<F32>};
+  t.pages[1] = {store_row<F16>, attend<F16>, nullptr, index_scores<F16>};
+  t.pages[2] = {store_row<BF16>, attend<BF16>, nullptr, index_scores<BF16>};
+  t.pages[4] = {store_blocks<PageQ4_0>, attend<PageQ4_0>, nullptr, index_scores<PageQ4_0>};
+  t.pages[8] = {store_blocks<PageQ8_0>, attend<PageQ8_0>, nullptr, index_scores<PageQ8_0>};
   t.join = join_blocks;
   t.convolve = convolve_row;
   t.delta_rule = delta_rule_row;
