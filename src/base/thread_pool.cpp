@@ -7,33 +7,10 @@
 #include <set>
 #include <string>
 
+#include "base/await_change.h"
 #include "base/error.h"
 
 namespace millrace {
-namespace {
-
-// How long a thread spins before it sleeps in the kernel: 0.1 to 1 ms, as long as the processor's pause is
-// (190 us on a Xeon of 2023). Longer than the gap between two ops, shorter than what a user would see as a
-// busy idle program.
-constexpr int kSpins = 20000;
-
-void pause_briefly() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
-// Returns once `value` differs from `old`.
-template <class T>
-void await_change(const std::atomic<T>& value, T old) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
-    pause_briefly();
-  }
-  value.wait(old, std::memory_order_acquire);
-}
-
-}  // namespace
 
 ThreadPool::ThreadPool(int n_threads) : shares_(static_cast<size_t>(std::max(1, n_threads))) {
   check(n_threads >= 1, "a thread pool needs a thread");
