@@ -27,8 +27,8 @@ struct MemoryPlan {
   // Of an engine, beside all that: its checkpoint (Options::weights_bytes), and the program
   // (engine/memory.h).
   int64_t weights_bytes = 0, program_bytes = 0;
-  // Of all that, what lies in a memory of the backend's own. Activations of a backend with two memories lie
-  // in both.
+  // Of all that, what lies in memories of the backend's own. Activations of a backend with several memories
+  // lie in each.
   struct OnDevice {
     int64_t weights_bytes = 0, kv_bytes = 0, state_bytes = 0, arena_bytes = 0;
   } on_device{};

@@ -146,26 +146,29 @@ MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Opti
   plan.weights_bytes = options.weights_bytes;
   plan.program_bytes = program_bytes(options.weights_bytes);
   Memory& memory = backend.memory();
+  const SequenceMemory::Shape shape = memory_shape(model, options);
   for (Memory* part : memory.parts()) {
-    const SequenceMemory::Shape shape = memory_shape(model, options).of_part(memory, *part);
+    const int64_t kv_bytes = shape.kv_bytes(memory, *part), state_bytes = shape.state_bytes(memory, *part);
+    const int64_t arena_bytes = plan.arena_bytes * memory.n_copies(*part);
     const auto kv_bytes_of = [&](int64_t n_positions) {
       Engine::Options fewer = options;
       fewer.n_kv_positions = n_positions;
       fewer.n_ctx = std::min(fewer.n_ctx, n_positions);
-      return memory_shape(model, fewer).of_part(memory, *part).kv_bytes();
+      return memory_shape(model, fewer).kv_bytes(memory, *part);
     };
     // A memory of the backend's own holds its weights already, and nothing that stands beside the cache.
     const bool is_of_program = part->is_of_program();
-    if (!is_of_program)
-      plan.on_device = {.weights_bytes = backend.held_bytes(),
-                        .kv_bytes = shape.kv_bytes(),
-                        .state_bytes = shape.state_bytes(),
-                        .arena_bytes = plan.arena_bytes};
+    if (!is_of_program) {
+      plan.on_device.weights_bytes = backend.held_bytes();
+      plan.on_device.kv_bytes += kv_bytes;
+      plan.on_device.state_bytes += state_bytes;
+      plan.on_device.arena_bytes += arena_bytes;
+    }
     need_memory({.weights_bytes =
                      is_of_program ? std::max<int64_t>(0, options.weights_bytes - backend.held_bytes()) : 0,
-                 .kv_bytes = shape.kv_bytes(),
-                 .state_bytes = shape.state_bytes(),
-                 .arena_bytes = plan.arena_bytes,
+                 .kv_bytes = kv_bytes,
+                 .state_bytes = state_bytes,
+                 .arena_bytes = arena_bytes,
                  .tier_bytes = is_of_program ? plan.tier_bytes : 0,
                  .n_positions = options.n_kv_positions,
                  .page_size = options.page_size,

@@ -25,14 +25,13 @@ size_t fitting_arena_bytes(const Model& model, const SequenceMemory& memory, con
   const SequenceMemory::Shape whole{memory.kv.shape(), memory.states.shape()};
   const int64_t arena_bytes = Runner::arena_bytes(model, whole, limits);
   for (Memory* part : where.parts()) {
-    const SequenceMemory::Shape shape = whole.of_part(where, *part);
     const bool is_of_program = part->is_of_program();  // else the pages are taken already
-    need_memory({.kv_bytes = is_of_program ? shape.kv_bytes() : 0,
-                 .state_bytes = is_of_program ? shape.state_bytes() : 0,
-                 .arena_bytes = arena_bytes,
-                 .n_positions = shape.kv.n_pages * shape.kv.page_size,
-                 .page_size = shape.kv.page_size,
-                 .n_slots = shape.states.n_slots,
+    need_memory({.kv_bytes = is_of_program ? whole.kv_bytes(where, *part) : 0,
+                 .state_bytes = is_of_program ? whole.state_bytes(where, *part) : 0,
+                 .arena_bytes = arena_bytes * where.n_copies(*part),
+                 .n_positions = whole.kv.n_pages * whole.kv.page_size,
+                 .page_size = whole.kv.page_size,
+                 .n_slots = whole.states.n_slots,
                  .is_of_program = is_of_program},
                 available_memory_bytes(*part));
   }
@@ -59,10 +58,6 @@ SequenceMemory::Shape SequenceMemory::Shape::of_layers(
   keep(part.kv.layers);
   keep(part.states.layers);
   return part;
-}
-
-SequenceMemory::Shape SequenceMemory::Shape::of_part(Memory& memory, const Memory& part) const {
-  return of_layers([&](int64_t layer) { return &memory.of_layer(layer) == &part; });
 }
 
 int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& memory,

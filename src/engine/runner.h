@@ -27,9 +27,13 @@ struct SequenceMemory {
 
     int64_t kv_bytes() const { return KvCache::n_bytes(kv); }
     int64_t state_bytes() const { return StateCache::n_bytes(states); }
-    // The same of some layers alone: of those that `is_wanted`, or that lie in that part of `memory`.
+    // What of that lies in a part of `memory`, where it is allocated there.
+    int64_t kv_bytes(Memory& memory, const Memory& part) const { return KvCache::n_bytes(kv, memory, part); }
+    int64_t state_bytes(Memory& memory, const Memory& part) const {
+      return StateCache::n_bytes(states, memory, part);
+    }
+    // The same of some layers alone.
     Shape of_layers(const std::function<bool(int64_t layer)>& is_wanted) const;
-    Shape of_part(Memory& memory, const Memory& part) const;
   };
 
   // `where` must outlive it.

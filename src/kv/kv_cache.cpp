@@ -32,6 +32,14 @@ KvPages take_pages(const KvCache::Shape& shape, const KvLayer& layer, Arena& are
   return pages;
 }
 
+// The tensors of a layer, each with its name.
+void for_each(const KvPages& pages, int64_t layer, const auto& use) {
+  use(pages.k, KeptName{layer, "k"});
+  if (pages.v) use(pages.v, KeptName{layer, "v"});
+  for (size_t i = 0; i < pages.sides.size(); ++i)
+    use(pages.sides[i], KeptName{layer, fmt::format("side {}", i)});
+}
+
 void copy(const std::vector<std::span<std::byte>>& from, const std::vector<std::span<std::byte>>& to,
           Memory& memory) {
   for (size_t i = 0; i < from.size(); ++i) memory.copy(from[i].data(), to[i].data(), from[i].size());
@@ -68,6 +76,18 @@ int64_t KvCache::n_bytes(const Shape& shape) {
   return static_cast<int64_t>(arena.used_bytes());
 }
 
+int64_t KvCache::n_bytes(const Shape& shape, Memory& memory, const Memory& part) {
+  int64_t n_bytes = 0;
+  for (size_t i = 0; i < shape.layers.size(); ++i) {
+    Arena arena;
+    for_each(take_pages(shape, shape.layers[i], arena), static_cast<int64_t>(i),
+             [&](const Tensor& tensor, const KeptName& name) {
+               n_bytes += aligned(memory.kept_bytes(tensor, name, part));
+             });
+  }
+  return n_bytes;
+}
+
 KvCache::KvCache(Shape shape, Memory& memory)
     : shape_(std::move(shape)), memory_(memory), layers_(shape_.layers.size()) {
   check(std::ranges::find(page_types(), shape_.dtype) != page_types().end(), "a type that pages may have");
@@ -76,6 +96,9 @@ KvCache::KvCache(Shape shape, Memory& memory)
     layers_[i] = take_pages(shape_, shape_.layers[i], arena);
   });
   check(n_bytes_of(buffers_) == n_planned, "the cache is not as large as its plan");
+  for (size_t i = 0; i < layers_.size(); ++i)
+    for_each(layers_[i], static_cast<int64_t>(i),
+             [&](const Tensor& tensor, const KeptName& name) { memory.keep(tensor, name); });
 }
 
 std::vector<std::span<std::byte>> KvCache::parts_of(int32_t page, bool is_pane) const {

@@ -52,6 +52,8 @@ class KvCache {
   // Bytes that a cache of that shape allocates, exactly. Throws Error(usage) where vectors of a layer are no
   // whole blocks of the type.
   static int64_t n_bytes(const Shape& shape);
+  // Those of them that lie in a part of `memory`, where it is allocated there.
+  static int64_t n_bytes(const Shape& shape, Memory& memory, const Memory& part);
   // Throws as n_bytes() does, and Error(does_not_fit) when the memory cannot be had. `memory` must outlive
   // it.
   explicit KvCache(Shape shape, Memory& memory = program_memory());

@@ -16,12 +16,33 @@ LayerState take_state(const StateLayer& layer, int64_t n_slots, Arena& arena) {
   return state;
 }
 
+// The tensors of a layer, each with its name.
+void for_each(const LayerState& state, int64_t layer, const auto& use) {
+  if (!state.matrix) return;
+  use(state.matrix, KeptName{layer, "matrix"});
+  use(state.conv_q, KeptName{layer, "conv_q"});
+  use(state.conv_k, KeptName{layer, "conv_k"});
+  use(state.conv_v, KeptName{layer, "conv_v"});
+}
+
 }  // namespace
 
 int64_t StateCache::n_bytes(const Shape& shape) {
   Arena arena;
   for (const StateLayer& layer : shape.layers) take_state(layer, shape.n_slots, arena);
   return static_cast<int64_t>(arena.used_bytes());
+}
+
+int64_t StateCache::n_bytes(const Shape& shape, Memory& memory, const Memory& part) {
+  int64_t n_bytes = 0;
+  for (size_t i = 0; i < shape.layers.size(); ++i) {
+    Arena arena;
+    for_each(take_state(shape.layers[i], shape.n_slots, arena), static_cast<int64_t>(i),
+             [&](const Tensor& tensor, const KeptName& name) {
+               n_bytes += aligned(memory.kept_bytes(tensor, name, part));
+             });
+  }
+  return n_bytes;
 }
 
 StateCache::StateCache(Shape shape, Memory& memory)
@@ -31,6 +52,9 @@ StateCache::StateCache(Shape shape, Memory& memory)
   });
   check(n_bytes_of(buffers_) == static_cast<size_t>(n_bytes(shape_)),
         "the cache is not as large as its plan");
+  for (size_t i = 0; i < layers_.size(); ++i)
+    for_each(layers_[i], static_cast<int64_t>(i),
+             [&](const Tensor& tensor, const KeptName& name) { memory.keep(tensor, name); });
 }
 
 std::vector<std::span<std::byte>> StateCache::parts_of(int32_t slot) const {

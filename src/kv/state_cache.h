@@ -39,6 +39,8 @@ class StateCache {
 
   // Bytes that a cache of that shape allocates, exactly.
   static int64_t n_bytes(const Shape& shape);
+  // Those of them that lie in a part of `memory`, where it is allocated there.
+  static int64_t n_bytes(const Shape& shape, Memory& memory, const Memory& part);
   // All float32. Throws Error(does_not_fit) when the memory cannot be had. `memory` must outlive it.
   explicit StateCache(Shape shape, Memory& memory = program_memory());
 

@@ -1,17 +1,23 @@
 // Memory for what the layers of a model keep, each where Memory::of_layer() has it.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "tensor/arena.h"
 
 namespace millrace {
 
-// A buffer in each part of `memory`, as large as what `take(layer, arena)` takes for the layers of that part.
+// A buffer in each memory that layers have theirs in, as large as what `take(layer, arena)` takes for those.
 template <class Take>
 std::vector<Buffer> allocate_layers(Memory& memory, size_t n_layers, const Take& take) {
+  std::vector<Memory*> parts;
+  for (size_t i = 0; i < n_layers; ++i) {
+    Memory* const part = &memory.of_layer(static_cast<int64_t>(i));
+    if (std::ranges::find(parts, part) == parts.end()) parts.push_back(part);
+  }
   std::vector<Buffer> buffers;
-  for (Memory* part : memory.parts()) {
+  for (Memory* part : parts) {
     const auto take_all = [&](Arena& arena) {
       for (size_t i = 0; i < n_layers; ++i) {
         if (&memory.of_layer(static_cast<int64_t>(i)) == part) take(i, arena);

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "tensor/tensor.h"
 
 namespace millrace {
 namespace {
@@ -37,6 +38,10 @@ class ProgramMemory final : public Memory {
 };
 
 }  // namespace
+
+int64_t Memory::kept_bytes(const Tensor& tensor, const KeptName& name, const Memory& part) {
+  return &of_layer(name.layer) == &part ? tensor.n_bytes() : 0;
+}
 
 Memory& program_memory() {
   static ProgramMemory memory;

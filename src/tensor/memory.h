@@ -5,9 +5,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace millrace {
+
+struct Tensor;
+
+// Of what layers keep for sequences: pages, states.
+struct KeptName {
+  int64_t layer;
+  std::string_view name;  // among the tensors of the layer
+};
 
 // What is copied has the state that all ops before the copy leave, and ops after it see the copy. Used by one
 // thread at a time, which may be another one than the backend's.
@@ -30,8 +39,15 @@ class Memory {
 
   // The memories that it is made of: what it allocates takes its room in each of them.
   virtual std::vector<Memory*> parts() { return {this}; }
-  // The part that what a layer keeps (pages, states) lies in. This memory copies it as its own.
+  // How often it does that.
+  virtual int64_t n_copies(const Memory& /*part*/) const { return 1; }
+
+  // Where room for what a layer keeps is allocated. This memory copies it as its own.
   virtual Memory& of_layer(int64_t /*layer*/) { return *this; }
+  // Told of each tensor that has been placed there, before it is used.
+  virtual void keep(const Tensor& /*tensor*/, const KeptName& /*name*/) {}
+  // Bytes of such a tensor that lie in `part`.
+  virtual int64_t kept_bytes(const Tensor& tensor, const KeptName& name, const Memory& part);
 };
 
 // Zeroed pages from the kernel, with huge pages asked for where they pay.
