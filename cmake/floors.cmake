@@ -56,7 +56,7 @@ function(millrace_test file)
   target_link_libraries(${target} PRIVATE ${ARGN} GTest::gtest_main)
   target_compile_definitions(${target} PRIVATE MILLRACE_SOURCE_DIR="${CMAKE_SOURCE_DIR}" MILLRACE_DATA_DIR="${MILLRACE_DATA_DIR}")
   add_test(NAME ${test} COMMAND ${target})
-  if(test MATCHES "^(engine/|backend/cpu/|base/thread_pool|base/channel|text/tokenizers/gguf)")
+  if(test MATCHES "^(engine/|backend/cpu/|backend/ranks/|base/thread_pool|base/channel|text/tokenizers/gguf)")
     set_tests_properties(${test} PROPERTIES LABELS threads)  # also run under the thread sanitizer
     add_dependencies(threaded_tests ${target})
   endif()

@@ -27,6 +27,7 @@ struct GoldensRow {
   std::string family, config;
   double on_reference = 0.0, on_cpu = 0.0, on_cuda = 0.0;  // largest difference from the golden logits
   double on_split = 0.0;                                   // the same, where it is tried
+  double on_ranks = 0.0;                                   // of tensor parallel, two of the cpu backend
   double kl_on_cuda = 0.0;  // of products in bfloat16, as a part of what rounding may cost
   // The same tokens as the reference implementation to the end, on both backends. Nothing where the model
   // gives no tokens, or reads only whole texts.
@@ -47,13 +48,14 @@ inline void print(const std::vector<GoldensRow>& rows) {
   const auto word = [](std::optional<bool> is_equal) {
     return !is_equal ? "-" : *is_equal ? "equal" : "DIFFER";
   };
-  fmt::print("\n{:<20} {:<25} {:>9} {:>9} {:>9} {:>7}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>9} {:>9}\n", "family",
-             "config", "reference", "cpu", "cuda", "of KL", "greedy", "GGUF", "chunks", "batch", "threads",
-             "weights", "peak");
+  fmt::print("\n{:<20} {:<25} {:>9} {:>9} {:>9} {:>9} {:>7}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>9} {:>9}\n",
+             "family", "config", "reference", "cpu", "2 ranks", "cuda", "of KL", "greedy", "GGUF", "chunks",
+             "batch", "threads", "weights", "peak");
   for (const GoldensRow& row : rows) {
     fmt::print(
-        "{:<20} {:<25} {:>9.1e} {:>9.1e} {:>9.1e} {:>7.2f}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>5} KiB {:>5} KiB\n",
-        row.family, row.config, row.on_reference, row.on_cpu, row.on_cuda, row.kl_on_cuda,
+        "{:<20} {:<25} {:>9.1e} {:>9.1e} {:>9.1e} {:>9.1e} {:>7.2f}  {:<7}{:<7}{:<7}{:<7}{:<8}{:>5} KiB "
+        "{:>5} KiB\n",
+        row.family, row.config, row.on_reference, row.on_cpu, row.on_ranks, row.on_cuda, row.kl_on_cuda,
         word(row.is_greedy_equal), word(row.is_gguf_equal), word(row.is_chunked_equal),
         word(row.is_batch_equal), word(row.is_threaded_equal), row.weight_bytes >> 10,
         row.peak_bytes() >> 10);

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "backend/cuda/cuda.h"
+#include "backend/ranks/ranks.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -350,6 +351,25 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     return largest_difference(batch);
   }
 
+  // On two ranks of the processor.
+  double check_ranks(GoldensRow& row) const {
+    std::vector<std::unique_ptr<Backend>> processors;
+    std::vector<Memory*> memories;
+    for (int rank = 0; rank < 2; ++rank)
+      memories.push_back(&processors.emplace_back(make_cpu_backend(1))->memory());
+    const auto ranks =
+        make_ranks_backend(std::move(processors), ranks::plan_ranks(recorded_for_ranks(*model_), 2),
+                           std::make_unique<SharedCollective>(memories));
+    const std::vector<std::vector<float>> batch = run_batch(*model_, *ranks, row);
+    for (size_t p = 0; p < prompts_.size(); ++p) {
+      row.is_batch_equal &= is_same(run(*model_, *ranks, prompts_[p], 0), batch[p]);
+      note(row.is_chunked_equal, is_same(run(*model_, *ranks, prompts_[p], 7), batch[p]));
+      note(row.is_greedy_equal, is_greedy_equal(*ranks, prompts_[p]));
+    }
+    if (rounds_activations()) expect_near_by_kl(*ranks);
+    return largest_difference(batch);
+  }
+
   double largest_difference(const std::vector<std::vector<float>>& batch) const {
     double largest = 0.0;
     for (size_t p = 0; p < prompts_.size(); ++p) {
@@ -375,6 +395,7 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     if (has_gpu() || config == "config.json") {
       row.on_cuda = check_cuda(row, form);
       row.on_split = check_split(row, form);
+      row.on_ranks = check_ranks(row);
     }
     if (rounds_activations()) expect_near_by_kl(*two);
     return row;
@@ -386,6 +407,7 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     EXPECT_LE(row.kl_on_cuda, 1.0) << row.config;
     EXPECT_LE(row.on_split, kTolerance) << row.config;
     EXPECT_TRUE(row.on_cpu <= kTolerance || rounds_activations()) << row.config << ": " << row.on_cpu;
+    EXPECT_TRUE(row.on_ranks <= kTolerance || rounds_activations()) << row.config << ": " << row.on_ranks;
     EXPECT_TRUE(row.is_gguf_equal && *row.is_chunked_equal && row.is_batch_equal && row.is_threaded_equal)
         << row.config << ": not the same bits everywhere, see the table";
     rows_.push_back(row);

@@ -36,13 +36,33 @@ std::vector<std::vector<Op>> forwards_of(const Model& model, const KvCache& kv, 
 }
 
 // Of `n` pages and slots.
-KvCache cache_of(const Model& model, int64_t n) {
+KvCache cache_of(const Model& model, int64_t n, Memory& memory = program_memory()) {
   return KvCache(
-      {.layers = model.shape().kv_layers, .n_pages = n, .page_size = 32, .dtype = Dtype::f32, .n_panes = n});
+      {.layers = model.shape().kv_layers, .n_pages = n, .page_size = 32, .dtype = Dtype::f32, .n_panes = n},
+      memory);
 }
-StateCache states_of(const Model& model, int64_t n) {
-  return StateCache({.layers = model.shape().state_layers, .n_slots = n});
+StateCache states_of(const Model& model, int64_t n, Memory& memory = program_memory()) {
+  return StateCache({.layers = model.shape().state_layers, .n_slots = n}, memory);
 }
+
+// The program's, which remembers what layers keep there.
+class NotingMemory final : public Memory {
+ public:
+  bool is_of_program() const override { return true; }
+  std::byte* allocate(size_t n_bytes) override { return program_memory().allocate(n_bytes); }
+  void release(std::byte* memory, size_t n_bytes) override { program_memory().release(memory, n_bytes); }
+  int64_t free_bytes() const override { return program_memory().free_bytes(); }
+  void write(std::byte* to, std::span<const std::byte> from) override { program_memory().write(to, from); }
+  void read(const std::byte* from, std::span<std::byte> to) override { program_memory().read(from, to); }
+  void copy(const std::byte* from, std::byte* to, size_t n_bytes) override {
+    program_memory().copy(from, to, n_bytes);
+  }
+  void keep(const Tensor& tensor, const KeptName& name) override {
+    kept[tensor.data] = {name.layer, std::string(name.name)};
+  }
+
+  std::map<const std::byte*, ranks::KeptKey> kept;
+};
 
 std::vector<Op> ops_of(const Model& model) {
   std::vector<Op> ops;
@@ -156,6 +176,17 @@ std::vector<OpWeights> weights_by_op(const Model& model, const Checkpoint& check
   for (const std::vector<Op>& ops : forwards_of(model, kv, states))
     add_forward(ops, layers, model.shape().n_layers, all);
   return all;
+}
+
+ranks::Recorded recorded_for_ranks(const Model& model) {
+  NotingMemory memory;
+  const KvCache kv = cache_of(model, 1, memory);
+  const StateCache states = states_of(model, 1, memory);
+  ranks::Recorded recorded;
+  for (const std::vector<Op>& ops : forwards_of(model, kv, states))
+    recorded.ops.insert(recorded.ops.end(), ops.begin(), ops.end());
+  recorded.kept = std::move(memory.kept);
+  return recorded;
 }
 
 std::vector<Tensor> multiplied_weights(const Model& model) {

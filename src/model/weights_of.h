@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "backend/ranks/plan.h"
 #include "model/model.h"
 
 namespace millrace {
@@ -24,5 +25,8 @@ struct OpWeights {
 // Those of all ops that have any, in their order. Layers are told by pages and states, and by the names that
 // the checkpoint of the model has for its tensors.
 std::vector<OpWeights> weights_by_op(const Model& model, const Checkpoint& checkpoint);
+
+// What a model does, for a plan of ranks.
+ranks::Recorded recorded_for_ranks(const Model& model);
 
 }  // namespace millrace

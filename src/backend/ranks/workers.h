@@ -1,0 +1,53 @@
+// A thread for each rank. All do the same tasks in the same order, each at its own pace.
+#pragma once
+
+#include <atomic>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/channel.h"
+
+namespace millrace::ranks {
+
+// Used by one thread at a time, which is none of the workers.
+class Workers {
+ public:
+  using Task = std::function<void(int rank)>;
+
+  // `on_failure` is called by a worker whose task throws: it makes the tasks of others end that wait for it.
+  Workers(int n_ranks, std::function<void()> on_failure);
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+  ~Workers();
+
+  // Returns at once. Throws what a task has thrown: after a failure nothing is done any more.
+  void give(Task task);
+  // Returns when all is done that was given.
+  void wait() const;
+  // And throws what a task has thrown.
+  void finish() const;
+
+ private:
+  struct Worker {
+    Channel<std::shared_ptr<const Task>> tasks;
+    std::atomic<uint64_t> n_done{0};
+    std::thread thread;
+  };
+
+  void work(int rank);
+  void note_failure();
+  void throw_failure() const;
+
+  std::function<void()> on_failure_;
+  uint64_t n_given_ = 0;
+  std::atomic<bool> has_failed_{false};
+  mutable std::mutex mutex_;
+  std::exception_ptr failure_;  // the first, behind the mutex
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace millrace::ranks
