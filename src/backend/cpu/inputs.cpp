@@ -10,12 +10,10 @@ int64_t n_spans_of(int64_t n_in) { return (n_in + kSpan - 1) / kSpan; }
 constexpr int64_t kLinesABlock = int64_t{kPairsBf16} * kPartsBf16;
 int64_t n_blocks_of(int64_t n_in) { return (n_in + kBlockBf16 - 1) / kBlockBf16; }
 int64_t n_tiles_of(int64_t n_columns) { return (n_columns + kTileColumnsAmx - 1) / kTileColumnsAmx; }
-// Of few columns, narrow lines: they are read once for each strip. Else whole tiles, an odd number of cache
-// lines: a power of two would put the lines of a tile in few places of the cache.
-int64_t bf16_stride_of(int64_t n_columns) {
+// Of few columns, narrow lines: they are read once for each strip.
+int64_t bf16_line_of(int64_t n_columns) {
   constexpr int64_t kFew = 4;
-  if (n_columns <= kFew) return kFew;
-  return (n_tiles_of(n_columns) | 1) * kTileColumnsAmx;
+  return n_columns <= kFew ? kFew : kTileColumnsAmx;
 }
 
 // Fills Inputs::bf16; row_of(c) is column c.
@@ -28,8 +26,8 @@ void split_columns(Machine& machine, const Inputs& inputs, uint32_t* out, const 
     const float* columns[kTileColumnsAmx];
     for (int c = 0; c < n; ++c) columns[c] = row_of(first + c);
     for (int64_t block = 0; block < n_blocks_of(n_in); ++block) {
-      uint32_t* lines = out + block * kLinesABlock * inputs.bf16_stride + first;
-      machine.kernels.split_bf16(columns, n, n_in, block, lines, inputs.bf16_stride);
+      uint32_t* lines = out + (tile * n_blocks_of(n_in) + block) * kLinesABlock * inputs.bf16_line;
+      machine.kernels.split_bf16(columns, n, n_in, block, lines, inputs.bf16_line);
     }
   });
 }
@@ -64,8 +62,8 @@ InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, in
     scale256 = carver.take<InputScale256>(n_spans + kColumnsBehind);
   }
   if (views.has_bf16)
-    bf16 =
-        carver.take<uint32_t>(n_blocks_of(n_in) * kLinesABlock * bf16_stride_of(n_columns) + kColumnsBehind);
+    bf16 = carver.take<uint32_t>(n_tiles_of(n_columns) * n_blocks_of(n_in) * kLinesABlock *
+                                 bf16_line_of(n_columns));
 }
 
 Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const InputMemory& memory,
@@ -81,7 +79,7 @@ Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const
                       .int8_256 = memory.int8_256,
                       .scale256 = memory.scale256,
                       .bf16 = memory.bf16,
-                      .bf16_stride = bf16_stride_of(n_columns)};
+                      .bf16_line = bf16_line_of(n_columns)};
   const auto row_of = [&](int64_t c) {
     return x.f32() + (rows.empty() ? c : rows[static_cast<size_t>(c)]) * n_in;
   };

@@ -47,10 +47,10 @@ struct Inputs {
   const InputScale32* scale32;    // (n_spans, n_columns, kSpan / 32)
   const int8_t* int8_256;         // (n_spans, n_columns, kSpan)
   const InputScale256* scale256;  // (n_spans, n_columns)
-  // (blocks of 32 rounded up, 2, 16, bf16_stride): of each block first the upper, then the lower parts; a
+  // (tiles of columns, blocks of 32 rounded up, kPartsBf16, kPairsBf16, bf16_line), the larger parts first; a
   // line holds the elements 2 i and 2 i + 1 of each column, zeros behind n_in.
   const uint32_t* bf16;
-  int64_t bf16_stride;  // at least n_columns
+  int64_t bf16_line;  // columns of a tile: kTileColumnsAmx, or 4 where there are no more
 };
 
 inline constexpr int kMaxLanes = 16;
@@ -226,9 +226,10 @@ struct Kernels {
   void (*quantize32)(const float* x, int64_t n, int8_t* q, InputScale32* scales);
   void (*quantize256)(const float* x, int8_t* q, InputScale256* scale);
 
-  // Lines of a block of Inputs::bf16, of at most 16 columns; nullptr where no weight is multiplied with it.
+  // A block of a tile of Inputs::bf16, of at most `line` columns; nullptr where no weight is multiplied with
+  // it.
   void (*split_bf16)(const float* const* columns, int n_columns, int64_t n_in, int64_t block, uint32_t* lines,
-                     int64_t stride);
+                     int64_t line);
 
   void (*rms_norm)(const NormRow& row);
   void (*layer_norm)(const NormRow& row);

@@ -20,9 +20,8 @@ inline Floats second_half(__m512i pairs) {
       _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(pairs, 1)), 16));
 }
 
-// Block `block` of up to 16 columns, from its first line on.
 void split_bf16(const float* const* columns, int n_columns, int64_t n_in, int64_t block, uint32_t* lines,
-                int64_t stride) {
+                int64_t line) {
   const int64_t k = block * kBlockBf16;
   const int64_t n = n_in - k;
   Floats x0[kLanes], x1[kLanes], pairs[kLanes];
@@ -31,21 +30,21 @@ void split_bf16(const float* const* columns, int n_columns, int64_t n_in, int64_
     x0[c] = load_upto<F32>(x, n);
     x1[c] = n > kLanes ? load_upto<F32>(x + kLanes * sizeof(float), n - kLanes) : zeros();
   }
-  for (int part = 0; part < kPartsBf16; ++part, lines += kPairsBf16 * stride) {
+  for (int part = 0; part < kPartsBf16; ++part, lines += kPairsBf16 * line) {
     for (int c = 0; c < kLanes; ++c) {
       const __m512i joined = join_bf16(x0[c], x1[c]);
       x0[c] = sub(x0[c], first_half(joined));
       x1[c] = sub(x1[c], second_half(joined));
       pairs[c] = _mm512_castsi512_ps(joined);
     }
-    if (stride >= kLanes) {
-      transpose(pairs, reinterpret_cast<float*>(lines), stride);
+    if (line == kLanes) {
+      transpose(pairs, reinterpret_cast<float*>(lines), kLanes);
       continue;
     }
     alignas(64) uint32_t wide[kPairsBf16 * kLanes];
     transpose(pairs, reinterpret_cast<float*>(wide), kLanes);
     for (int i = 0; i < kPairsBf16; ++i)
-      __builtin_memcpy(lines + i * stride, wide + i * kLanes, static_cast<size_t>(stride) * sizeof *lines);
+      __builtin_memcpy(lines + i * line, wide + i * kLanes, static_cast<size_t>(line) * sizeof *lines);
   }
 }
 
@@ -109,10 +108,9 @@ struct Bf16Weights {
     if (block == n_whole) return {last[g][0], kTileRowBytes};
     return tile_rows<kIsInterleaved>(p.groups[g], p.row_bytes, block);
   }
-  // What is read some blocks later; behind the end of the rows come those of the strip that follows.
-  TileRows rows_ahead(const StripProduct& p, int g, int64_t block) const {
-    constexpr int64_t kBlocksAhead = 16;
-    const int64_t ahead = block + kBlocksAhead;
+  // What is read n blocks later; behind the end of the rows come those of the strip that follows.
+  TileRows rows_ahead(const StripProduct& p, int g, int64_t block, int64_t n) const {
+    const int64_t ahead = block + n;
     if (ahead < n_whole) return tile_rows<kIsInterleaved>(p.groups[g], p.row_bytes, ahead);
     const std::byte* next = p.groups[g] + p.row_bytes * kLanes * p.n_groups;
     return tile_rows<kIsInterleaved>(next, p.row_bytes, ahead - n_whole);
@@ -123,19 +121,37 @@ struct Bf16Weights {
   alignas(64) uint8_t last[kStripGroups][kLanes][kTileRowBytes];  // with zeros behind what is left
 };
 
-// kGroups groups times 16 kTiles columns, of which n are wanted.
+// The columns of a product, in tiles; the first of them may begin in the middle of one.
+struct Bf16Columns {
+  explicit Bf16Columns(const StripProduct& p, int64_t n_blocks)
+      : line(p.inputs->bf16_line),
+        stride(n_blocks * kPartsBf16 * kPairsBf16 * line),
+        x(p.inputs->bf16 + p.first_column / line * stride),
+        n_before(static_cast<int>(p.first_column % line)),
+        n_tiles(static_cast<int>((n_before + p.n_columns + line - 1) / line)) {}
+
+  int64_t line;
+  int64_t stride;  // of a tile
+  const uint32_t* x;
+  int n_before;
+  int n_tiles;
+};
+
+// kGroups groups times kTiles tiles of columns.
 template <int kGroups, int kTiles, class Weights>
-inline void multiply_bf16_tiles(const StripProduct& p, const Weights& weights, int first, int n) {
-  const int64_t stride = p.inputs->bf16_stride;
-  const uint32_t* x = p.inputs->bf16 + p.first_column + first;
-  const bool prefetches = first == 0;
+inline void multiply_bf16_tiles(const StripProduct& p, const Weights& weights, const Bf16Columns& columns,
+                                int first_tile) {
+  // Weights are asked for as long before as reading them takes.
+  constexpr int64_t kBlocksAhead = kTiles > 1 ? 4 : 16;
+  const int64_t line = columns.line;
+  const uint32_t* x = columns.x + first_tile * columns.stride;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t block = 0; block < weights.n_blocks; ++block) {
     TileRows ahead[kGroups];
-    for (int g = 0; g < kGroups; ++g) ahead[g] = weights.rows_ahead(p, g, block);
+    for (int g = 0; g < kGroups; ++g) ahead[g] = weights.rows_ahead(p, g, block, kBlocksAhead);
     const TileRows a = weights.rows(p, 0, block);
     _tile_loadd(4, a.at, a.stride);
     if constexpr (kGroups > 1) {
@@ -143,14 +159,13 @@ inline void multiply_bf16_tiles(const StripProduct& p, const Weights& weights, i
       _tile_loadd(5, b.at, b.stride);
     }
 #pragma GCC unroll 3
-    for (int part = 0; part < kPartsBf16; ++part, x += kPairsBf16 * stride) {
+    for (int part = 0; part < kPartsBf16; ++part, x += kPairsBf16 * line) {
       // A third of the lines a group.
       const auto prefetch = [&](int g) {
-        if (!prefetches) return;
         for (int r = part * kLanes / kPartsBf16; r < (part + 1) * kLanes / kPartsBf16; ++r)
           prefetch_here(ahead[g].at + r * ahead[g].stride);
       };
-      _tile_loadd(6, x, stride * 4);
+      _tile_loadd(6, x, line * 4);
       _tile_dpbf16ps(0, 4, 6);
       prefetch(0);
       if constexpr (kGroups > 1) {
@@ -158,7 +173,7 @@ inline void multiply_bf16_tiles(const StripProduct& p, const Weights& weights, i
         prefetch(1);
       }
       if constexpr (kTiles > 1) {
-        _tile_loadd(7, x + kTileColumnsAmx, stride * 4);
+        _tile_loadd(7, x + columns.stride, line * 4);
         _tile_dpbf16ps(2, 4, 7);
         if constexpr (kGroups > 1) _tile_dpbf16ps(3, 5, 7);
       }
@@ -171,29 +186,29 @@ inline void multiply_bf16_tiles(const StripProduct& p, const Weights& weights, i
   if constexpr (kGroups > 1 && kTiles > 1) _tile_stored(3, sums[3], 64);
   finish_writes();
   for (int tile = 0; tile < kTiles; ++tile) {
-    const int n_left = n - tile * kTileColumnsAmx;
-    const int n_here = n_left < kTileColumnsAmx ? n_left : kTileColumnsAmx;
+    // Column c of the tile is column at + c of the product.
+    const int at = (first_tile + tile) * static_cast<int>(line) - columns.n_before;
+    const int begin = at < 0 ? -at : 0;
+    const int end = p.n_columns - at < line ? p.n_columns - at : static_cast<int>(line);
     for (int g = 0; g < kGroups; ++g) {
-      alignas(64) float columns[kTileColumnsAmx * kLanes];
+      alignas(64) float turned[kTileColumnsAmx * kLanes];
       Floats rows[kLanes];
       for (int r = 0; r < kLanes; ++r) rows[r] = load(sums[2 * tile + g] + r * kTileColumnsAmx);
-      transpose(rows, columns, kLanes);
-      float* out = p.out + (first + tile * kTileColumnsAmx) * p.out_stride + g * kLanes;
-      for (int c = 0; c < n_here; ++c, out += p.out_stride) store(out, load(columns + c * kLanes));
+      transpose(rows, turned, kLanes);
+      float* out = p.out + (at + begin) * p.out_stride + g * kLanes;
+      for (int c = begin; c < end; ++c, out += p.out_stride) store(out, load(turned + c * kLanes));
     }
   }
 }
 
 template <bool kIsInterleaved, int kGroups>
 inline void multiply_bf16_groups(const StripProduct& p) {
-  const int64_t stride = p.inputs->bf16_stride;
-  const TileScope tiles(kLanes, stride < kTileColumnsAmx ? static_cast<int>(stride) : kTileColumnsAmx);
   const Bf16Weights<kIsInterleaved> weights(p);
-  finish_writes();
-  int first = 0;
-  for (; first + kTileColumnsAmx < p.n_columns; first += 2 * kTileColumnsAmx)
-    multiply_bf16_tiles<kGroups, 2>(p, weights, first, p.n_columns - first);
-  if (first < p.n_columns) multiply_bf16_tiles<kGroups, 1>(p, weights, first, p.n_columns - first);
+  const Bf16Columns columns(p, weights.n_blocks);
+  const TileScope tiles(kLanes, static_cast<int>(columns.line));
+  int tile = 0;
+  for (; tile + 1 < columns.n_tiles; tile += 2) multiply_bf16_tiles<kGroups, 2>(p, weights, columns, tile);
+  if (tile < columns.n_tiles) multiply_bf16_tiles<kGroups, 1>(p, weights, columns, tile);
 }
 
 template <bool kIsInterleaved>
