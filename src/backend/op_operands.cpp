@@ -194,6 +194,21 @@ Operands list(MeanRows& op) {
           {"out", &op.out, kWrite, kRows}};
 }
 
+Operands list(TopLogits& op) {
+  return {{"logits", &op.logits, kRead, kRows},
+          {"tokens", &op.tokens, kWrite, kRows},
+          {"top", &op.top, kWrite, kRows}};
+}
+
+Operands list(DrawTokens& op) {
+  return {{"logits", &op.logits, kRead, kRows},
+          {"top", &op.top, kRead, kRows},
+          {"temperatures", &op.temperatures, kRead, kRows},
+          {"uniforms", &op.uniforms, kRead, kRows},
+          {"tokens", &op.tokens, kWrite, kRows},
+          {"sums", &op.sums, kWrite, kRows}};
+}
+
 template <size_t... kIndex>
 constexpr std::array<std::string_view, kNOps> names(std::index_sequence<kIndex...>) {
   return {std::variant_alternative_t<kIndex, Op>::kName...};

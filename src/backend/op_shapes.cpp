@@ -434,6 +434,25 @@ void check_op(const MeanRows& op, const Rules& rules) {
   rules.expect(op.out, "out", Kind::activation, {n_out, op.x.dim(1)});
 }
 
+void check_op(const TopLogits& op, const Rules& rules) {
+  const int64_t n_rows = op.logits.dim(0), n_top = op.top.dim(1);
+  rules.expect(op.logits, "logits", Kind::activation, {n_rows, op.logits.dim(1)});
+  rules.expect(op.tokens, "tokens", Kind::integer, {n_rows, n_top});
+  rules.expect(op.top, "top", Kind::activation, {n_rows, n_top});
+  rules.require(n_top >= 1 && n_top <= std::min(op.logits.dim(1), TopLogits::kMost),
+                "as many tokens as there are, and as an op gives");
+}
+
+void check_op(const DrawTokens& op, const Rules& rules) {
+  const int64_t n_rows = op.logits.dim(0);
+  rules.expect(op.logits, "logits", Kind::activation, {n_rows, op.logits.dim(1)});
+  rules.expect(op.top, "top", Kind::activation, {n_rows, op.top.dim(1)});
+  rules.expect(op.temperatures, "temperatures", Kind::activation, {n_rows});
+  rules.expect(op.uniforms, "uniforms", Kind::integer, {n_rows, 2});
+  rules.expect(op.tokens, "tokens", Kind::integer, {n_rows});
+  rules.expect(op.sums, "sums", Kind::integer, {n_rows, 2});
+}
+
 }  // namespace
 
 std::span<const Dtype> page_types() {

@@ -408,10 +408,33 @@ struct MeanRows {
   Tensor out;    // (n_out, n_cols)
 };
 
+// The largest logits of each row, descending (ties: lowest token first). Rows with a NaN, or with +infinity,
+// have none: their tokens are -1, their logits +infinity.
+struct TopLogits {
+  static constexpr std::string_view kName = "top_logits";
+  static constexpr int64_t kMost = 1024;
+  Tensor logits;  // (n_rows, n_vocab)
+  Tensor tokens;  // int32 (n_rows, n_top), n_top at most n_vocab and kMost
+  Tensor top;     // (n_rows, n_top): their logits
+};
+
+// Draws a token of each row by the weights of token_weights.h: the first whose weight makes the sum exceed
+// uniform * the sum of all. Rows at no temperature, and those whose largest logit is not finite, get -1 and a
+// sum of 0.
+struct DrawTokens {
+  static constexpr std::string_view kName = "draw_tokens";
+  Tensor logits;        // (n_rows, n_vocab)
+  Tensor top;           // (n_rows, n_top) of TopLogits: the first is the largest
+  Tensor temperatures;  // float32 (n_rows); 0: nothing is drawn
+  Tensor uniforms;      // int32 (n_rows, 2): the halves of a double in [0, 1)
+  Tensor tokens;        // int32 (n_rows)
+  Tensor sums;          // int32 (n_rows, 2): the halves of a double
+};
+
 // One line an op. Whoever handles ops (backends, decorators) visits this.
 using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, MatchRms, MixStreams,
                         RopeStoreKv, PagedAttention, BidirectionalAttention, SelectPositions, CompressKv,
                         Route, MoeGated, MoeDown, Split, CausalConv, GatedDeltaRule, HyperCollapse,
-                        HyperExpand, GatherRows, MeanRows>;
+                        HyperExpand, GatherRows, MeanRows, TopLogits, DrawTokens>;
 
 }  // namespace millrace

@@ -1,9 +1,9 @@
 #include "engine/candidates.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
+
+#include "backend/token_weights.h"
 
 namespace millrace {
 namespace {
@@ -12,49 +12,20 @@ bool is_likelier(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
-// exp(x) for x <= 0 to about one ulp; 0 below -87, where float would be denormal. Cephes' reduction and
-// polynomial (Moshier 1989), in plain operations that compilers vectorise and that give the same bits on
-// every machine.
-[[gnu::always_inline]] inline float exp_of(float x) {
-  constexpr int32_t kLeast = 0x42ae0000;  // 87.0f
-  constexpr float kRound =
-      12582912.0f;  // 1.5 * 2^23: a sum with it is rounded to an integer, in its low bits
-  // Masks of integers: g++ makes no vector code of a choice between floats, which might trap.
-  const int32_t magnitude = std::bit_cast<int32_t>(x) & 0x7fffffff;
-  const int32_t is_zero = (kLeast - magnitude) >> 31;  // all bits, or none
-  const float y = -std::bit_cast<float>((magnitude & ~is_zero) | (kLeast & is_zero));
-  const float rounded = y * 1.44269504f + kRound;
-  const float n = rounded - kRound;
-  const float r = (y - n * 0.693359375f) - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  const float fraction = p * (r * r) + r + 1.0f;
-  const auto power = std::bit_cast<float>((std::bit_cast<uint32_t>(rounded) + 127) << 23);
-  return std::bit_cast<float>(std::bit_cast<int32_t>(fraction * power) & ~is_zero);
-}
-
-// out[i] = exp((logits[i] - max) / temperature)
-void weigh(std::span<const float> logits, float max, float temperature, float* __restrict out) {
-  const float* in = logits.data();
-  const size_t n = logits.size();
-  for (size_t i = 0; i < n; ++i) out[i] = exp_of((in[i] - max) / temperature);
-}
-
-double sum_of(std::span<const float> weights) {
-  std::array<double, 8> lanes{};
-  size_t i = 0;
-  for (; i + lanes.size() <= weights.size(); i += lanes.size()) {
-    for (size_t lane = 0; lane < lanes.size(); ++lane) lanes[lane] += weights[i + lane];
+// Of the weights of all logits, and of each block.
+struct Weights {
+  Weights(std::span<const float> logits, float max, float temperature) : of_tokens(logits.size()) {
+    weigh(logits.data(), std::ssize(logits), max, temperature, of_tokens.data());
+    for (size_t begin = 0; begin < of_tokens.size(); begin += kWeightBlock) {
+      const auto n = std::min<size_t>(kWeightBlock, of_tokens.size() - begin);
+      sum += of_blocks.emplace_back(sum_of_block(of_tokens.data() + begin, static_cast<int64_t>(n)));
+    }
   }
+
+  std::vector<float> of_tokens;
+  std::vector<double> of_blocks;
   double sum = 0.0;
-  for (const double lane : lanes) sum += lane;
-  for (; i < weights.size(); ++i) sum += weights[i];
-  return sum;
-}
+};
 
 // Puts the n first of `items` in front and sorts those in [begin, n); the ones before are there already.
 template <class T, class Less>
@@ -85,10 +56,16 @@ size_t n_for_mass(std::vector<T>& items, double target, Less less, Mass mass_of)
 
 }  // namespace
 
-double sum_of_exp(std::span<const float> logits, float max) {
-  std::vector<float> weights(logits.size());
-  weigh(logits, max, 1.0f, weights.data());
-  return sum_of(weights);
+double sum_of_exp(std::span<const float> logits, float max) { return Weights(logits, max, 1.0f).sum; }
+
+int32_t draw_from_all(std::span<const float> logits, float max, float temperature, double u) {
+  const Weights weights(logits, max, temperature);
+  const double target = u * weights.sum;
+  const DrawEnd block = draw_end(weights.of_blocks.data(), std::ssize(weights.of_blocks), 0.0, target);
+  const int64_t begin = block.item * kWeightBlock;
+  const int64_t n = std::min<int64_t>(kWeightBlock, std::ssize(logits) - begin);
+  const DrawEnd token = draw_end(weights.of_tokens.data() + begin, n, block.before, target);
+  return static_cast<int32_t>(begin + token.item);
 }
 
 Candidates::Candidates(std::span<const float> logits, float max, const Sampling& sampling)
@@ -99,6 +76,56 @@ Candidates::Candidates(std::span<const float> logits, float max, const Sampling&
   } else {
     take_all(logits, sampling);
   }
+  keep_top_p(sampling.top_p);
+}
+
+std::optional<Candidates> Candidates::of(const Shortlist& shortlist, int64_t n_vocab,
+                                         const Sampling& sampling) {
+  Candidates out(shortlist.logits.front(), sampling.temperature);
+  const auto n = std::ssize(shortlist.tokens);
+  if (sampling.top_k > 0 && sampling.top_k < n_vocab) {
+    if (sampling.top_k > n) return std::nullopt;
+    for (size_t i = 0; i < static_cast<size_t>(sampling.top_k); ++i)
+      out.list_.push_back({shortlist.tokens[i], shortlist.logits[i], 0.0f});
+    out.weigh_list();
+    out.keep_top_p(sampling.top_p);
+    return out;
+  }
+  out.sum_ = shortlist.sum;
+  const float least = out.least_weight(sampling, n_vocab);
+  Candidate last{};
+  for (size_t i = 0; i < shortlist.tokens.size(); ++i) {
+    last = out.candidate(shortlist.tokens[i], shortlist.logits[i]);
+    if (last.weight >= least && last.weight > 0.0f) out.list_.push_back(last);
+  }
+  // Whoever is not in the shortlist is no likelier than its last one, whose weight may be off by an ulp.
+  const bool has_all = n == n_vocab || last.weight == 0.0f || last.weight < 0.999f * least;
+  if (has_all) {
+    std::ranges::sort(out.list_, {}, &Candidate::token);
+    out.keep_top_p(sampling.top_p);
+    return out;
+  }
+  const double mass = sampling.top_p * out.sum_;
+  out.keep_top_p(sampling.top_p);
+  const bool is_cut = sampling.top_p < 1.0f && out.sum_ >= mass && out.list_.back().logit > last.logit;
+  return is_cut ? std::optional(std::move(out)) : std::nullopt;
+}
+
+Candidate Candidates::candidate(int32_t token, float logit) const {
+  const float scaled = (logit - max_) / temperature_;
+  return {token, scaled, weight_of(scaled)};
+}
+
+// The list has raw logits.
+void Candidates::weigh_list() {
+  for (Candidate& c : list_) c = candidate(c.token, c.logit);
+  keep_if([](const Candidate& c) { return c.weight > 0.0f; });
+}
+
+// All tokens with a probability below (1 - p) / n have less than 1 - p together: top_p does not reach them.
+float Candidates::least_weight(const Sampling& sampling, int64_t n_vocab) const {
+  const double by_top_p = (1.0 - sampling.top_p) / static_cast<double>(n_vocab) * sum_;
+  return static_cast<float>(std::max<double>(sampling.min_p, by_top_p) * 0.999);  // rounding
 }
 
 // One pass that skips what is no better than the k-th best so far; a full buffer is cut back to k.
@@ -119,24 +146,18 @@ void Candidates::take_likeliest(std::span<const float> logits, size_t k) {
   }
   cut();
   std::ranges::sort(list_, is_likelier);
-  for (Candidate& c : list_) {
-    c.logit = (c.logit - max_) / temperature_;
-    c.weight = exp_of(c.logit);
-  }
-  keep_if([](const Candidate& c) { return c.weight > 0.0f; });
+  weigh_list();
 }
 
 void Candidates::take_all(std::span<const float> logits, const Sampling& sampling) {
-  std::vector<float> weights(logits.size());
-  weigh(logits, max_, temperature_, weights.data());
-  sum_ = sum_of(weights);
+  const Weights weights(logits, max_, temperature_);
+  sum_ = weights.sum;
   list_.reserve(sampling.top_p < 1.0f || sampling.min_p > 0.0f ? 0 : logits.size());
-  // All tokens with a probability below (1 - p) / n have less than 1 - p together: top_p does not reach them.
-  const double by_top_p = (1.0 - sampling.top_p) / static_cast<double>(logits.size()) * sum_;
-  const auto least = static_cast<float>(std::max<double>(sampling.min_p, by_top_p) * 0.999);  // rounding
+  const float least = least_weight(sampling, std::ssize(logits));
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (weights[i] < least || weights[i] <= 0.0f) continue;
-    list_.push_back({static_cast<int32_t>(i), (logits[i] - max_) / temperature_, weights[i]});
+    const float weight = weights.of_tokens[i];
+    if (weight < least || weight <= 0.0f) continue;
+    list_.push_back({static_cast<int32_t>(i), (logits[i] - max_) / temperature_, weight});
   }
 }
 

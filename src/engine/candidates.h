@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "engine/request.h"
+#include "engine/shortlist.h"
 
 namespace millrace {
 
@@ -18,17 +20,20 @@ struct Candidate {
 // The sum of exp(logit - max): max + its logarithm turns logits into log-probabilities.
 double sum_of_exp(std::span<const float> logits, float max);
 
+// The token at `u` in [0, 1) of the cumulated weights of all, as DrawTokens draws it. `max` is finite.
+int32_t draw_from_all(std::span<const float> logits, float max, float temperature, double u);
+
 // Listed by token, or likeliest first: which one depends on the truncations alone. Every truncation keeps at
 // least one. Of equally likely tokens the lower one comes first.
 class Candidates {
  public:
   // The tokens of `logits`, which are finite or -inf, the largest being `max`, at sampling.temperature (above
-  // 0), cut to sampling.top_k (Fan et al. 2018). What sampling.top_p or min_p will drop for sure may be
-  // missing.
+  // 0), cut to sampling.top_k (Fan et al. 2018), then to the fewest likeliest ones whose probabilities sum to
+  // sampling.top_p (Holtzman et al. 2020). What sampling.min_p will drop for sure may be missing.
   Candidates(std::span<const float> logits, float max, const Sampling& sampling);
+  // The same ones in the same order from a shortlist of those logits; nothing where it does not tell them.
+  static std::optional<Candidates> of(const Shortlist& shortlist, int64_t n_vocab, const Sampling& sampling);
 
-  // The fewest likeliest ones whose probabilities sum to p (Holtzman et al. 2020).
-  void keep_top_p(float p);
   // Those at least `share` times as likely as the likeliest one (Nguyen et al. 2024).
   void keep_min_p(float share);
   // The fewest whose surprise is nearest to the entropy and whose probabilities sum to p (Meister et al.
@@ -52,6 +57,12 @@ class Candidates {
   double sum() const { return sum_; }
 
  private:
+  Candidates(float max, float temperature) : max_(max), temperature_(temperature) {}
+
+  Candidate candidate(int32_t token, float logit) const;
+  void weigh_list();
+  float least_weight(const Sampling& sampling, int64_t n_vocab) const;
+  void keep_top_p(float p);
   void take_likeliest(std::span<const float> logits, size_t k);
   void take_all(std::span<const float> logits, const Sampling& sampling);
   template <class Predicate>

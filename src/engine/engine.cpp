@@ -132,12 +132,19 @@ class Engine::Loop {
   TierCosts costs() const;
   void note_stats();
   void schedule(Choice& choice);
+  // A row of logits: what the step tells of it, or all of it, once.
+  struct LogitsRow {
+    Shortlist shortlist;
+    std::function<std::span<float>()> read;
+  };
+  std::vector<ShortlistWish> wishes_of(const std::vector<PlannedRows>& rows) const;
   // `logits` (from rows.logits_begin() on) say how likely the tokens after them were.
   void score_prompt(Job& job, const PlannedRows& rows, std::span<const float> logits);
   // The newest logits of a sequence are there. Those of a prompt serve all answers to it.
-  void answer(Choice& choice, std::span<float> logits);
-  void fork(Job& job, std::span<const float> logits);
-  void advance(Choice& choice, std::span<float> logits);
+  void answer(Choice& choice, const LogitsRow& row);
+  void fork(Job& job, const LogitsRow& row);
+  void advance(Choice& choice, const LogitsRow& row);
+  Sampled drawn(Choice& choice, const LogitsRow& row) const;
   bool end_reasoning(Choice& choice);
   bool append(Choice& choice, int32_t token, std::optional<TokenLogprobs> logprobs);
   void finish_embedding(Choice& choice, std::span<const float> elements);
@@ -343,28 +350,46 @@ void Engine::Loop::step() {
     const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - job.submitted;
     if (job.queue_s < 0) job.queue_s = waited.count();
   }
-  const Tensor out = runner_.run(rows, scheduler_.panes());  // logits or embeddings
+  const bool gives_embeddings = model_.shape().gives_embeddings();
+  const Runner::Step computed = runner_.step(rows, scheduler_.panes(), wishes_of(rows));
   scheduler_.commit(rows);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   note_cost(rows, took);
   if (tier_) tier_->note_step(took);
   keep(took * kKeepShare);
-  float* at = out.f32();
+  int64_t end = 0;  // of the rows of logits, or embeddings, so far
   for (const PlannedRows& planned : rows) {
-    const bool gives_embedding = model_.shape().gives_embeddings();
-    const size_t n_rows = gives_embedding ? pools_of(planned, 0, *options_.pooling).size()
-                                          : static_cast<size_t>(planned.end - planned.logits_begin());
-    const std::span<float> elements(at, n_rows * static_cast<size_t>(out.dim(1)));
-    at += elements.size();
+    const int64_t first = end;
+    end += gives_embeddings ? std::ssize(pools_of(planned, 0, *options_.pooling))
+                            : planned.end - planned.logits_begin();
     Choice& choice = *choices_.at(planned.sequence->id);
-    if (choice.job->request.n_prompt_logprobs >= 0) score_prompt(*choice.job, planned, elements);
+    if (choice.job->request.n_prompt_logprobs >= 0)
+      score_prompt(*choice.job, planned, runner_.read(computed.logits, first, end));
     if (!planned.wants_logits()) continue;
-    if (gives_embedding) {
-      finish_embedding(choice, elements);
+    if (gives_embeddings) {
+      finish_embedding(choice, runner_.read(computed.logits, first, end));
     } else {
-      answer(choice, elements.last(static_cast<size_t>(out.dim(1))));
+      answer(choice, {computed.shortlists[static_cast<size_t>(end) - 1],
+                      [&] { return runner_.read(computed.logits, end - 1, end); }});
     }
   }
+}
+
+// One for each row of logits. A grammar decides too late which tokens may come, log-probabilities are of all
+// tokens, and the answers to one prompt share the row that the first of them is drawn from.
+std::vector<ShortlistWish> Engine::Loop::wishes_of(const std::vector<PlannedRows>& rows) const {
+  std::vector<ShortlistWish> wishes;
+  if (model_.shape().gives_embeddings()) return wishes;
+  for (const PlannedRows& planned : rows) {
+    wishes.resize(wishes.size() + static_cast<size_t>(planned.end - planned.logits_begin()));
+    const Choice& choice = *choices_.at(planned.sequence->id);
+    const Request& request = choice.job->request;
+    const bool needs_row =
+        request.grammar || request.n_logprobs >= 0 || (request.n > 1 && !choice.job->is_forked);
+    if (planned.wants_logits() && !needs_row)
+      wishes.back() = wish_of(choice.sampling, model_.shape().n_vocab, choice.sequence.tokens.size());
+  }
+  return wishes;
 }
 
 void Engine::Loop::score_prompt(Job& job, const PlannedRows& rows, std::span<const float> logits) {
@@ -415,26 +440,27 @@ Usage Engine::Loop::usage_of(const Choice& choice) const {
           .queue_s = std::max(0.0, choice.job->queue_s)};
 }
 
-void Engine::Loop::answer(Choice& choice, std::span<float> logits) {
+void Engine::Loop::answer(Choice& choice, const LogitsRow& row) {
   Job& job = *choice.job;
-  if (job.choices.size() > 1 && !job.is_forked) fork(job, logits);
-  advance(choice, logits);
+  if (job.choices.size() > 1 && !job.is_forked) fork(job, row);
+  advance(choice, row);
 }
 
-void Engine::Loop::fork(Job& job, std::span<const float> logits) {
+void Engine::Loop::fork(Job& job, const LogitsRow& row) {
   job.is_forked = true;
   const Sequence& parent = job.choices.front().sequence;
   for (Choice& choice : std::span(job.choices).subspan(1)) {
     choice.sequence.tokens = parent.tokens;
     schedule(choice);
     scheduler_.fork(parent, choice.sequence);
+    const std::span<const float> logits = row.read();
     forked_logits_.assign(logits.begin(), logits.end());  // drawing overwrites them
-    advance(choice, forked_logits_);
+    advance(choice, {{}, [this] { return std::span(forked_logits_); }});
   }
 }
 
 // Draws the next token of a sequence whose newest logits are there.
-void Engine::Loop::advance(Choice& choice, std::span<float> logits) {
+void Engine::Loop::advance(Choice& choice, const LogitsRow& row) {
   const Request& request = choice.job->request;
   if (max_tokens_of(choice) == 0) return finish(choice, FinishReason::length, {});
   if (request.grammar && !choice.constraint) choice.constraint.emplace(request.grammar, request.end_tokens);
@@ -445,8 +471,7 @@ void Engine::Loop::advance(Choice& choice, std::span<float> logits) {
     if (!choice.constraint->fault().empty())
       return finish(choice, FinishReason::error, {.error = choice.constraint->fault()});
   }
-  Sampled sampled =
-      sample(logits, choice.sequence.tokens, choice.sampling, request.n_logprobs, choice.sampler);
+  Sampled sampled = drawn(choice, row);
   if (!sampled.fault.empty())
     return finish(choice, FinishReason::error, {.error = std::string(sampled.fault)});
   const bool is_end = std::ranges::find(request.end_tokens, sampled.token) != request.end_tokens.end();
@@ -456,6 +481,15 @@ void Engine::Loop::advance(Choice& choice, std::span<float> logits) {
   if (!choice.constraint || request.n_logprobs >= 0) return;
   for (const int32_t token : choice.constraint->forced())
     if (!append(choice, token, std::nullopt)) return;
+}
+
+Sampled Engine::Loop::drawn(Choice& choice, const LogitsRow& row) const {
+  const std::vector<int32_t>& history = choice.sequence.tokens;
+  if (!row.shortlist.tokens.empty()) {
+    if (auto sampled = sample(row.shortlist, model_.shape().n_vocab, choice.sampling, history.size()))
+      return *std::move(sampled);
+  }
+  return sample(row.read(), history, choice.sampling, choice.job->request.n_logprobs, choice.sampler);
 }
 
 // Puts what ends the reasoning where that has become too long. False where there is nothing to put.

@@ -44,12 +44,19 @@ size_t n_since_breaker(std::span<const int32_t> tokens, const std::vector<std::v
   return n;
 }
 
+bool has_counts(const Sampling& sampling) {
+  return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f ||
+         sampling.frequency_penalty != 0.0f;
+}
+
 }  // namespace
 
+bool has_penalties(const Sampling& sampling) {
+  return has_counts(sampling) || sampling.dry_multiplier > 0.0f;
+}
+
 void apply_penalties(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling) {
-  if (sampling.repetition_penalty == 1.0f && sampling.presence_penalty == 0.0f &&
-      sampling.frequency_penalty == 0.0f)
-    return;
+  if (!has_counts(sampling)) return;
   std::unordered_map<int32_t, int32_t> counts;
   for (const int32_t token : last_of(history, sampling.penalty_last_n)) ++counts[token];
   for (const auto& [token, count] : counts) {

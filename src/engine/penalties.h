@@ -8,6 +8,9 @@
 
 namespace millrace {
 
+// Whether either of the following does anything.
+bool has_penalties(const Sampling& sampling);
+
 // Repetition (Keskar et al. 2019), presence and frequency (as OpenAI defines them) over the last
 // penalty_last_n tokens.
 void apply_penalties(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling);

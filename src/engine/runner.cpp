@@ -1,7 +1,9 @@
 #include "engine/runner.h"
 
 #include <algorithm>
+#include <bit>
 
+#include "backend/token_weights.h"
 #include "backend/tools/null_backend.h"
 #include "base/error.h"
 #include "engine/memory.h"
@@ -38,6 +40,32 @@ size_t fitting_arena_bytes(const Model& model, const SequenceMemory& memory, con
   return static_cast<size_t>(arena_bytes);
 }
 
+// What shortlists are made of, in elements of four bytes.
+struct ShortlistTensors {
+  ShortlistTensors(Arena& arena, int64_t n_rows, int64_t n_top)
+      : tokens(arena.take(Dtype::i32, {n_rows, n_top})),
+        top(arena.take(Dtype::f32, {n_rows, n_top})),
+        drawn(arena.take(Dtype::i32, {n_rows})),
+        sums(arena.take(Dtype::i32, {n_rows, 2})) {}
+
+  Tensor tokens, top, drawn, sums;
+};
+
+int64_t shortlists_bytes(const BatchLimits& limits) {
+  Arena arena;
+  const ShortlistTensors tensors(arena, limits.max_logit_rows, kShortlist);
+  return static_cast<int64_t>(arena.peak_bytes());
+}
+
+// Of all that is placed() in a step.
+int64_t placed_bytes(const BatchLimits& limits) {
+  constexpr int64_t kOfRows = 4, kOfSequences = 4, kOfPages = 2, kOfLogits = 6;
+  const int64_t n = kOfRows * limits.max_rows + kOfSequences * (limits.max_sequences + 1) +
+                    kOfPages * limits.max_sequences * limits.max_pages + kOfLogits * limits.max_logit_rows;
+  constexpr int64_t kTensors = kOfRows + kOfSequences + kOfPages + kOfLogits;
+  return (n + kTensors * static_cast<int64_t>(kNumbersALine)) * static_cast<int64_t>(sizeof(int32_t));
+}
+
 }  // namespace
 
 Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits)
@@ -46,7 +74,8 @@ Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memor
       memory_(memory),
       limits_(limits),
       arena_memory_(fitting_arena_bytes(model, memory, limits, backend.memory()), backend.memory()),
-      numbers_memory_(static_cast<size_t>(numbers_bytes(limits)), backend.memory()) {}
+      numbers_memory_(static_cast<size_t>(placed_bytes(limits)), backend.memory()),
+      shortlists_memory_(static_cast<size_t>(shortlists_bytes(limits)), backend.memory()) {}
 
 SequenceMemory::Shape SequenceMemory::Shape::of_layers(
     const std::function<bool(int64_t layer)>& is_wanted) const {
@@ -74,13 +103,8 @@ int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& mem
   return static_cast<int64_t>(arena.peak_bytes());
 }
 
-// Of all that is placed() in a step.
 int64_t Runner::numbers_bytes(const BatchLimits& limits) {
-  constexpr int64_t kOfRows = 4, kOfSequences = 4, kOfPages = 2, kOfLogits = 3;
-  const int64_t n = kOfRows * limits.max_rows + kOfSequences * (limits.max_sequences + 1) +
-                    kOfPages * limits.max_sequences * limits.max_pages + kOfLogits * limits.max_logit_rows;
-  constexpr int64_t kTensors = kOfRows + kOfSequences + kOfPages + kOfLogits;
-  return (n + kTensors * static_cast<int64_t>(kNumbersALine)) * static_cast<int64_t>(sizeof(int32_t));
+  return placed_bytes(limits) + shortlists_bytes(limits);
 }
 
 std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling) {
@@ -124,17 +148,23 @@ Runner::Wanted Runner::wanted_of(std::span<const PlannedRows> rows) const {
 }
 
 Tensor Runner::run(std::span<const PlannedRows> rows, std::span<const Pane> panes) {
-  return forward(rows, panes, wanted_of(rows));
+  return readable(step(rows, panes, {}).logits);
+}
+
+Runner::Step Runner::step(std::span<const PlannedRows> rows, std::span<const Pane> panes,
+                          std::span<const ShortlistWish> wishes) {
+  return forward(rows, panes, wanted_of(rows), wishes);
 }
 
 Tensor Runner::run_all_logits(const PlannedRows& rows, std::span<const Pane> panes) {
   check(!model_.shape().gives_embeddings(), "a model that gives logits");
   Wanted wanted;
   for (int64_t i = 0; i < rows.end - rows.begin; ++i) wanted.logit_rows.push_back(static_cast<int32_t>(i));
-  return forward({&rows, 1}, panes, wanted);
+  return readable(forward({&rows, 1}, panes, wanted).logits);
 }
 
-Tensor Runner::forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, const Wanted& wanted) {
+Runner::Step Runner::forward(std::span<const PlannedRows> rows, std::span<const Pane> panes,
+                             const Wanted& wanted, std::span<const ShortlistWish> wishes) {
   fill(rows, panes);
   check(static_cast<int64_t>(tokens_.size()) <= limits_.max_rows, "a step within the row budget");
   const auto n_seqs = static_cast<int64_t>(rows.size());
@@ -152,14 +182,16 @@ Tensor Runner::forward(std::span<const PlannedRows> rows, std::span<const Pane> 
                     .pool_begin = placed(wanted.pool_begin),
                     .pool_end = placed(wanted.pool_end),
                     .token_types = placed(token_types_)};
+  const Draws draws = placed(wishes);
   write_numbers();
   Arena arena(arena_memory_.data(), arena_memory_.n_bytes());
-  return readable(model_.forward({.backend = backend_,
-                                  .arena = arena,
-                                  .batch = batch,
-                                  .kv = memory_.kv,
-                                  .states = memory_.states,
-                                  .wants_scores = limits_.pooling == Pooling::rank}));
+  const Tensor logits = model_.forward({.backend = backend_,
+                                        .arena = arena,
+                                        .batch = batch,
+                                        .kv = memory_.kv,
+                                        .states = memory_.states,
+                                        .wants_scores = limits_.pooling == Pooling::rank});
+  return {logits, shortlists(logits, wishes, draws)};
 }
 
 Tensor Runner::placed(std::span<const int32_t> numbers) {
@@ -176,12 +208,68 @@ void Runner::write_numbers() {
 }
 
 Tensor Runner::readable(Tensor logits) {
-  Memory& memory = backend_.memory();
-  if (memory.is_of_program()) return logits;
-  read_back_.resize(static_cast<size_t>(logits.n_elems()));
-  memory.read(logits.data, std::as_writable_bytes(std::span(read_back_)));
-  logits.data = reinterpret_cast<std::byte*>(read_back_.data());
+  logits.data = reinterpret_cast<std::byte*>(read(logits, 0, logits.dim(0)).data());
   return logits;
+}
+
+std::span<float> Runner::read(const Tensor& logits, int64_t begin, int64_t end) {
+  const Tensor rows = logits.slice(begin, end);
+  const auto n = static_cast<size_t>(rows.n_elems());
+  Memory& memory = backend_.memory();
+  if (memory.is_of_program()) return {rows.f32(), n};
+  read_back_.resize(n);
+  memory.read(rows.data, std::as_writable_bytes(std::span(read_back_)));
+  return read_back_;
+}
+
+Runner::Draws Runner::placed(std::span<const ShortlistWish> wishes) {
+  std::vector<int32_t> temperatures, uniforms(2 * wishes.size());
+  for (const ShortlistWish& wish : wishes) {
+    write_halves(wish.uniform, uniforms.data() + 2 * temperatures.size());
+    temperatures.push_back(std::bit_cast<int32_t>(wish.temperature));
+  }
+  Draws draws{.temperatures = placed(temperatures), .uniforms = placed(uniforms)};
+  draws.temperatures.dtype = Dtype::f32;
+  draws.uniforms = draws.uniforms.reshaped({std::ssize(wishes), 2});
+  return draws;
+}
+
+std::vector<Shortlist> Runner::shortlists(const Tensor& logits, std::span<const ShortlistWish> wishes,
+                                          const Draws& draws) {
+  std::vector<Shortlist> lists(wishes.size());
+  int64_t n_top = 0;
+  bool has_draws = false;
+  for (const ShortlistWish& wish : wishes) {
+    n_top = std::max(n_top, wish.n_top);
+    has_draws |= wish.temperature > 0.0f;
+  }
+  if (n_top == 0) return lists;
+  Arena arena(shortlists_memory_.data(), shortlists_memory_.n_bytes());
+  const ShortlistTensors at(arena, std::ssize(wishes), n_top);
+  backend_.run(TopLogits{.logits = logits, .tokens = at.tokens, .top = at.top});
+  if (has_draws) {
+    backend_.run(DrawTokens{.logits = logits,
+                            .top = at.top,
+                            .temperatures = draws.temperatures,
+                            .uniforms = draws.uniforms,
+                            .tokens = at.drawn,
+                            .sums = at.sums});
+  }
+  const Tensor& last = has_draws ? at.sums : at.top;
+  shortlists_.resize(static_cast<size_t>(last.data + last.n_bytes() - at.tokens.data));
+  backend_.memory().read(at.tokens.data, shortlists_);
+  const auto element = [&](const Tensor& tensor, size_t i) {
+    return shortlists_.data() + (tensor.data - at.tokens.data) + i * sizeof(int32_t);
+  };
+  for (size_t row = 0; row < lists.size(); ++row) {
+    const size_t first = row * static_cast<size_t>(n_top), n = static_cast<size_t>(wishes[row].n_top);
+    lists[row].tokens = {reinterpret_cast<const int32_t*>(element(at.tokens, first)), n};
+    lists[row].logits = {reinterpret_cast<const float*>(element(at.top, first)), n};
+    if (!has_draws) continue;
+    lists[row].drawn = *reinterpret_cast<const int32_t*>(element(at.drawn, row));
+    lists[row].sum = double_of_halves(reinterpret_cast<const int32_t*>(element(at.sums, 2 * row)));
+  }
+  return lists;
 }
 
 void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes) {

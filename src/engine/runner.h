@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/scheduler.h"
+#include "engine/shortlist.h"
 #include "model/model.h"
 
 namespace millrace {
@@ -69,13 +70,23 @@ class Runner {
   // embeddings: those of pools_of() each planned sequence. `panes`: of each page; empty: the
   // one of its own number.
   Tensor run(std::span<const PlannedRows> rows, std::span<const Pane> panes = {});
+  // The same where the backend computes, and what was wished for each row, or for none: valid until the next
+  // run. The logits are for read() alone.
+  struct Step {
+    Tensor logits;
+    std::vector<Shortlist> shortlists;
+  };
+  Step step(std::span<const PlannedRows> rows, std::span<const Pane> panes,
+            std::span<const ShortlistWish> wishes);
+  // Rows [begin, end) of them, which the caller may overwrite; valid until the next call.
+  std::span<float> read(const Tensor& logits, int64_t begin, int64_t end);
   // The same with the logits of every row, at most limits.max_logit_rows.
   Tensor run_all_logits(const PlannedRows& rows, std::span<const Pane> panes = {});
 
   // Bytes of activations that the widest step takes, exactly. Allocates next to nothing.
   static int64_t arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
                              const BatchLimits& limits);
-  // Bytes of the numbers of such a step, which lie beside them.
+  // Bytes of the numbers of such a step and of its shortlists, which lie beside them.
   static int64_t numbers_bytes(const BatchLimits& limits);
 
  private:
@@ -84,9 +95,17 @@ class Runner {
     std::vector<int32_t> logit_rows;
     std::vector<int32_t> pool_begin, pool_end;
   };
+  // How tokens are drawn of all logits.
+  struct Draws {
+    Tensor temperatures, uniforms;  // as in DrawTokens
+  };
   Wanted wanted_of(std::span<const PlannedRows> rows) const;
-  Tensor forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, const Wanted& wanted);
+  Step forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, const Wanted& wanted,
+               std::span<const ShortlistWish> wishes = {});
+  std::vector<Shortlist> shortlists(const Tensor& logits, std::span<const ShortlistWish> wishes,
+                                    const Draws& draws);
   void fill(std::span<const PlannedRows> rows, std::span<const Pane> panes);
+  Draws placed(std::span<const ShortlistWish> wishes);
   // A tensor of them where the backend computes: there once write_numbers() has been called.
   Tensor placed(std::span<const int32_t> numbers);
   void write_numbers();
@@ -97,9 +116,10 @@ class Runner {
   Backend& backend_;
   const SequenceMemory& memory_;
   BatchLimits limits_;
-  Buffer arena_memory_, numbers_memory_;
-  std::vector<int32_t> numbers_;  // of the step, to be written to numbers_memory_
-  std::vector<float> read_back_;  // what the step gave, where the program cannot look at it
+  Buffer arena_memory_, numbers_memory_, shortlists_memory_;
+  std::vector<int32_t> numbers_;       // of the step, to be written to numbers_memory_
+  std::vector<std::byte> shortlists_;  // what lies in their memory
+  std::vector<float> read_back_;       // what the step gave, where the program cannot look at it
   std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, pane_tables_, rope_tables_,
       state_from_, state_to_, token_types_;
 };

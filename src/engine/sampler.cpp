@@ -14,6 +14,9 @@ namespace {
 // Which draw of a position is for what.
 constexpr uint64_t kTokenDraw = 0, kXtcDraw = 1;
 
+constexpr std::string_view kUnsound = "the model gave logits that are NaN or infinite";
+constexpr std::string_view kForbidden = "every token is forbidden by logit_bias or by the grammar";
+
 struct Bounds {
   const char* name;
   double value, min, max;
@@ -117,20 +120,35 @@ int32_t draw_mirostat(std::span<const float> logits, float max, const Sampling& 
   return drawn.token;
 }
 
-int32_t draw(std::span<const float> logits, float max, const Sampling& sampling, uint64_t position,
-             SamplerState& state) {
-  const double u = uniform(sampling.seed, position, kTokenDraw);
-  if (sampling.mirostat != 0) return draw_mirostat(logits, max, sampling, u, state);
-  Candidates candidates(logits, max, sampling);
-  candidates.keep_top_p(sampling.top_p);
+bool cuts_by_rank(const Sampling& sampling, int64_t n_vocab) {
+  return (sampling.top_k > 0 && sampling.top_k < n_vocab) || sampling.top_p < 1.0f || sampling.min_p > 0.0f;
+}
+
+bool keeps_all(const Sampling& sampling, int64_t n_vocab) {
+  return !cuts_by_rank(sampling, n_vocab) && sampling.typical_p >= 1.0f && sampling.top_n_sigma <= 0.0f &&
+         sampling.xtc_probability <= 0.0f;
+}
+
+// `least`: of the logits, on the scale of Candidate.
+int32_t draw(Candidates candidates, std::optional<double> least, const Sampling& sampling, size_t position) {
   candidates.keep_min_p(sampling.min_p);
   candidates.keep_typical(sampling.typical_p);
-  if (sampling.top_n_sigma > 0.0f) candidates.keep_logit_from(least_within_sigmas(logits, max, sampling));
+  if (least) candidates.keep_logit_from(*least);
   if (sampling.xtc_probability > 0.0f &&
       uniform(sampling.seed, position, kXtcDraw) < sampling.xtc_probability) {
     candidates.exclude_top(sampling.xtc_threshold);
   }
-  return candidates.draw(u).token;
+  return candidates.draw(uniform(sampling.seed, position, kTokenDraw)).token;
+}
+
+int32_t draw(std::span<const float> logits, float max, const Sampling& sampling, size_t position,
+             SamplerState& state) {
+  const double u = uniform(sampling.seed, position, kTokenDraw);
+  if (sampling.mirostat != 0) return draw_mirostat(logits, max, sampling, u, state);
+  if (keeps_all(sampling, std::ssize(logits))) return draw_from_all(logits, max, sampling.temperature, u);
+  std::optional<double> least;
+  if (sampling.top_n_sigma > 0.0f) least = least_within_sigmas(logits, max, sampling);
+  return draw(Candidates(logits, max, sampling), least, sampling, position);
 }
 
 void forbid_all_but(std::span<float> logits, std::span<const uint64_t> allowed) {
@@ -199,7 +217,6 @@ std::optional<std::string> find_fault(const Sampling& s, int64_t n_vocab) {
 
 Sampled sample(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling,
                int n_logprobs, SamplerState& state) {
-  constexpr std::string_view kUnsound = "the model gave logits that are NaN or infinite";
   std::optional<OwnDistribution> own;
   if (n_logprobs >= 0) {
     const Peak peak = peak_of(logits);
@@ -213,13 +230,41 @@ Sampled sample(std::span<float> logits, std::span<const int32_t> history, const 
   const Peak peak = peak_of(logits);
   if (peak.token < 0) {
     const bool is_forbidden = std::ranges::all_of(logits, [](float logit) { return logit == -INFINITY; });
-    return {.fault = is_forbidden ? "every token is forbidden by logit_bias or by the grammar" : kUnsound};
+    return {.fault = is_forbidden ? kForbidden : kUnsound};
   }
   Sampled out;
   out.token =
       sampling.temperature == 0.0f ? peak.token : draw(logits, peak.logit, sampling, history.size(), state);
   if (own) out.logprobs = std::move(*own).of(out.token);
   return out;
+}
+
+ShortlistWish wish_of(const Sampling& sampling, int64_t n_vocab, size_t position) {
+  if (!sampling.logit_bias.empty() || has_penalties(sampling)) return {};
+  if (sampling.temperature == 0.0f) return {.n_top = 1};
+  if (sampling.mirostat != 0 || sampling.top_n_sigma > 0.0f) return {};
+  if (keeps_all(sampling, n_vocab)) {
+    return {.n_top = 1,
+            .temperature = sampling.temperature,
+            .uniform = uniform(sampling.seed, position, kTokenDraw)};
+  }
+  if (sampling.top_k > 0 && sampling.top_k < n_vocab)
+    return {.n_top = sampling.top_k <= kShortlist ? sampling.top_k : 0};
+  if (!cuts_by_rank(sampling, n_vocab)) return {};
+  // The sum of all weights is what top_p is a share of.
+  return {.n_top = std::min(n_vocab, kShortlist),
+          .temperature = sampling.top_p < 1.0f ? sampling.temperature : 0.0f};
+}
+
+std::optional<Sampled> sample(const Shortlist& shortlist, int64_t n_vocab, const Sampling& sampling,
+                              size_t position) {
+  if (shortlist.tokens.front() < 0) return Sampled{.fault = kUnsound};
+  if (shortlist.logits.front() == -INFINITY) return Sampled{.fault = kForbidden};
+  if (sampling.temperature == 0.0f) return Sampled{.token = shortlist.tokens.front()};
+  if (keeps_all(sampling, n_vocab)) return Sampled{.token = shortlist.drawn};
+  std::optional<Candidates> candidates = Candidates::of(shortlist, n_vocab, sampling);
+  if (!candidates) return std::nullopt;
+  return Sampled{.token = draw(*std::move(candidates), std::nullopt, sampling, position)};
 }
 
 TokenLogprobs score(std::span<const float> logits, int32_t token, int n) {

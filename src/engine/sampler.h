@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "engine/shortlist.h"
 
 namespace millrace {
 
@@ -32,6 +33,12 @@ struct Sampled {
 // n_logprobs: as in Request.
 Sampled sample(std::span<float> logits, std::span<const int32_t> history, const Sampling& sampling,
                int n_logprobs, SamplerState& state);
+
+// What of the logits such a draw takes to be known, where nothing else of the request needs the row.
+ShortlistWish wish_of(const Sampling& sampling, int64_t n_vocab, size_t position);
+// The same draw as by the row, from what was wished for; nothing where that does not tell the token.
+std::optional<Sampled> sample(const Shortlist& shortlist, int64_t n_vocab, const Sampling& sampling,
+                              size_t position);
 
 // The log-probability of `token`, and the n best beside it. NaN where the logits are.
 TokenLogprobs score(std::span<const float> logits, int32_t token, int n);

@@ -10,6 +10,8 @@
 #include <map>
 #include <random>
 
+#include "backend/backend.h"
+#include "backend/token_weights.h"
 #include "engine/candidates.h"
 #include "engine/penalties.h"
 #include "engine/random.h"
@@ -146,7 +148,7 @@ std::vector<Case> cases() {
   for (const float p : {0.0f, 0.1f, 0.5f, 0.9f, 0.999f}) {
     all.push_back({"top_p",
                    {.temperature = 0.7f, .top_p = p},
-                   [p](Candidates& c) { c.keep_top_p(p); },
+                   [](Candidates&) {},
                    [p](Distribution& d) { keep_mass(d, p); }});
     all.push_back({"typical",
                    {.typical_p = p},
@@ -199,12 +201,132 @@ TEST(Candidates, EveryTruncationIsItsFormula) {
   }
 }
 
+// What the oracle of the ops tells of a row.
+struct Told {
+  Told(std::vector<float>& logits, const ShortlistWish& wish)
+      : tokens(static_cast<size_t>(wish.n_top)), top(tokens.size()) {
+    const auto view = [](auto& values, Dtype dtype, std::initializer_list<int64_t> dims) {
+      return Tensor(values.data(), dtype, dims);
+    };
+    const auto backend = make_reference_backend();
+    const Tensor row = view(logits, Dtype::f32, {1, std::ssize(logits)});
+    const Tensor values = view(top, Dtype::f32, {1, wish.n_top});
+    backend->run(
+        TopLogits{.logits = row, .tokens = view(tokens, Dtype::i32, {1, wish.n_top}), .top = values});
+    std::vector<float> temperature{wish.temperature};
+    std::vector<int32_t> uniform(2), drawn(1), sum(2);
+    write_halves(wish.uniform, uniform.data());
+    backend->run(DrawTokens{.logits = row,
+                            .top = values,
+                            .temperatures = view(temperature, Dtype::f32, {1}),
+                            .uniforms = view(uniform, Dtype::i32, {1, 2}),
+                            .tokens = view(drawn, Dtype::i32, {1}),
+                            .sums = view(sum, Dtype::i32, {1, 2})});
+    list = {.tokens = tokens, .logits = top, .drawn = drawn[0], .sum = double_of_halves(sum.data())};
+  }
+
+  std::vector<int32_t> tokens;
+  std::vector<float> top;
+  Shortlist list;
+};
+
+struct Counts {
+  int n_draws = 0, n_told = 0;
+};
+
+// Draws at many positions from the row and from what is told of it.
+Counts expect_same_draws(std::vector<float> logits, Sampling sampling) {
+  Counts counts;
+  const auto n_vocab = std::ssize(logits);
+  for (size_t position = 1; position <= 20; ++position) {
+    sampling.seed = position;
+    const ShortlistWish wish = wish_of(sampling, n_vocab, position);
+    ++counts.n_draws;
+    if (wish.n_top == 0) continue;
+    const Told told(logits, wish);
+    const std::optional<Sampled> found = sample(told.list, n_vocab, sampling, position);
+    if (!found) continue;
+    ++counts.n_told;
+    const Sampled wanted = draw(logits, sampling, position);
+    EXPECT_EQ(found->token, wanted.token) << position;
+    EXPECT_EQ(found->fault, wanted.fault);
+  }
+  return counts;
+}
+
+// Peaked as those of a model, or flat, and many of them equal.
+std::vector<std::vector<float>> rows_of_logits() {
+  std::vector<std::vector<float>> rows;
+  for (const size_t n : {3u, 128u, 129u, 5000u}) {
+    for (const float width : {0.01f, 1.0f, 5.0f}) {
+      rows.push_back(random_logits(n, static_cast<uint32_t>(n)));
+      for (float& logit : rows.back()) logit *= width;
+      rows.push_back(rows.back());
+      for (float& logit : rows.back()) logit = std::round(logit * 8) / 8;
+    }
+  }
+  return rows;
+}
+
+TEST(Shortlist, ADrawIsThatOfTheRow) {
+  const Sampling plain{};
+  std::map<std::string, Sampling> all{{"plain", plain}};
+  all["greedy"].temperature = 0.0f;
+  all["cold"].temperature = 1e-3f;
+  all["hot"].temperature = 1e5f;
+  all["top_k"].top_k = 40;
+  all["most top_k"].top_k = static_cast<int32_t>(kShortlist);
+  all["top_p"].top_p = 0.9f;
+  all["least top_p"].top_p = 0.0f;
+  all["min_p"].min_p = 0.05f;
+  all["all"] = {.temperature = 0.7f, .top_k = 50, .top_p = 0.95f, .min_p = 0.02f, .typical_p = 0.9f};
+  all["both"] = {.temperature = 0.7f, .top_p = 0.95f, .min_p = 0.02f};
+  all["xtc"] = {.top_p = 0.8f, .xtc_probability = 0.5f};
+  for (const auto& [name, sampling] : all) {
+    SCOPED_TRACE(name);
+    Counts sum;
+    for (const std::vector<float>& logits : rows_of_logits()) {
+      const auto [n_draws, n_told] = expect_same_draws(logits, sampling);
+      sum.n_draws += n_draws;
+      sum.n_told += n_told;
+    }
+    EXPECT_GT(sum.n_told, sum.n_draws / 3);
+    const bool is_always_told =
+        name == "plain" || name == "greedy" || name == "cold" || name == "hot" || sampling.top_k > 0;
+    if (is_always_told) {
+      EXPECT_EQ(sum.n_told, sum.n_draws);
+    }
+  }
+}
+
+TEST(Shortlist, FaultsAreThoseOfTheRow) {
+  for (const float temperature : {0.0f, 1.0f}) {
+    const Sampling sampling{.temperature = temperature};
+    for (const auto& logits : {std::vector{1.0f, kNan, 2.0f}, {-kNan, 1.0f}, {kInf, 1.0f}, {-kInf, -kInf}})
+      EXPECT_EQ(expect_same_draws(logits, sampling).n_told, 20);
+  }
+}
+
+TEST(Shortlist, WhatDependsOnMoreReadsTheRow) {
+  const auto reads = [](const Sampling& sampling) { return wish_of(sampling, 1000, 1).n_top == 0; };
+  EXPECT_FALSE(reads({}));
+  EXPECT_FALSE(reads({.temperature = 0.0f, .top_k = 500, .mirostat = 2}));
+  EXPECT_TRUE(reads({.logit_bias = {{1, 2.0f}}}));
+  EXPECT_TRUE(reads({.presence_penalty = 1.0f}));
+  EXPECT_TRUE(reads({.dry_multiplier = 1.0f}));
+  EXPECT_TRUE(reads({.top_k = static_cast<int32_t>(kShortlist) + 1}));
+  EXPECT_FALSE(reads({.top_k = 1000}));
+  EXPECT_TRUE(reads({.typical_p = 0.5f}));
+  EXPECT_TRUE(reads({.top_n_sigma = 1.0f}));
+  EXPECT_TRUE(reads({.xtc_probability = 0.5f}));
+  EXPECT_TRUE(reads({.mirostat = 1}));
+}
+
 TEST(Candidates, TiesGoToTheLowerToken) {
   const std::vector<float> logits(5000, 1.5f);
   Candidates candidates(logits, 1.5f, {.top_k = 3});
   for (int32_t i = 0; i < 3; ++i) EXPECT_EQ(candidates.list()[static_cast<size_t>(i)].token, i);
   Candidates all(logits, 1.5f, {.top_p = 0.00099f});
-  all.keep_top_p(0.00099f);
   ASSERT_EQ(all.list().size(), 5u);
   EXPECT_EQ(all.list()[4].token, 4);
 }

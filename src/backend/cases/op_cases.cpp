@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "backend/cases/case_maker.h"
 #include "backend/op_shapes.h"  // page_types
+#include "backend/token_weights.h"
 
 namespace millrace {
 namespace {
@@ -1117,6 +1119,65 @@ void add_index_and_hyper_cases(Table& table) {
   }
 }
 
+// --- logits ----------------------------------------------------------------------------------------------
+
+// Some logits are equal, one row has a NaN, one +infinity, one nothing but -infinity.
+Tensor logits_of(CaseMaker& maker, int64_t n_rows, int64_t n_vocab) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const Tensor logits = maker.floats({n_rows, n_vocab}, 3.0f);
+  for (int64_t i = 0; i < logits.n_elems(); i += 2)
+    logits.f32()[i] = std::round(4.0f * logits.f32()[i]) / 4.0f;
+  for (int64_t i = 0; i < logits.n_elems(); i += 7) logits.f32()[i] = -kInfinity;
+  const auto middle_of = [&](int64_t r) { return logits.f32() + r * n_vocab + n_vocab / 2; };
+  if (n_rows > 3) *middle_of(1) = std::copysign(std::numeric_limits<float>::quiet_NaN(), -1.0f);
+  if (n_rows > 4) *middle_of(2) = kInfinity;
+  if (n_rows > 5) std::fill_n(logits.f32() + 3 * n_vocab, n_vocab, -kInfinity);
+  return logits;
+}
+
+void add_top_logits(Table& table, int64_t n_rows, int64_t n_vocab, int64_t n_top) {
+  table.add(fmt::format("top_logits {}x{} {}", n_rows, n_vocab, n_top), [=](CaseMaker& maker) -> Op {
+    return TopLogits{.logits = logits_of(maker, n_rows, n_vocab),
+                     .tokens = maker.output(Dtype::i32, {n_rows, n_top}),
+                     .top = maker.output(Dtype::f32, {n_rows, n_top})};
+  });
+}
+
+void add_draw_tokens(Table& table, int64_t n_rows, int64_t n_vocab) {
+  table.add(fmt::format("draw_tokens {}x{}", n_rows, n_vocab), [=](CaseMaker& maker) -> Op {
+    DrawTokens op{.logits = logits_of(maker, n_rows, n_vocab),
+                  .top = maker.output(Dtype::f32, {n_rows, 2}),
+                  .temperatures = maker.norm_weight(n_rows),
+                  .uniforms = maker.output(Dtype::i32, {n_rows, 2}),
+                  .tokens = maker.output(Dtype::i32, {n_rows}),
+                  .sums = maker.output(Dtype::i32, {n_rows, 2})};
+    const Tensor uniforms = maker.integers({n_rows}, 1000);
+    for (int64_t r = 0; r < n_rows; ++r) {
+      const float* logits = op.logits.f32() + r * n_vocab;
+      const bool is_sound = std::all_of(logits, logits + n_vocab,
+                                        [](float x) { return x < std::numeric_limits<float>::infinity(); });
+      op.top.f32()[2 * r] =
+          is_sound ? *std::max_element(logits, logits + n_vocab) : std::numeric_limits<float>::infinity();
+      // The last one draws at the very end.
+      const double uniform = r + 1 == n_rows ? 1.0 - 0x1p-53 : uniforms.i32()[r] / 1000.0;
+      write_halves(uniform, op.uniforms.i32() + 2 * r);
+    }
+    if (n_rows > 6) op.temperatures.f32()[4] = 0.0f;
+    return op;
+  });
+}
+
+void add_logit_cases(Table& table) {
+  for (const int64_t n_rows : {1, 7, 17}) {
+    for (const int64_t n_vocab : {50, 1025, 20011}) {
+      for (const int64_t n_top : {1, 2, 50}) add_top_logits(table, n_rows, n_vocab, n_top);
+      add_draw_tokens(table, n_rows, n_vocab);
+    }
+  }
+  add_top_logits(table, 2, 1025, 1024);
+  add_top_logits(table, 2, 20011, 1000);
+}
+
 }  // namespace
 
 std::vector<OpCase> op_cases() {
@@ -1135,6 +1196,7 @@ std::vector<OpCase> op_cases() {
   add_latent_cases(table);
   add_index_and_hyper_cases(table);
   add_entry_cases(table);
+  add_logit_cases(table);
   return table.take();
 }
 
@@ -1152,6 +1214,8 @@ std::vector<OpCase> op_bench_cases() {
     add_gate(table, n_rows, 4096, Activation::sigmoid);
     add_match_rms(table, n_rows, 2048, 2.0f);
     add_mix_streams(table, n_rows, 2048);
+    for (const int64_t n_top : {1, 128}) add_top_logits(table, n_rows, 151936, n_top);
+    add_draw_tokens(table, n_rows, 151936);
   }
   const KvCase kv{.seqs = {{4095, 1}}, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128, .v_head_dim = 128};
   KvCase many = kv;

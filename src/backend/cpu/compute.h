@@ -49,6 +49,8 @@ void compute(Machine& machine, const GatedDeltaRule& op);
 void compute(Machine& machine, const GatherRows& op);
 void compute(Machine& machine, const BidirectionalAttention& op);
 void compute(Machine& machine, const MeanRows& op);
+void compute(Machine& machine, const TopLogits& op);
+void compute(Machine& machine, const DrawTokens& op);
 
 // Calls body(r, thread) for each row, on all threads when the rows hold enough to be worth it.
 template <class Body>

@@ -33,5 +33,7 @@ void compute(const GatedDeltaRule& op);
 void compute(const GatherRows& op);
 void compute(const BidirectionalAttention& op);
 void compute(const MeanRows& op);
+void compute(const TopLogits& op);
+void compute(const DrawTokens& op);
 
 }  // namespace millrace::reference

@@ -4,6 +4,7 @@
 #include "backend/cuda/text/attention.inl"
 #include "backend/cuda/text/compress.inl"
 #include "backend/cuda/text/limits.inl"
+#include "backend/cuda/text/logits.inl"
 #include "backend/cuda/text/recurrent.inl"
 #include "backend/cuda/text/rope.inl"
 #include "backend/cuda/text/rows.inl"

@@ -32,6 +32,8 @@ void compute(Machine& machine, const CausalConv& op);
 void compute(Machine& machine, const GatedDeltaRule& op);
 void compute(Machine& machine, const GatherRows& op);
 void compute(Machine& machine, const MeanRows& op);
+void compute(Machine& machine, const TopLogits& op);
+void compute(Machine& machine, const DrawTokens& op);
 
 // How much of each limit is measured.
 struct Effort {

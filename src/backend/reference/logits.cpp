@@ -1,0 +1,79 @@
+// What is drawn by logits. Weights and the order of their sums are those of token_weights.h: another order
+// would now and then draw another token.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "backend/reference/compute.h"
+#include "backend/token_weights.h"
+
+namespace millrace::reference {
+
+void compute(const TopLogits& op) {
+  const int64_t n_vocab = op.logits.dim(1), n_top = op.top.dim(1);
+  for (int64_t r = 0; r < op.logits.dim(0); ++r) {
+    const float* logits = op.logits.f32() + r * n_vocab;
+    int32_t* tokens = op.tokens.i32() + r * n_top;
+    float* top = op.top.f32() + r * n_top;
+    if (std::any_of(logits, logits + n_vocab, [](float logit) { return !(logit < INFINITY); })) {
+      std::fill_n(tokens, n_top, -1);
+      std::fill_n(top, n_top, INFINITY);
+      continue;
+    }
+    std::vector<int32_t> order(static_cast<size_t>(n_vocab));
+    std::iota(order.begin(), order.end(), 0);
+    std::ranges::stable_sort(order, std::ranges::greater(), [&](int32_t token) { return logits[token]; });
+    for (int64_t i = 0; i < n_top; ++i) {
+      tokens[i] = order[static_cast<size_t>(i)];
+      top[i] = logits[tokens[i]];
+    }
+  }
+}
+
+namespace {
+
+struct Drawn {
+  int32_t token = -1;
+  double sum = 0.0;
+};
+
+Drawn draw(const float* logits, int64_t n_vocab, float max, float temperature, double uniform) {
+  std::vector<float> weights(static_cast<size_t>(n_vocab));
+  for (int64_t i = 0; i < n_vocab; ++i)
+    weights[static_cast<size_t>(i)] = weight_of((logits[i] - max) / temperature);
+  std::vector<double> sums;
+  for (int64_t begin = 0; begin < n_vocab; begin += kWeightBlock) {
+    double& sum = sums.emplace_back(0.0);
+    for (int64_t lane = 0; lane < kWeightLanes; ++lane) {
+      double of_lane = 0.0;
+      for (int64_t i = begin + lane; i < std::min(n_vocab, begin + kWeightBlock); i += kWeightLanes)
+        of_lane += static_cast<double>(weights[static_cast<size_t>(i)]);
+      sum += of_lane;
+    }
+  }
+  const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
+  const DrawEnd block = draw_end(sums.data(), std::ssize(sums), 0.0, uniform * sum);
+  const int64_t begin = block.item * kWeightBlock;
+  const DrawEnd token =
+      draw_end(weights.data() + begin, std::min(kWeightBlock, n_vocab - begin), block.before, uniform * sum);
+  return {static_cast<int32_t>(begin + token.item), sum};
+}
+
+}  // namespace
+
+void compute(const DrawTokens& op) {
+  const int64_t n_vocab = op.logits.dim(1);
+  for (int64_t r = 0; r < op.logits.dim(0); ++r) {
+    const float max = op.top.f32()[r * op.top.dim(1)], temperature = op.temperatures.f32()[r];
+    Drawn drawn;
+    if (temperature > 0.0f && std::isfinite(max)) {
+      drawn = draw(op.logits.f32() + r * n_vocab, n_vocab, max, temperature,
+                   double_of_halves(op.uniforms.i32() + 2 * r));
+    }
+    op.tokens.i32()[r] = drawn.token;
+    write_halves(drawn.sum, op.sums.i32() + 2 * r);
+  }
+}
+
+}  // namespace millrace::reference
