@@ -69,7 +69,9 @@ class Run final : public Command {
     const Engine::Options options = engine_options(loaded);
     place_weights(loaded, compute_, runner_shape(*loaded.model, options));
     Engine engine(*loaded.model, *loaded.backend, options);
-    const std::jthread copying = weight_place_.copy(loaded);
+    // A first token that comes at once has the memory and the cores for itself.
+    constexpr std::chrono::milliseconds kFirstToken{500};
+    const std::jthread copying = weight_place_.copy(loaded, kFirstToken);
     request_.sampling = sampling_.sampling(loaded.checkpoint->metadata());
     request_.max_tokens = max_tokens_;
     request_.ignore_end = ignores_end_;

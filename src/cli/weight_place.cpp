@@ -3,7 +3,8 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
+#include <condition_variable>
+#include <mutex>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -32,6 +33,14 @@ std::vector<Tensor> mapped_weights(const LoadedModel& loaded) {
   return weights;
 }
 
+// Whether a stop is requested within `delay`, or was before.
+bool stops_within(std::chrono::milliseconds delay, const std::stop_token& stop) {
+  std::mutex mutex;
+  std::unique_lock lock(mutex);
+  std::condition_variable_any().wait_for(lock, stop, delay, [] { return false; });
+  return stop.stop_requested();
+}
+
 void copy_weights(const LoadedModel& loaded, const std::stop_token& stop) {
   const auto begin = std::chrono::steady_clock::now();
   std::ranges::for_each(loaded.checkpoint->mapped_files(), MappedFile::prepare_release);
@@ -52,7 +61,7 @@ void WeightPlace::declare(Args& args) {
               setting_);
 }
 
-std::jthread WeightPlace::copy(const LoadedModel& loaded) const {
+std::jthread WeightPlace::copy(const LoadedModel& loaded, std::chrono::milliseconds delay) const {
   if (setting_ != "auto" && setting_ != "mapped" && setting_ != "copied")
     fail(ErrorKind::usage, "--weights {} is not known; known: auto, mapped, copied", printable(setting_));
   if (std::ranges::none_of(loaded.backend->memory().parts(), &Memory::is_of_program)) {
@@ -64,7 +73,9 @@ std::jthread WeightPlace::copy(const LoadedModel& loaded) const {
   const bool is_wanted = setting_ == "copied" || (setting_ == "auto" && n_bytes >= kFewestBytes &&
                                                   available_memory_bytes() / 2 >= n_bytes);
   if (!is_wanted) return {};
-  return std::jthread([&loaded](const std::stop_token& stop) {
+  if (setting_ == "copied") delay = {};
+  return std::jthread([&loaded, delay](const std::stop_token& stop) {
+    if (stops_within(delay, stop)) return;
     yield_to_others();
     try {
       copy_weights(loaded, stop);

@@ -2,6 +2,7 @@
 // backend reads them fastest. An option of verbs that compute for more than a moment.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <thread>
 
@@ -13,9 +14,10 @@ namespace millrace {
 class WeightPlace {
  public:
   void declare(Args& args);
-  // Begins to copy them on a thread of its own, or leaves them where that gains nothing or memory does not
-  // last. The thread must not outlive `loaded`. Throws Error(usage) for a setting that is not known.
-  std::jthread copy(const LoadedModel& loaded) const;
+  // Begins to copy them on a thread of its own, after `delay` where not asked to, or leaves them where that
+  // gains nothing or memory does not last. The thread must not outlive `loaded`. Throws Error(usage) for a
+  // setting that is not known.
+  std::jthread copy(const LoadedModel& loaded, std::chrono::milliseconds delay = {}) const;
 
  private:
   std::string setting_ = "auto";
