@@ -67,6 +67,8 @@ struct BlockScratch {
   Partial total;
 };
 
+constexpr int64_t kTilesAThread = 4;  // enough to even out threads of different speed
+
 struct Tile {
   int64_t seq;
   int64_t row_begin;
@@ -188,12 +190,12 @@ template <class Keys>
 class Attention {
  public:
   using Op = typename Keys::Op;
-  Attention(const Kernels& kernels, const Op& op)
+  Attention(const Kernels& kernels, int n_threads, const Op& op)
       : kernels_(kernels),
         op_(op),
         keys_(op),
         n_shared_(op.q.dim(1) / keys_.n_heads()),
-        rows_a_tile_(keys_.is_alone() ? 1 : std::max<int64_t>(1, queries_a_tile() / n_shared_)) {}
+        rows_a_tile_(keys_.is_alone() ? 1 : std::max<int64_t>(1, queries_a_tile(n_threads) / n_shared_)) {}
 
   Sizes sizes() const {
     const int64_t max_rows = std::min(rows_a_tile_, op_.batch.n_rows());
@@ -293,8 +295,13 @@ class Attention {
   }
 
  private:
-  // Keys and values are decoded once for so many. Where queries are not laid out, the scores of all are kept.
-  int64_t queries_a_tile() const { return pages().lay_out_queries == nullptr ? 128 : 256; }
+  // Keys and values are decoded once for so many. Fewer where threads would lack tiles, and where the scores
+  // of all are kept.
+  int64_t queries_a_tile(int n_threads) const {
+    constexpr int64_t kMost = 256, kFew = 128;
+    const int64_t n_tiles = op_.batch.n_rows() * n_shared_ / kMost * keys_.n_heads();
+    return pages().lay_out_queries != nullptr && n_tiles >= kTilesAThread * n_threads ? kMost : kFew;
+  }
 
   int64_t first_position_block(int64_t row) const { return keys_.visible(row).begin / kAttentionBlock; }
   int64_t last_block(int64_t row) const { return (keys_.visible(row).end - 1) / kAttentionBlock; }
@@ -461,7 +468,8 @@ void attend_split(Machine& machine, const Attention<Keys>& attention, std::span<
 template <class Keys>
 void attend(Machine& machine, const typename Keys::Op& op) {
   if (op.batch.n_rows() == 0) return;
-  const Attention<Keys> attention(machine.kernels, op);
+  const int n_threads = machine.pool.n_threads();
+  const Attention<Keys> attention(machine.kernels, n_threads, op);
   const Sizes sizes = attention.sizes();
   machine.scratch.reserve<BlockScratch>(sizes);
   const int64_t max_tiles = attention.max_tiles();
@@ -472,8 +480,7 @@ void attend(Machine& machine, const typename Keys::Op& op) {
   int64_t n_blocks = 0;  // of the longest tile
   for (int64_t i = 0; i < n_tiles; ++i)
     n_blocks = std::max(n_blocks, attention.end_block(list.tiles[i]) - attention.first_block(list.tiles[i]));
-  const int n_threads = machine.pool.n_threads();
-  if (n_threads == 1 || n_blocks < 2 || n_tasks >= 4 * n_threads)
+  if (n_threads == 1 || n_blocks < 2 || n_tasks >= kTilesAThread * n_threads)
     return attend_whole(machine, attention, {list.tiles, static_cast<size_t>(n_tiles)});
 
   constexpr int64_t kWaveBytes = 4 << 20;
