@@ -5,14 +5,18 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "backend/ranks/collective.h"
 
 namespace millrace {
 
 // Whether make_cuda_backend() would give one: this build has it, and there is a GPU.
 bool has_gpu();
-// Kernels on the first GPU. Throws Error(usage) where the build has no CUDA, Error(runtime) where there is no
-// GPU.
-std::unique_ptr<Backend> make_cuda_backend();
+// Kernels on one of the GPUs, the first being 0. Throws Error(usage) where the build has no CUDA,
+// Error(runtime) where there is no such GPU.
+std::unique_ptr<Backend> make_cuda_backend(int gpu = 0);
+// Between backends on the first GPUs, whose memories those are. nullptr where NCCL is not installed; throws
+// Error(runtime) where it cannot begin.
+std::unique_ptr<Collective> make_gpu_collective(const std::vector<Memory*>& memories);
 
 // In which order threads run that could go on: correct kernels give the same bits either way.
 enum class EmulatedThreads { ascending, descending };

@@ -24,9 +24,11 @@ cudaStream_t new_stream() {
 
 class Gpu final : public Device {
  public:
-  Gpu() : stream_(new_stream()) {
+  explicit Gpu(int number) : number_(number) {
+    use();
+    stream_ = new_stream();
     cudaDeviceProp properties{};
-    expect_success(cudaGetDeviceProperties(&properties, 0), "a query");
+    expect_success(cudaGetDeviceProperties(&properties, number), "a query");
     n_processors_ = properties.multiProcessorCount;
     model_ = fmt::format("{} sm_{}{}", properties.name, properties.major, properties.minor);
   }
@@ -35,6 +37,7 @@ class Gpu final : public Device {
   ~Gpu() override { cudaStreamDestroy(stream_); }
 
   std::byte* allocate(size_t n_bytes) override {
+    use();
     void* memory = nullptr;
     const cudaError_t status = cudaMalloc(&memory, n_bytes);
     if (status == cudaErrorMemoryAllocation) {
@@ -58,13 +61,18 @@ class Gpu final : public Device {
   // The addresses say which way.
   void copy(const std::byte* from, std::byte* to, size_t n_bytes) override {
     if (n_bytes == 0) return;
+    use();
     expect_success(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDefault, stream_), "a copy");
   }
 
-  void* stream() override { return stream_; }
+  void* stream() override {
+    use();
+    return stream_;
+  }
   int n_processors() const override { return n_processors_; }
   std::string model() const override { return model_; }
   int64_t free_bytes() const override {
+    use();
     size_t n_free = 0, n_all = 0;
     expect_success(cudaMemGetInfo(&n_free, &n_all), "a query of memory");
     return static_cast<int64_t>(n_free);
@@ -72,7 +80,11 @@ class Gpu final : public Device {
   void wait() override { expect_success(cudaStreamSynchronize(stream_), "a kernel"); }
 
  private:
-  cudaStream_t stream_;
+  // Of the thread that calls it, which stays so.
+  void use() const { expect_success(cudaSetDevice(number_), "the choice of a GPU"); }
+
+  int number_;
+  cudaStream_t stream_ = nullptr;
   int n_processors_ = 0;
   std::string model_;
 };
@@ -85,13 +97,15 @@ bool has_gpu() {
   return cudaGetDeviceCount(&n_devices) == cudaSuccess && n_devices > 0;
 }
 
-std::unique_ptr<Backend> make_cuda_backend() {
+std::unique_ptr<Backend> make_cuda_backend(int gpu) {
   int n_devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&n_devices);
   if (status != cudaSuccess || n_devices == 0) {
     fail(ErrorKind::runtime, "no GPU that CUDA can use: {}",
          status == cudaSuccess ? "there is none" : cudaGetErrorString(status));
   }
+  if (gpu >= n_devices)
+    fail(ErrorKind::runtime, "{} GPUs are asked for, this machine has {}", gpu + 1, n_devices);
   // Far more than the caches hold, and about a millisecond each.
   const auto measure = [](cuda::Machine& machine) {
     DeviceLimits limits =
@@ -100,7 +114,7 @@ std::unique_ptr<Backend> make_cuda_backend() {
         std::max(limits.bf16_flops_per_second, cuda::gpu::library_flops_per_second(machine.device));
     return limits;
   };
-  return cuda::make_backend(std::make_unique<cuda::gpu::Gpu>(),
+  return cuda::make_backend(std::make_unique<cuda::gpu::Gpu>(gpu),
                             {.run = cuda::gpu::run, .measure_limits = measure});
 }
 
