@@ -94,6 +94,19 @@ class Cli(unittest.TestCase):
             sentence = self.refused(2, "run", MODEL, "hi", "--backend", "cuda", *wrong)
             self.assertIn(wrong[0] if wrong[0] != "--cpu-moe" else "--n-cpu-moe", sentence)
 
+    def test_ranks(self):
+        one = self.done("run", MODEL, "--raw", "hello", "--temperature", "0", "--max-tokens", "8", "--json")
+        for backend in ["cpu", "reference"]:
+            two = self.done("run", MODEL, "--raw", "hello", "--temperature", "0", "--max-tokens", "8", "--json",
+                            "--backend", backend, "--tensor-parallel-size", "2", "--threads", "2")
+            self.assertEqual(json.loads(one)["token_ids"], json.loads(two)["token_ids"])
+        for wrong, named in [(["0"], "1 to 64"), (["65"], "1 to 64"), (["x"], "--tensor-parallel-size"),
+                             (["2", "--threads", "1"], "--threads"), (["2", "--backend", "cuda", "--cpu-moe"], "--cpu-moe"),
+                             (["64", "--threads", "64"], "64 ranks")]:
+            self.assertIn(named, self.refused(2, "run", MODEL, "hi", "--tensor-parallel-size", *wrong))
+        self.assertIn("--tensor-parallel-size", self.refused(2, "imatrix", MODEL, "--tokens", "1,2", "--output",
+                                                             str(FOLDER / "x.dat"), "--tensor-parallel-size", "2"))
+
     def test_completion_scripts(self):
         for shell in ["bash", "zsh", "fish"]:
             script = self.done("completion", shell)

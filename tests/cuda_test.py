@@ -65,6 +65,8 @@ class RunTest(unittest.TestCase):
                 whole = self.check(GOLDENS / family, backend)
                 part = self.check(GOLDENS / family, backend, "--gpu-layers", "1")
                 self.assertLess(part["weights_bytes"], whole["weights_bytes"])
+            for family in FAMILIES:
+                self.check(GOLDENS / family, "cuda-emulation", "--tensor-parallel-size", "2", "--threads", "2")
             without_experts = self.check(GOLDENS / "qwen3_moe", backend, "--cpu-moe")
             self.assertLess(without_experts["weights_bytes"], whole["weights_bytes"])
 
@@ -126,6 +128,7 @@ class ServeTest(unittest.TestCase):
         for backend in backends():
             for placed in [[], ["--gpu-layers", "0"], ["--kv-type", "bf16"]]:
                 self.check("--backend", backend, *placed)
+        self.check("--backend", "cpu", "--tensor-parallel-size", "2", "--threads", "2")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,9 @@ class Imatrix final : public Command {
     if (file_.empty() == tokens_.empty()) fail(ErrorKind::usage, "imatrix: give TEXT or --tokens");
     if (compute_.latent_form() != LatentForm::absorbed)
       fail(ErrorKind::usage, "imatrix measures weights as files have them: --latents absorbed");
+    if (compute_.n_ranks > 1)
+      fail(ErrorKind::usage,
+           "imatrix looks at whole activations: --tensor-parallel-size cannot be used with it");
     const LoadedModel loaded = load(model_, compute_, WithTokenizer::yes, Gives::either);
     if (!loaded.backend->memory().is_of_program())
       fail(ErrorKind::usage,

@@ -11,6 +11,7 @@
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
 #include "cli/progress.h"
+#include "engine/tensor_parallel.h"
 #include "model/hf/generation_config.h"
 #include "model/hf_import.h"
 
@@ -113,15 +114,35 @@ void ComputeOptions::declare(Args& args) {
             keeps_experts);
   args.option("--n-cpu-moe", "With --backend cuda, leave the experts of so many layers, the first ones",
               n_cpu_moe);
+  args.option("--tensor-parallel-size",
+              "Ranks that compute the model together, each with a part of every layer: GPUs with --backend "
+              "cuda, else shares of the threads",
+              n_ranks);
 }
 
-int ComputeOptions::n_threads() const { return threads == 0 ? n_physical_cores() : threads; }
+int ComputeOptions::n_threads() const {
+  return threads == 0 ? std::max(n_ranks, n_physical_cores()) : threads;
+}
 
-std::unique_ptr<Backend> ComputeOptions::make_backend() const {
+void ComputeOptions::check_ranks() const {
+  if (n_ranks < 1 || n_ranks > 64)
+    fail(ErrorKind::usage, "--tensor-parallel-size is {}, expected 1 to 64", n_ranks);
+  if (n_ranks > n_threads())
+    fail(ErrorKind::usage, "--tensor-parallel-size is {}: each rank needs a thread, and --threads is {}",
+         n_ranks, threads);
+  if (n_ranks > 1 && (gpu_layers || keeps_experts || n_cpu_moe))
+    fail(ErrorKind::usage,
+         "--gpu-layers, --cpu-moe and --n-cpu-moe cannot be used with --tensor-parallel-size: its ranks "
+         "compute "
+         "everything");
+}
+
+std::unique_ptr<Backend> ComputeOptions::make_backend(int rank) const {
   if (threads < 0 || threads > 1024) fail(ErrorKind::usage, "--threads is {}, expected 0 to 1024", threads);
-  if (backend == "cpu") return make_cpu_backend(n_threads());
+  check_ranks();
+  if (backend == "cpu") return make_cpu_backend(n_threads() / n_ranks);
   if (backend == "reference") return make_reference_backend();
-  if (backend == "cuda") return make_cuda_backend();
+  if (backend == "cuda") return make_cuda_backend(rank);
   if (backend == "cuda-emulation") return make_emulated_cuda_backend(EmulatedThreads::ascending);
   fail(ErrorKind::usage, "--backend {} is not known; known: cpu, cuda, cuda-emulation, reference",
        printable(backend));
@@ -204,7 +225,31 @@ LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokeni
   return loaded;
 }
 
+namespace {
+
+void place_parallel(LoadedModel& loaded, const ComputeOptions& compute) {
+  std::vector<std::unique_ptr<Backend>> ranks;
+  ranks.push_back(std::move(loaded.backend));
+  for (int rank = 1; rank < compute.n_ranks; ++rank) ranks.push_back(compute.make_backend(rank));
+  std::vector<Memory*> memories;
+  for (const auto& rank : ranks) memories.push_back(&rank->memory());
+  std::unique_ptr<Collective> collective;
+  if (compute.backend == "cuda") {
+    collective = make_gpu_collective(memories);
+    if (collective == nullptr)
+      log_warning(
+          "NCCL is not installed: the GPUs tell each other through the program's memory, which is slow");
+  }
+  if (collective == nullptr) collective = std::make_unique<SharedCollective>(memories);
+  TensorParallel placed = place_on_ranks(*loaded.model, std::move(ranks), std::move(collective));
+  log_line(placed.is_less ? LogLevel::warning : LogLevel::info, placed.text);
+  loaded.backend = std::move(placed.backend);
+}
+
+}  // namespace
+
 void place_weights(LoadedModel& loaded, const ComputeOptions& compute, const RunnerShape& shape) {
+  if (compute.n_ranks > 1) return place_parallel(loaded, compute);
   const OffloadWish wish = compute.offload();
   if (loaded.backend->memory().is_of_program()) return;
   const bool is_asked_for = wish.n_gpu_layers.has_value();

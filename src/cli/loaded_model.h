@@ -39,16 +39,21 @@ struct ComputeOptions {
   std::optional<std::string> gpu_layers;
   bool keeps_experts = false;
   std::optional<int32_t> n_cpu_moe;
+  int n_ranks = 1;  // that compute together
 
   void declare(Args& args);
-  std::unique_ptr<Backend> make_backend() const;
+  // Of one of the ranks. Throws Error(usage) for numbers that make no sense.
+  std::unique_ptr<Backend> make_backend(int rank = 0) const;
   // Throws Error(usage) for numbers that make no sense, and for any of them without a GPU to compute on.
   OffloadWish offload() const;
   // Throws Error(usage) for a type that pages cannot have.
   Dtype kv_type() const;
   // Throws Error(usage) for a form that is not known.
   LatentForm latent_form() const;
-  int n_threads() const;
+  int n_threads() const;  // of all ranks
+
+ private:
+  void check_ranks() const;
 };
 
 struct LoadedModel {
@@ -71,8 +76,8 @@ LoadedModel load(const std::filesystem::path& path, const ComputeOptions& comput
                  WithTokenizer with_tokenizer, Gives wanted = Gives::logits);
 
 // Brings to a GPU what of the model fits there, beside the memory of what is going to run it, and leaves the
-// rest to the processor; says which in a line. Throws Error(does_not_fit) where that is not what was asked
-// for.
+// rest to the processor; or to each rank its part. Says which in a line. Throws Error(does_not_fit) where
+// that is not what was asked for.
 void place_weights(LoadedModel& loaded, const ComputeOptions& compute, const RunnerShape& shape);
 
 }  // namespace millrace

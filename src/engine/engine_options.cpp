@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "base/version.h"
 #include "engine/memory.h"
@@ -144,12 +145,17 @@ MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
 MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Options& options) {
   MemoryPlan plan = plan_for(model, options);
   plan.weights_bytes = options.weights_bytes;
+  plan.kv_bytes = plan.state_bytes = 0;  // of all ranks, where there are some
+  const int64_t rank_arena_bytes = std::exchange(plan.arena_bytes, 0);
   plan.program_bytes = program_bytes(options.weights_bytes);
   Memory& memory = backend.memory();
   const SequenceMemory::Shape shape = memory_shape(model, options);
   for (Memory* part : memory.parts()) {
     const int64_t kv_bytes = shape.kv_bytes(memory, *part), state_bytes = shape.state_bytes(memory, *part);
-    const int64_t arena_bytes = plan.arena_bytes * memory.n_copies(*part);
+    const int64_t arena_bytes = rank_arena_bytes * memory.n_copies(*part);
+    plan.kv_bytes += kv_bytes;
+    plan.state_bytes += state_bytes;
+    plan.arena_bytes = std::max(plan.arena_bytes, arena_bytes);
     const auto kv_bytes_of = [&](int64_t n_positions) {
       Engine::Options fewer = options;
       fewer.n_kv_positions = n_positions;

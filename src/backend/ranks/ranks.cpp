@@ -1,7 +1,6 @@
 #include "backend/ranks/ranks.h"
 
 #include <algorithm>
-#include <deque>
 #include <map>
 #include <utility>
 
@@ -156,8 +155,12 @@ class RanksBackend final : public Backend {
         workers_(plan_.n_ranks, [this] { collective_->give_up(); }),
         memory_(memories(), plan_, workers_) {
     check(std::ssize(backends_) == plan_.n_ranks, "a plan for as many ranks");
-    for (int rank = 0; rank < plan_.n_ranks; ++rank)
-      ranks_.emplace_back(rank, *backends_[static_cast<size_t>(rank)], plan_, memory_, *collective_);
+    ranks_.resize(backends_.size());
+    workers_.give([this](int rank) {  // on the threads that go on with them
+      const auto i = static_cast<size_t>(rank);
+      ranks_[i] = std::make_unique<Rank>(rank, *backends_[i], plan_, memory_, *collective_);
+    });
+    workers_.finish();
   }
   RanksBackend(const RanksBackend&) = delete;
   RanksBackend& operator=(const RanksBackend&) = delete;
@@ -174,9 +177,34 @@ class RanksBackend final : public Backend {
     return n_bytes;
   }
 
+  // Of what each rank names as a part of the program's; what all name is left where it lies.
+  int64_t copy_weights(std::span<const Tensor> weights, const std::stop_token& stop,
+                       const Release& release) override {
+    int64_t n_bytes = 0;
+    for (int rank = 0; rank < plan_.n_ranks; ++rank) {
+      std::vector<Tensor> parts;
+      for (const Tensor& weight : weights) {
+        const Plan::Weight* const found = plan_.find(weight);
+        if (found != nullptr && found->cut.is_view(weight)) parts.push_back(found->cut.view(weight, rank));
+      }
+      n_bytes += backends_[static_cast<size_t>(rank)]->copy_weights(parts, stop, release);
+    }
+    return n_bytes;
+  }
+
+  std::optional<DeviceLimits> measure_limits() override {
+    workers_.finish();
+    std::optional<DeviceLimits> limits = backends_.front()->measure_limits();
+    if (limits) {
+      limits->read_bytes_per_second *= plan_.n_ranks;
+      limits->bf16_flops_per_second *= plan_.n_ranks;
+    }
+    return limits;
+  }
+
   void run(const Op& op) override {
     workers_.give([this, division = std::make_shared<const Division>(divide(op))](int rank) {
-      ranks_[static_cast<size_t>(rank)].run(*division);
+      ranks_[static_cast<size_t>(rank)]->run(*division);
     });
   }
 
@@ -261,7 +289,7 @@ class RanksBackend final : public Backend {
   std::unique_ptr<Collective> collective_;
   Workers workers_;
   RanksMemory memory_;
-  std::deque<Rank> ranks_;
+  std::vector<std::unique_ptr<Rank>> ranks_;
   std::map<const std::byte*, const Slices*> layouts_;  // of activations that are cut
 };
 
