@@ -210,19 +210,21 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     return file;
   }
 
-  static std::vector<float> run(const Model& model, Backend& backend, const Prompt& prompt, size_t n_chunk) {
-    Driver driver(model, backend, 1, static_cast<int64_t>(prompt.tokens.size()));
+  static std::vector<float> run(const Model& model, Backend& backend, const Prompt& prompt, size_t n_chunk,
+                                Dtype kv_type = Dtype::f32) {
+    Driver driver(model, backend, 1, static_cast<int64_t>(prompt.tokens.size()), 1, kv_type);
     driver.set_prompt_length(0, prompt.tokens.size());
     return driver.run(0, prompt.tokens, n_chunk);
   }
 
   // The prompts and two of their beginnings in one step, on shuffled pages.
-  std::vector<std::vector<float>> run_batch(const Model& model, Backend& backend, GoldensRow& row) const {
+  std::vector<std::vector<float>> run_batch(const Model& model, Backend& backend, GoldensRow& row,
+                                            Dtype kv_type = Dtype::f32) const {
     std::vector<std::span<const int32_t>> all;
     for (const Prompt& prompt : prompts_) all.emplace_back(prompt.tokens);
     all.push_back(std::span(prompts_[1].tokens).first(20));
     all.push_back(std::span(prompts_[0].tokens).first(2));
-    Driver driver(model, backend, all.size(), 128, 7);
+    Driver driver(model, backend, all.size(), 128, 7, kv_type);
     std::vector<testing::Rows> rows;
     for (size_t s = 0; s < all.size(); ++s) {
       driver.set_prompt_length(s, all[s].size());
@@ -309,8 +311,8 @@ class Goldens : public ::testing::TestWithParam<const char*> {
   }
 
   // On a GPU, or else emulated, which is slow: all prompts in a batch, one of them alone, one in chunks.
-  // Products with float32 weights are float32, others bfloat16: so the logits of the first are compared, and
-  // of the others what rounding costs.
+  // With float32 weights and pages products and attention are float32, otherwise rounded for tensor cores: so
+  // the logits of the first are compared, and of the others what rounding costs.
   double check_cuda(GoldensRow& row, LatentForm form) const {
     const auto cuda = testing::cuda_backend();
     if (cuda == nullptr) return 0.0;
@@ -320,9 +322,10 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     const double largest = largest_difference(run_batch(*in_floats, *cuda, row));
 
     cuda->hold(weights_of(*model_));
-    const std::vector<std::vector<float>> batch = run_batch(*model_, *cuda, row);
-    row.is_batch_equal &= is_same(run(*model_, *cuda, prompts_[1], 0), batch[1]);
-    note(row.is_chunked_equal, is_same(run(*model_, *cuda, prompts_[0], 7), batch[0]));
+    const Dtype kv_type = Dtype::f16;
+    const std::vector<std::vector<float>> batch = run_batch(*model_, *cuda, row, kv_type);
+    row.is_batch_equal &= is_same(run(*model_, *cuda, prompts_[1], 0, kv_type), batch[1]);
+    note(row.is_chunked_equal, is_same(run(*model_, *cuda, prompts_[0], 7, kv_type), batch[0]));
     for (size_t p = 0; p < prompts_.size(); ++p)
       row.kl_on_cuda = std::max(row.kl_on_cuda, share_of_kl(p, batch[p]));
     return largest;

@@ -90,18 +90,15 @@ class Trial {
     return written();
   }
 
-  // `of_weights`: what a backend keeps within that rounds weights other than float32, and where a case is not
-  // exact x too, before it multiplies them.
-  void expect_near(Results& actual, Results& expected, std::optional<double> of_weights = {}) {
-    const bool is_rounded =
-        of_weights && std::ranges::any_of(multiplied_weights(case_.op),
-                                          [](const Tensor& weight) { return weight.dtype != Dtype::f32; });
+  // `of_bf16`: what a backend keeps within that multiplies in bfloat16 weights other than float32, and where
+  // a case is not exact x too; and in 16 bits keys and values other than float32.
+  void expect_near(Results& actual, Results& expected, std::optional<double> of_bf16 = {}) {
+    const std::optional<double> of_rounding = of_bf16 ? rounding_of(case_.op, *of_bf16) : std::nullopt;
     for_each_written([&](size_t i, const Operand& operand) {
       Tensor a = *operand.tensor, e = *operand.tensor;
       a.data = actual[i].data();
       e.data = expected[i].data();
-      // Of products of gate and up, both are off, and sums may be small beside what they add.
-      const double tolerance = is_rounded  ? *of_weights * (is_exact_ ? 1 : 5)
+      const double tolerance = of_rounding ? *of_rounding
                                : is_exact_ ? 5e-6
                                            : tolerance_of(case_.op, operand);
       EXPECT_LE(normalised_error(a, e), tolerance) << operand.name;
@@ -132,6 +129,19 @@ class Trial {
   }
 
  private:
+  std::optional<double> rounding_of(const Op& op, double of_bf16) const {
+    if (const auto* attention = std::get_if<PagedAttention>(&op)) {
+      const Dtype dtype = attention->k_pages.dtype;
+      if (dtype == Dtype::f32) return {};
+      return dtype == Dtype::bf16 ? of_bf16 : of_bf16 / 6;  // float16 keeps three bits more
+    }
+    const auto weights = multiplied_weights(op);
+    if (std::ranges::all_of(weights, [](const Tensor& weight) { return weight.dtype == Dtype::f32; }))
+      return {};
+    // Of products of gate and up, both are off, and sums may be small beside what they add.
+    return is_exact_ ? of_bf16 : 5 * of_bf16;
+  }
+
   template <class Body>
   void for_each_written(Body body) {
     size_t i = 0;

@@ -27,8 +27,9 @@ class Driver {
  public:
   static constexpr int64_t kPageSize = 16;
 
-  // For `n_sequences` of at most `max_positions` each. Their pages lie shuffled by `seed`.
-  Driver(const Model& model, Backend& backend, size_t n_sequences, int64_t max_positions, unsigned seed = 1)
+  // For `n_sequences` of at most `max_positions` each. Their pages, of `kv_type`, lie shuffled by `seed`.
+  Driver(const Model& model, Backend& backend, size_t n_sequences, int64_t max_positions, unsigned seed = 1,
+         Dtype kv_type = Dtype::f32)
       : model_(model),
         backend_(backend),
         n_pages_each_((max_positions + kPageSize - 1) / kPageSize),
@@ -39,7 +40,7 @@ class Driver {
         kv_({.layers = model.shape().kv_layers,
              .n_pages = static_cast<int64_t>(n_sequences) * n_pages_each_,
              .page_size = kPageSize,
-             .dtype = Dtype::f32,
+             .dtype = kv_type,
              .n_panes = static_cast<int64_t>(n_sequences) * n_pages_each_ + 1},
             backend.memory()),
         states_({.layers = model.shape().state_layers, .n_slots = 2 * static_cast<int64_t>(n_sequences)},

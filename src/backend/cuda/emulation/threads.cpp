@@ -99,13 +99,14 @@ struct ProductExchange {
   bool is_done;
 };
 
+template <float (*kToFloat)(uint16_t)>
 void multiply_whole(ProductExchange& exchange) {
   float a[16][16], b[16][8];
   for (int lane = 0; lane < kWarp; ++lane) {
     const int g = lane / 4, t = lane % 4;
     for (int half = 0; half < 2; ++half) {
       const auto number = [half](uint32_t word) {
-        return float_of_bf16(static_cast<uint16_t>(word >> 16 * half));
+        return kToFloat(static_cast<uint16_t>(word >> 16 * half));
       };
       for (int word = 0; word < 4; ++word)
         a[g + word % 2 * 8][2 * t + word / 2 * 8 + half] = number(exchange.a[lane][word]);
@@ -161,23 +162,26 @@ class Block {
   }
   std::byte* shared() { return shared_.data(); }
 
+  // Joins the values of `width` neighbours.
   template <class Join>
-  float exchange(float value, Join join) {
+  float exchange(float value, int width, Join join) {
     const int index = place.thread;
     Exchange& exchange = exchanges_[index / kWarp][n_exchanges_[index]++ % 2];
     exchange.values[index % kWarp] = value;
     exchange.is_done = false;
     wait(Wait::warp);
     if (!exchange.is_done) {
-      for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-        float* values = exchange.values;
-        for (int i = 0; i < distance; ++i) values[i] = join(values[i], values[i + distance]);
+      for (float* values = exchange.values; values < exchange.values + kWarp; values += width) {
+        for (int distance = width / 2; distance > 0; distance /= 2) {
+          for (int i = 0; i < distance; ++i) values[i] = join(values[i], values[i + distance]);
+        }
       }
       exchange.is_done = true;
     }
-    return exchange.values[0];
+    return exchange.values[index % kWarp / width * width];
   }
 
+  template <float (*kToFloat)(uint16_t)>
   void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     const int index = place.thread, lane = index % kWarp, g = lane / 4, t = lane % 4;
     ProductExchange& exchange = products_[index / kWarp][n_exchanges_[index]++ % 2];
@@ -186,7 +190,7 @@ class Block {
     for (int i = 0; i < 4; ++i) exchange.d[g + i / 2 * 8][2 * t + i % 2] = d[i];
     exchange.is_done = false;
     wait(Wait::warp);
-    if (!exchange.is_done) multiply_whole(exchange);
+    if (!exchange.is_done) multiply_whole<kToFloat>(exchange);
     exchange.is_done = true;
     for (int i = 0; i < 4; ++i) d[i] = exchange.d[g + i / 2 * 8][2 * t + i % 2];
   }
@@ -273,15 +277,46 @@ void sync_block() { running->wait(Wait::block); }
 void sync_warp() { running->wait(Wait::warp); }
 std::byte* shared_memory() { return running->shared(); }
 
-float warp_sum(float value) {
-  return running->exchange(value, [](float a, float b) { return a + b; });
+namespace {
+float sum_of(float a, float b) { return a + b; }
+float most_of(float a, float b) { return std::fmax(a, b); }
+
+// The number at `row` and `col` of a matrix in shared memory.
+uint32_t number_at(const std::byte* matrix, int row_bytes, int row, int col) {
+  const std::byte* begin = matrix + row * row_bytes;
+  check(reinterpret_cast<uintptr_t>(begin) % 16 == 0, "rows of matrices at multiples of 16 bytes");
+  return load<uint16_t>(begin + 2 * col);
 }
-float warp_max(float value) {
-  return running->exchange(value, [](float a, float b) { return std::fmax(a, b); });
-}
+}  // namespace
+
+float warp_sum(float value) { return running->exchange(value, kWarp, sum_of); }
+float warp_max(float value) { return running->exchange(value, kWarp, most_of); }
+float quad_sum(float value) { return running->exchange(value, 4, sum_of); }
+float quad_max(float value) { return running->exchange(value, 4, most_of); }
 
 void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  running->multiply_add(d, a, b);
+  running->multiply_add<float_of_bf16>(d, a, b);
+}
+void multiply_add_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  running->multiply_add<float_of_f16>(d, a, b);
+}
+Bytes16 load_matrices(const std::byte* shared, int row_bytes, int second, int third) {
+  const int g = place.thread % kWarp / 4, t = place.thread % 4;
+  Bytes16 out;
+  for (int i = 0; i < 4; ++i) {
+    const std::byte* matrix = shared + i % 2 * second + i / 2 * third;
+    out.words[i] = number_at(matrix, row_bytes, g, 2 * t) | number_at(matrix, row_bytes, g, 2 * t + 1) << 16;
+  }
+  return out;
+}
+Bytes16 load_transposed(const std::byte* shared, int row_bytes, int second, int third) {
+  const int g = place.thread % kWarp / 4, t = place.thread % 4;
+  Bytes16 out;
+  for (int i = 0; i < 4; ++i) {
+    const std::byte* matrix = shared + i % 2 * second + i / 2 * third;
+    out.words[i] = number_at(matrix, row_bytes, 2 * t, g) | number_at(matrix, row_bytes, 2 * t + 1, g) << 16;
+  }
+  return out;
 }
 void copy16(std::byte* shared, const void* from) {
   check(reinterpret_cast<uintptr_t>(shared) % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0,

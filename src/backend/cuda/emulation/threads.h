@@ -19,6 +19,7 @@
 #define __host__
 #define __launch_bounds__(...)
 #define MILLRACE_UNROLL
+#define MILLRACE_KEEP_LOOP
 
 namespace millrace::cuda::emulated {
 
@@ -45,12 +46,16 @@ void sync_warp();
 // Of the values of a warp, the same for each of its threads: pairs at a distance of 16, 8, 4, 2 and 1.
 float warp_sum(float value);
 float warp_max(float value);
+// The same of four neighbours: 4 * g to 4 * g + 3.
+float quad_sum(float value);
+float quad_max(float value);
 // d += a * b, of a warp: a (16, 16), b (16, 8), d (16, 8), a and b in bfloat16 and two to a word, the lower
 // first. Lane 4 * g + t has of a the rows g and g + 8 (words 0, 2 and 1, 3), and of them the columns 2t, 2t +
 // 1 (words 0, 1) and 2t + 8, 2t + 9 (words 2, 3); of b the same rows of column g; of d the columns 2t, 2t + 1
 // of the rows g (0, 1) and g + 8 (2, 3). A GPU adds the 16 products of an element in an order of its own, the
 // same for every element.
 void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+void multiply_add_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);  // a and b in float16
 
 // The memory that the threads of a block share.
 std::byte* shared_memory();
@@ -77,6 +82,9 @@ inline uint16_t f16_bits_of_float(float value) { return f16_of_float(value); }
 inline uint32_t bf16_pair(float low, float high) {
   return static_cast<uint32_t>(bf16_of_float(low)) | static_cast<uint32_t>(bf16_of_float(high)) << 16;
 }
+inline uint32_t f16_pair(float low, float high) {
+  return static_cast<uint32_t>(f16_of_float(low)) | static_cast<uint32_t>(f16_of_float(high)) << 16;
+}
 
 struct Bytes16 {
   uint32_t words[4];
@@ -91,6 +99,12 @@ inline void store16(void* to, const Bytes16& bytes) {
   check(reinterpret_cast<uintptr_t>(to) % 16 == 0, "a store of 16 bytes at a multiple of 16");
   std::memcpy(to, &bytes, sizeof bytes);
 }
+// Operands of products from shared memory, by a whole warp: four matrices (8, 8) of 16-bit numbers, each row
+// 16 bytes, row_bytes after the one before. The first begins at `shared`, the others `second`, `third` and
+// `second + third` bytes after it. Lane 4 * g + t gets of each the numbers 2t and 2t + 1 of its row g; or,
+// transposed, of its column g.
+Bytes16 load_matrices(const std::byte* shared, int row_bytes, int second, int third);
+Bytes16 load_transposed(const std::byte* shared, int row_bytes, int second, int third);
 template <class Word>
 Word load(const void* from) {  // at a multiple of the size of the word
   check(reinterpret_cast<uintptr_t>(from) % sizeof(Word) == 0, "a load at a multiple of its size");

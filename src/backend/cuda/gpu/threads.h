@@ -14,6 +14,7 @@
 
 #define MILLRACE_CUDA_TARGET gpu
 #define MILLRACE_UNROLL _Pragma("unroll")
+#define MILLRACE_KEEP_LOOP _Pragma("unroll 1")
 
 namespace millrace::cuda::gpu {
 
@@ -39,9 +40,25 @@ __device__ inline float warp_max(float value) {
     value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
   return value;
 }
+__device__ inline float quad_sum(float value) {
+  for (int distance = 2; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  return value;
+}
+__device__ inline float quad_max(float value) {
+  for (int distance = 2; distance > 0; distance /= 2)
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
+  return value;
+}
 __device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ inline void multiply_add_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -77,6 +94,13 @@ __device__ inline uint32_t bf16_pair(float low, float high) {
   return bits;
 }
 
+__device__ inline uint32_t f16_pair(float low, float high) {
+  const __half2 both = __floats2half2_rn(low, high);
+  uint32_t bits;
+  memcpy(&bits, &both, sizeof bits);
+  return bits;
+}
+
 struct Bytes16 {
   uint32_t words[4];
 };
@@ -86,6 +110,28 @@ __device__ inline Bytes16 load16(const void* from) {
 }
 __device__ inline void store16(void* to, const Bytes16& bytes) {
   *static_cast<uint4*>(to) = {bytes.words[0], bytes.words[1], bytes.words[2], bytes.words[3]};
+}
+// Where lane i says a row of a matrix begins.
+__device__ inline uint32_t row_of_matrices(const std::byte* shared, int row_bytes, int second, int third) {
+  const auto lane = static_cast<int>(threadIdx.x % 32), matrix = lane / 8;
+  return static_cast<uint32_t>(
+      __cvta_generic_to_shared(shared + lane % 8 * row_bytes + matrix % 2 * second + matrix / 2 * third));
+}
+__device__ inline Bytes16 load_matrices(const std::byte* shared, int row_bytes, int second, int third) {
+  Bytes16 out;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(out.words[0]), "=r"(out.words[1]), "=r"(out.words[2]), "=r"(out.words[3])
+               : "r"(row_of_matrices(shared, row_bytes, second, third))
+               : "memory");
+  return out;
+}
+__device__ inline Bytes16 load_transposed(const std::byte* shared, int row_bytes, int second, int third) {
+  Bytes16 out;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(out.words[0]), "=r"(out.words[1]), "=r"(out.words[2]), "=r"(out.words[3])
+               : "r"(row_of_matrices(shared, row_bytes, second, third))
+               : "memory");
+  return out;
 }
 template <class Word>
 __device__ inline Word load(const void* from) {

@@ -1,9 +1,10 @@
-// Attention, over pages and over the rows of a batch. A block of threads takes some query heads of a row that
-// read the same keys; its thread t is the t-th position of each kAttentionBlock positions. Blocks of
-// positions are joined in their order, by the block of threads that has them all, or, where rows are too few
-// to fill the device, by a second kernel: the same operations, so the same bits.
+// Attention, over pages and over the rows of a batch. In float32 a block of threads takes some query heads of
+// a row that read the same keys; its thread t is the t-th position of each kAttentionBlock positions. Where
+// the pages are of 16 bits or less, tensor cores multiply (attention_tiles.inl). Blocks of positions are
+// joined in their order, by the block of threads that has them all, or, where rows are too few to fill the
+// device, by a second kernel: the same operations, so the same bits.
+#include "backend/cuda/text/attention_seen.inl"
 #include "backend/cuda/text/compute.inl"
-#include "backend/cuda/text/pages.inl"
 
 namespace millrace::cuda::MILLRACE_CUDA_TARGET {
 namespace {
@@ -11,93 +12,6 @@ namespace {
 constexpr int kAttentionThreads = kAttentionBlock;
 constexpr int kMaxBlockHeads =
     kAttentionThreads / kWarp;  // of a block of threads: a warp has the scores of a head
-
-struct AttentionArguments {
-  Places places;
-  const float* q;  // (n_rows, n_heads, head_dim)
-  Pages k_pages, v_pages, entry_pages;
-  const float* k_rows;  // (n_rows, n_kv_heads, head_dim), where there are no pages
-  const float* v_rows;
-  const float* sinks;
-  const int32_t* selected;  // optional (n_rows, n_selected)
-  int64_t n_selected;
-  float* out;  // (n_rows, n_heads, v_head_dim)
-  int64_t n_heads, n_kv_heads, head_dim, v_head_dim;
-  float scale, softcap;
-  int64_t window, chunk, reach, entry_stride;
-  int n_block_heads;  // query heads of a block of threads
-  int64_t n_head_groups;
-  float* partials;   // (n_rows, n_heads, n_blocks, 2 + v_head_dim), where blocks of positions are divided
-  int64_t n_blocks;  // of positions, at most
-};
-
-// What a row sees: items [begin, end), which are positions, places in its list, or entries and then
-// positions.
-struct Seen {
-  int64_t row, seq, begin, end;
-  int64_t n_entries;       // the first items are
-  int64_t first_position;  // of the item after them
-};
-
-// Of the list of a row, which ends in -1.
-__device__ inline int64_t n_listed(const AttentionArguments& a, int64_t row) {
-  const int32_t* list = a.selected + row * a.n_selected;
-  int64_t low = 0, high = a.n_selected;
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    if (list[middle] >= 0) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-__device__ inline Seen seen_by(const AttentionArguments& a, int64_t row) {
-  const int64_t seq = a.places.seq_of_row[row], position = a.places.positions[row];
-  if (a.k_rows != nullptr) {
-    const int64_t first = a.places.row_begin[seq], n = a.places.row_begin[seq + 1] - first, at = row - first;
-    if (a.reach == 0) return {row, seq, 0, n, 0, 0};
-    return {row, seq, most<int64_t>(0, at - a.reach), least<int64_t>(n, at + a.reach + 1), 0, 0};
-  }
-  const int64_t by_window = a.window > 0 ? most<int64_t>(0, position - a.window + 1) : 0;
-  const int64_t first = most(by_window, a.chunk > 0 ? position / a.chunk * a.chunk : 0);
-  if (a.entry_pages) {
-    const int64_t n = a.selected != nullptr ? n_listed(a, row) : (position + 1) / a.entry_stride;
-    return {row, seq, 0, n + position + 1 - first, n, first};
-  }
-  if (a.selected != nullptr) return {row, seq, 0, n_listed(a, row), 0, 0};
-  return {row, seq, first, position + 1, 0, 0};
-}
-
-struct KeyAndValue {
-  const std::byte* key;
-  const std::byte* value;
-};
-
-__device__ inline KeyAndValue find(const AttentionArguments& a, const Seen& seen, int64_t item,
-                                   int64_t head) {
-  if (a.k_rows != nullptr) {
-    const int64_t at = (a.places.row_begin[seen.seq] + item) * a.n_kv_heads + head;
-    return {reinterpret_cast<const std::byte*>(a.k_rows + at * a.head_dim),
-            reinterpret_cast<const std::byte*>(a.v_rows + at * a.v_head_dim)};
-  }
-  if (item < seen.n_entries) {
-    const int64_t entry = a.selected != nullptr ? a.selected[seen.row * a.n_selected + item] : item;
-    const std::byte* key =
-        entry_row(a.entry_pages, a.places, seen.seq, entry, a.entry_stride, a.k_pages.page_size);
-    return {key, key};
-  }
-  int64_t position = item;
-  if (a.entry_pages) {
-    position = seen.first_position + item - seen.n_entries;
-  } else if (a.selected != nullptr) {
-    position = a.selected[seen.row * a.n_selected + item];
-  }
-  const std::byte* key = page_row(a.k_pages, a.places, seen.seq, position, head);
-  return {key, a.v_pages ? page_row(a.v_pages, a.places, seen.seq, position, head) : key};
-}
 
 __host__ __device__ inline int64_t padded(int64_t n) { return (n + 7) / 8 * 8; }
 
@@ -142,7 +56,6 @@ __device__ inline Heads heads_of_block(const AttentionArguments& a) {
           static_cast<int>(least<int64_t>(a.n_block_heads, n_shared - first))};
 }
 
-template <Dtype kType>
 __device__ inline void score(const AttentionArguments& a, const AttentionShared& shared, const Seen& seen,
                              const Heads& heads, int64_t block) {
   const int t = thread_index();
@@ -155,7 +68,7 @@ __device__ inline void score(const AttentionArguments& a, const AttentionShared&
     shared.values[t] = at.value;
     for (int64_t first = 0; first < a.head_dim; first += 8) {
       Eight key;
-      Decoder<kType>::run(at.key, first, a.head_dim, key);
+      decode_stored(a.k_pages.dtype, at.key, first, a.head_dim, key);
       for (int h = 0; h < kMaxBlockHeads; ++h) {
         if (h >= heads.n) continue;
         const float* q = shared.q + h * padded(a.head_dim) + first;
@@ -192,7 +105,7 @@ __device__ inline void weigh(const AttentionShared& shared, const Heads& heads) 
 
 // Calls take(h, i, value) with each weighted sum of values: of dimension i, for head h. Each thread adds
 // eight dimensions of every so many positions; the sums of a dimension are added in their order.
-template <Dtype kType, class Take>
+template <class Take>
 __device__ inline void add_values(const AttentionArguments& a, const AttentionShared& shared,
                                   const Heads& heads, const Take& take) {
   const int t = thread_index(), n_chunks = static_cast<int>(padded(a.v_head_dim) / 8);
@@ -201,7 +114,7 @@ __device__ inline void add_values(const AttentionArguments& a, const AttentionSh
   for (int j = subset; subset < n_subsets && j < kAttentionThreads; j += n_subsets) {
     if (shared.values[j] == nullptr) continue;
     Eight value;
-    Decoder<kType>::run(shared.values[j], 8 * chunk, a.v_head_dim, value);
+    decode_stored(a.k_pages.dtype, shared.values[j], 8 * chunk, a.v_head_dim, value);
     for (int h = 0; h < kMaxBlockHeads; ++h) {
       if (h >= heads.n) continue;
       const float weight = shared.scores[h * kAttentionThreads + j];
@@ -222,34 +135,6 @@ __device__ inline void add_values(const AttentionArguments& a, const AttentionSh
   sync_block();
 }
 
-// Two runs of positions become one.
-struct Join {
-  float max, sum;
-  float of_first, of_second;  // what their values are multiplied by
-
-  __device__ Join(float first_max, float first_sum, float second_max, float second_sum)
-      : max(fmaxf(first_max, second_max)),
-        of_first(expf(first_max - max)),
-        of_second(expf(second_max - max)) {
-    sum = first_sum * of_first + second_sum * of_second;
-  }
-};
-
-// The sink of a head comes last; then the values are divided by the sum.
-__device__ inline float divisor(const AttentionArguments& a, int64_t head, float max, float sum,
-                                float& factor) {
-  factor = 1.0f;
-  if (a.sinks == nullptr) return sum;
-  const Join with_sink(max, sum, a.sinks[head], 1.0f);
-  factor = with_sink.of_first;
-  return with_sink.sum;
-}
-
-__device__ inline float* partial_of(const AttentionArguments& a, int64_t row, int64_t head, int64_t block) {
-  return a.partials + ((row * a.n_heads + head) * a.n_blocks + block) * (2 + a.v_head_dim);
-}
-
-template <Dtype kType>
 __global__ void attention_kernel(AttentionArguments a) {
   const Seen seen = seen_by(a, block_x());
   const Heads heads = heads_of_block(a);
@@ -273,10 +158,10 @@ __global__ void attention_kernel(AttentionArguments a) {
   }
   sync_block();
   for (; block < end_block; ++block) {
-    score<kType>(a, shared, seen, heads, block);
+    score(a, shared, seen, heads, block);
     weigh(shared, heads);
     if (a.partials != nullptr) {
-      add_values<kType>(a, shared, heads, [&](int h, int64_t i, float sum) {
+      add_values(a, shared, heads, [&](int h, int64_t i, float sum) {
         partial_of(a, seen.row, heads.first + h, block_z())[2 + i] = sum;
       });
       if (t >= heads.n) return;
@@ -285,7 +170,7 @@ __global__ void attention_kernel(AttentionArguments a) {
       partial[1] = shared.block_sum[t];
       return;
     }
-    add_values<kType>(a, shared, heads, [&](int h, int64_t i, float sum) {
+    add_values(a, shared, heads, [&](int h, int64_t i, float sum) {
       const Join join(shared.total_max[h], shared.total_sum[h], shared.block_max[h], shared.block_sum[h]);
       float& total = shared.total[h * a.v_head_dim + i];
       total = total * join.of_first + sum * join.of_second;
@@ -301,7 +186,7 @@ __global__ void attention_kernel(AttentionArguments a) {
     const int64_t h = i / a.v_head_dim;
     float factor;
     const float sum = divisor(a, heads.first + h, shared.total_max[h], shared.total_sum[h], factor);
-    a.out[(seen.row * a.n_heads + heads.first) * a.v_head_dim + i] = shared.total[i] * factor / sum;
+    a.out[(seen.row * a.n_heads + heads.first) * a.v_head_dim + i] = divided(shared.total[i], factor, sum);
   }
 }
 
@@ -322,53 +207,48 @@ __global__ void join_kernel(AttentionArguments a) {
     }
     float factor;
     const float by = divisor(a, head, max, sum, factor);
-    a.out[(seen.row * a.n_heads + head) * a.v_head_dim + i] = total * factor / by;
+    a.out[(seen.row * a.n_heads + head) * a.v_head_dim + i] = divided(total, factor, by);
   }
 }
 
-template <Dtype kType>
-void launch_attention(Machine& machine, const AttentionArguments& a, int64_t n_rows) {
-  const bool is_divided = a.partials != nullptr;
-  const Grid grid{n_rows, a.n_kv_heads * a.n_head_groups, is_divided ? a.n_blocks : 1};
-  launch(machine, attention_kernel<kType>, grid, kAttentionThreads, AttentionShared::n_bytes(a), a);
-  if (is_divided) launch(machine, join_kernel, {n_rows, a.n_heads}, 128, 0, a);
-}
-
-// `n_items`: that any row sees at most.
-void attend(Machine& machine, AttentionArguments& a, Dtype dtype, int64_t n_rows, int64_t n_items) {
-  if (n_rows == 0) return;
+// How many query heads a block of threads takes in float32.
+void choose_block_heads(AttentionArguments& a) {
   check(padded(a.v_head_dim) / 8 <= kAttentionThreads, "a thread for every eight dimensions of a value");
   const int64_t n_shared = a.n_heads / a.n_kv_heads;
   a.n_block_heads = static_cast<int>(least<int64_t>(kMaxBlockHeads, n_shared));
   while (a.n_block_heads > 1 && AttentionShared::n_bytes(a) > kMaxSharedBytes) a.n_block_heads /= 2;
   a.n_head_groups = n_blocks_for(n_shared, a.n_block_heads);
-  a.n_blocks = n_blocks_for(n_items, kAttentionThreads) + 1;  // a window may begin in the middle of a block
-  const int64_t n_floats = n_rows * a.n_heads * a.n_blocks * (2 + a.v_head_dim);
+}
+
+// `n_items`: that any row sees at most.
+void attend(Machine& machine, AttentionArguments& a, int64_t n_items) {
+  if (a.n_rows == 0) return;
+  const int64_t n_tiles = n_attention_tiles(a);
+  if (n_tiles == 0) choose_block_heads(a);
+  const int64_t n_busy = n_tiles > 0 ? n_tiles : a.n_rows * a.n_kv_heads * a.n_head_groups;
+  // What the rows of a tile see begins and ends in the middle of blocks.
+  a.n_blocks = n_blocks_for(n_items + kMaxTileRows, kAttentionBlock) + 1;
+  const int64_t n_floats = a.n_rows * a.n_heads * a.n_blocks * (2 + a.v_head_dim);
   constexpr int64_t kMostPartials = int64_t{1} << 26;
-  const bool fills_device = n_rows * a.n_kv_heads * a.n_head_groups >= 2 * machine.device.n_processors();
-  if (!fills_device && n_items > kAttentionThreads && n_floats <= kMostPartials)
+  const bool fills_device = n_busy >= 2 * machine.device.n_processors();
+  if (!fills_device && n_items > kAttentionBlock && n_floats <= kMostPartials)
     a.partials =
         reinterpret_cast<float*>(machine.scratch.take(static_cast<size_t>(n_floats) * sizeof(float)));
-  switch (dtype) {
-    case Dtype::f32:
-      return launch_attention<Dtype::f32>(machine, a, n_rows);
-    case Dtype::f16:
-      return launch_attention<Dtype::f16>(machine, a, n_rows);
-    case Dtype::bf16:
-      return launch_attention<Dtype::bf16>(machine, a, n_rows);
-    case Dtype::q8_0:
-      return launch_attention<Dtype::q8_0>(machine, a, n_rows);
-    case Dtype::q4_0:
-      return launch_attention<Dtype::q4_0>(machine, a, n_rows);
-    default:
-      check(false, "a type that pages may have");
+  if (n_tiles > 0) {
+    attend_in_tiles(machine, a);
+  } else {
+    const Grid grid{a.n_rows, a.n_kv_heads * a.n_head_groups, a.partials != nullptr ? a.n_blocks : 1};
+    launch(machine, attention_kernel, grid, kAttentionThreads, AttentionShared::n_bytes(a), a);
   }
+  if (a.partials != nullptr) launch(machine, join_kernel, {a.n_rows, a.n_heads}, 128, 0, a);
 }
 
 }  // namespace
 
 void compute(Machine& machine, const PagedAttention& op) {
   AttentionArguments arguments{.places = Places(op.batch),
+                               .n_rows = op.batch.n_rows(),
+                               .n_seqs = op.batch.n_seqs(),
                                .q = op.q.f32(),
                                .k_pages = Pages(op.k_pages),
                                .v_pages = Pages(op.v_pages),
@@ -400,11 +280,13 @@ void compute(Machine& machine, const PagedAttention& op) {
   } else if (op.selected) {
     n_items = op.selected.dim(1);
   }
-  attend(machine, arguments, op.k_pages.dtype, op.batch.n_rows(), n_items);
+  attend(machine, arguments, n_items);
 }
 
 void compute(Machine& machine, const BidirectionalAttention& op) {
   AttentionArguments arguments{.places = Places(op.batch),
+                               .n_rows = op.batch.n_rows(),
+                               .n_seqs = op.batch.n_seqs(),
                                .q = op.q.f32(),
                                .k_pages = {},
                                .v_pages = {},
@@ -429,7 +311,7 @@ void compute(Machine& machine, const BidirectionalAttention& op) {
                                .n_head_groups = 0,
                                .partials = nullptr,
                                .n_blocks = 0};
-  attend(machine, arguments, Dtype::f32, op.batch.n_rows(), op.batch.n_rows());
+  attend(machine, arguments, op.batch.n_rows());
 }
 
 }  // namespace millrace::cuda::MILLRACE_CUDA_TARGET

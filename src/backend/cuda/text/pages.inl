@@ -65,6 +65,25 @@ __device__ inline std::byte* entry_row(const Pages& pages, const Places& places,
   return pages.data + (page * pages.page_size + last % page_size / stride) * pages.row_bytes;
 }
 
+// As Decoder does, of the types that pages may have.
+__device__ inline void decode_stored(Dtype dtype, const std::byte* row, int64_t first, int64_t n_cols,
+                                     Eight& out) {
+  switch (dtype) {
+    case Dtype::f32:
+      return Decoder<Dtype::f32>::run(row, first, n_cols, out);
+    case Dtype::f16:
+      return Decoder<Dtype::f16>::run(row, first, n_cols, out);
+    case Dtype::bf16:
+      return Decoder<Dtype::bf16>::run(row, first, n_cols, out);
+    case Dtype::q8_0:
+      return Decoder<Dtype::q8_0>::run(row, first, n_cols, out);
+    case Dtype::q4_0:
+      return Decoder<Dtype::q4_0>::run(row, first, n_cols, out);
+    default:
+      require(false);
+  }
+}
+
 // As the encoders of quant/legacy do.
 __device__ inline void encode_q8_0(const float* from, BlockQ8_0& block) {
   float largest = 0.0f;
