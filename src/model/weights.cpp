@@ -53,11 +53,10 @@ bool is_leftover(std::string_view name) {
 
 void WeightList::begin_layer(int64_t layer) { prefix_ = fmt::format("blk.{}.", layer); }
 
-void WeightList::add(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard) {
+void WeightList::add(Tensor& place, std::string_view name, std::vector<int64_t> shape) {
   const bool is_vector = shape.size() == 1;
   entries_.push_back({.name = prefix_ + std::string(name),
                       .shape = std::move(shape),
-                      .shard = shard,
                       .is_optional = false,
                       .is_f32 = is_vector,
                       .place = &place});
@@ -68,14 +67,14 @@ void WeightList::add_f32(Tensor& place, std::string_view name, std::vector<int64
   entries_.back().is_f32 = true;
 }
 
-void WeightList::add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard) {
-  add(place, name, std::move(shape), shard);
+void WeightList::add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape) {
+  add(place, name, std::move(shape));
   entries_.back().is_optional = true;
 }
 
-void WeightList::add_instead(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard,
+void WeightList::add_instead(Tensor& place, std::string_view name, std::vector<int64_t> shape,
                              size_t n_replaced) {
-  add_optional(place, name, std::move(shape), shard);
+  add_optional(place, name, std::move(shape));
   entries_.back().n_replaced = n_replaced;
   entries_.back().is_f32 = entries_[entries_.size() - 2].is_f32;
 }

@@ -1,5 +1,5 @@
-// The weights of a model as one list: name, shape, how it may be divided. A family writes the list once; it
-// serves loading, checking and inspection, and later sharding, quantising and LoRA.
+// The weights of a model as one list: name and shape. A family writes the list once; it serves loading,
+// checking and inspection.
 #pragma once
 
 #include <string>
@@ -11,14 +11,9 @@
 
 namespace millrace {
 
-// How a tensor divides among ranks: not at all, by outputs, by inputs (then the product is summed over the
-// ranks), or by experts.
-enum class Shard { none, outputs, inputs, experts };
-
 struct Weight {
   std::string name;            // as GGUF calls it
   std::vector<int64_t> shape;  // outermost first
-  Shard shard = Shard::none;
   bool is_optional = false;
   bool is_f32 = false;      // vectors, and what is used as several of them
   bool is_table = false;    // of int32
@@ -32,17 +27,15 @@ class WeightList {
   void begin_layer(int64_t layer);
   void end_layers() { prefix_.clear(); }
 
-  void add(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard = Shard::none);
+  void add(Tensor& place, std::string_view name, std::vector<int64_t> shape);
   // Of float32 and nothing else, as vectors are.
   void add_f32(Tensor& place, std::string_view name, std::vector<int64_t> shape);
   // Left an empty tensor where the checkpoint has none.
-  void add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape,
-                    Shard shard = Shard::none);
+  void add_optional(Tensor& place, std::string_view name, std::vector<int64_t> shape);
 
   // Of the same memory as the last `n_replaced` entries, which are missing where this one is there. They keep
   // empty tensors then, but for one that has the same place.
-  void add_instead(Tensor& place, std::string_view name, std::vector<int64_t> shape, Shard shard,
-                   size_t n_replaced);
+  void add_instead(Tensor& place, std::string_view name, std::vector<int64_t> shape, size_t n_replaced);
 
   // A matrix of int32: what tokens mean, no weight.
   void add_table(Tensor& place, std::string_view name, std::vector<int64_t> shape);

@@ -77,7 +77,7 @@ WeightList Bert::weights(const Checkpoint& checkpoint) {
     list.add(norm.weight, name + ".weight", {hidden});
     list.add(norm.bias, name + ".bias", {hidden});
   };
-  list.add(token_embd_, "token_embd.weight", {shape_.n_vocab, hidden}, Shard::outputs);
+  list.add(token_embd_, "token_embd.weight", {shape_.n_vocab, hidden});
   list.add(position_embd_, "position_embd.weight", {shape_.n_ctx_train, hidden});
   list.add(token_types_, "token_types.weight", {shape_.n_token_types, hidden});
   add_norm(embd_norm_, "token_embd_norm");

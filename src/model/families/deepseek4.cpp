@@ -156,13 +156,12 @@ void Deepseek4::list_attention(WeightList& list, Attention& attention) {
   const int64_t width = n_heads_ * head_dim_;
   list.add(attention.q_a, "attn_q_a.weight", {q_rank_, shape_.hidden});
   list.add(attention.q_a_norm, "attn_q_a_norm.weight", {q_rank_});
-  list.add(attention.q_b, "attn_q_b.weight", {width, q_rank_}, Shard::outputs);
+  list.add(attention.q_b, "attn_q_b.weight", {width, q_rank_});
   list.add(attention.kv, "attn_kv.weight", {head_dim_, shape_.hidden});
   list.add(attention.kv_norm, "attn_kv_a_norm.weight", {head_dim_});
   list.add(attention.sinks, "attn_sinks.weight", {n_heads_});
-  list.add(attention.out_a, "attn_output_a.weight", {n_groups_ * out_rank_, width / n_groups_},
-           Shard::outputs);
-  list.add(attention.out_b, "attn_output_b.weight", {shape_.hidden, n_groups_ * out_rank_}, Shard::inputs);
+  list.add(attention.out_a, "attn_output_a.weight", {n_groups_ * out_rank_, width / n_groups_});
+  list.add(attention.out_b, "attn_output_b.weight", {shape_.hidden, n_groups_ * out_rank_});
   if (attention.compressor.stride > 0) list_compressor(list, attention.compressor, shape_.hidden, "attn");
   if (attention.indexer.n_heads > 0) list_entry_indexer(list, attention.indexer, shape_.hidden, q_rank_);
 }

@@ -183,10 +183,10 @@ void Gemma4::list_attention(WeightList& list, Layer& layer) const {
   if (attention.reads_other()) return list_reader(list, attention);
   // Layers that see everything may do without a projection of values.
   const auto add_v = attention.window > 0 ? &WeightList::add : &WeightList::add_optional;
-  list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden}, Shard::outputs);
-  list.add(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden}, Shard::outputs);
-  (list.*add_v)(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden}, Shard::outputs);
-  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+  list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden});
+  list.add(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden});
+  (list.*add_v)(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden});
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()});
   list_head_norms(list, attention);
 }
 
@@ -198,7 +198,7 @@ void Gemma4::list_experts(WeightList& list, Experts& experts) const {
   list.add(experts.router_scale, "ffn_gate_inp.scale", {shape_.hidden});
   list.add_optional(experts.expert_scale, "ffn_down_exps.scale", {n_experts_});
   list_gate_and_up(list, experts.gate, experts.up, {n_experts_, n_expert_ff_, shape_.hidden});
-  list.add(experts.down, "ffn_down_exps.weight", {n_experts_, shape_.hidden, n_expert_ff_}, Shard::experts);
+  list.add(experts.down, "ffn_down_exps.weight", {n_experts_, shape_.hidden, n_expert_ff_});
 }
 
 // The router reads norm(x) * scale / sqrt(hidden): one norm with a weight.

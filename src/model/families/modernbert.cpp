@@ -68,7 +68,7 @@ Layer ModernBert::read_layer(Hparams& hparams) const {
 WeightList ModernBert::weights() {
   const int64_t hidden = shape_.hidden;
   WeightList list;
-  list.add(ends_.token_embd, "token_embd.weight", {shape_.n_vocab, hidden}, Shard::outputs);
+  list.add(ends_.token_embd, "token_embd.weight", {shape_.n_vocab, hidden});
   list.add(embd_norm_, "token_embd_norm.weight", {hidden});
   list.add(ends_.output_norm, "output_norm.weight", {hidden});
   for (size_t i = 0; i < layers_.size(); ++i) {

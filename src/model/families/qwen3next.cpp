@@ -154,19 +154,19 @@ WeightList Qwen3Next::weights(const Variant& variant) {
 void Qwen3Next::list_net(WeightList& list, DeltaNet& net, const Variant& variant) const {
   const DeltaSizes& sizes = net.rule.sizes;
   const int64_t n_channels = 2 * sizes.k_width() + sizes.v_width();
-  list.add(net.qkv, "attn_qkv.weight", {n_channels, sizes.hidden}, Shard::outputs);
-  list.add(net.gate, "attn_gate.weight", {sizes.v_width(), sizes.hidden}, Shard::outputs);
+  list.add(net.qkv, "attn_qkv.weight", {n_channels, sizes.hidden});
+  list.add(net.gate, "attn_gate.weight", {sizes.v_width(), sizes.hidden});
   list.add_f32(net.conv, "ssm_conv1d.weight", {n_channels, sizes.n_taps});
   if (variant.has_fused_ba) {
-    list.add(net.ba, "ssm_ba.weight", {2 * sizes.n_v_heads, sizes.hidden}, Shard::outputs);
+    list.add(net.ba, "ssm_ba.weight", {2 * sizes.n_v_heads, sizes.hidden});
   } else {
-    list.add(net.beta, "ssm_beta.weight", {sizes.n_v_heads, sizes.hidden}, Shard::outputs);
-    list.add(net.decay, "ssm_alpha.weight", {sizes.n_v_heads, sizes.hidden}, Shard::outputs);
+    list.add(net.beta, "ssm_beta.weight", {sizes.n_v_heads, sizes.hidden});
+    list.add(net.decay, "ssm_alpha.weight", {sizes.n_v_heads, sizes.hidden});
   }
   list.add(net.rule.rate, "ssm_a", {sizes.n_v_heads});
   list.add(net.rule.decay_bias, "ssm_dt.bias", {sizes.n_v_heads});
   list.add(net.rule.norm, "ssm_norm.weight", {sizes.v_head_dim});
-  list.add(net.rule.out, "ssm_out.weight", {sizes.hidden, sizes.v_width()}, Shard::inputs);
+  list.add(net.rule.out, "ssm_out.weight", {sizes.hidden, sizes.v_width()});
 }
 
 void Qwen3Next::split_fused() {

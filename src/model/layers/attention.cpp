@@ -33,17 +33,17 @@ Attention read_attention(Hparams& hparams, int64_t hidden, float norm_eps) {
 void list_projections(WeightList& list, Attention& attention) {
   const AttentionSizes& sizes = attention.sizes;
   const int64_t n_queries = attention.has_gate ? 2 * sizes.q_width() : sizes.q_width();
-  list.add(attention.q, "attn_q.weight", {n_queries, sizes.hidden}, Shard::outputs);
-  list.add(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden}, Shard::outputs);
-  list.add(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden}, Shard::outputs);
-  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+  list.add(attention.q, "attn_q.weight", {n_queries, sizes.hidden});
+  list.add(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden});
+  list.add(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden});
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()});
 }
 
 void list_fused_projections(WeightList& list, Attention& attention) {
   const AttentionSizes& sizes = attention.sizes;
   list.add(attention.qkv, "attn_qkv.weight",
-           {sizes.q_width() + sizes.k_width() + sizes.v_width(), sizes.hidden}, Shard::outputs);
-  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+           {sizes.q_width() + sizes.k_width() + sizes.v_width(), sizes.hidden});
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()});
 }
 
 void split_qkv(Attention& attention) {
@@ -56,24 +56,24 @@ void split_qkv(Attention& attention) {
 void list_qkv_bias(WeightList& list, Attention& attention, Presence presence) {
   const auto add = presence == Presence::needed ? &WeightList::add : &WeightList::add_optional;
   const AttentionSizes& sizes = attention.sizes;
-  (list.*add)(attention.q_bias, "attn_q.bias", {sizes.q_width()}, Shard::outputs);
-  (list.*add)(attention.k_bias, "attn_k.bias", {sizes.k_width()}, Shard::outputs);
-  (list.*add)(attention.v_bias, "attn_v.bias", {sizes.v_width()}, Shard::outputs);
+  (list.*add)(attention.q_bias, "attn_q.bias", {sizes.q_width()});
+  (list.*add)(attention.k_bias, "attn_k.bias", {sizes.k_width()});
+  (list.*add)(attention.v_bias, "attn_v.bias", {sizes.v_width()});
 }
 
 void list_head_norms(WeightList& list, Attention& attention, Presence presence) {
   const auto add = presence == Presence::needed ? &WeightList::add : &WeightList::add_optional;
-  (list.*add)(attention.q_norm, "attn_q_norm.weight", {attention.sizes.head_dim}, Shard::none);
-  (list.*add)(attention.k_norm, "attn_k_norm.weight", {attention.sizes.head_dim}, Shard::none);
+  (list.*add)(attention.q_norm, "attn_q_norm.weight", {attention.sizes.head_dim});
+  (list.*add)(attention.k_norm, "attn_k_norm.weight", {attention.sizes.head_dim});
 }
 
 void list_reader(WeightList& list, Attention& attention) {
   const AttentionSizes& sizes = attention.sizes;
-  list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden}, Shard::outputs);
+  list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden});
   list.add(attention.q_norm, "attn_q_norm.weight", {sizes.head_dim});
-  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
-  list.add_optional(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden}, Shard::outputs);
-  list.add_optional(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden}, Shard::outputs);
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()});
+  list.add_optional(attention.k, "attn_k.weight", {sizes.k_width(), sizes.hidden});
+  list.add_optional(attention.v, "attn_v.weight", {sizes.v_width(), sizes.hidden});
   list.add_optional(attention.k_norm, "attn_k_norm.weight", {sizes.head_dim});
 }
 

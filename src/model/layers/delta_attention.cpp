@@ -20,21 +20,21 @@ DeltaAttention read_delta_attention(Hparams& hparams, int64_t hidden, float norm
 void list_delta_attention(WeightList& list, DeltaAttention& delta) {
   const DeltaSizes& sizes = delta.rule.sizes;
   const int64_t width = sizes.k_width(), head_dim = sizes.k_head_dim;
-  list.add(delta.q, "attn_q.weight", {width, sizes.hidden}, Shard::outputs);
-  list.add(delta.k, "attn_k.weight", {width, sizes.hidden}, Shard::outputs);
-  list.add(delta.v, "attn_v.weight", {width, sizes.hidden}, Shard::outputs);
+  list.add(delta.q, "attn_q.weight", {width, sizes.hidden});
+  list.add(delta.k, "attn_k.weight", {width, sizes.hidden});
+  list.add(delta.v, "attn_v.weight", {width, sizes.hidden});
   list.add_f32(delta.rule.conv_q, "ssm_conv1d_q.weight", {width, sizes.n_taps});
   list.add_f32(delta.rule.conv_k, "ssm_conv1d_k.weight", {width, sizes.n_taps});
   list.add_f32(delta.rule.conv_v, "ssm_conv1d_v.weight", {width, sizes.n_taps});
-  list.add(delta.beta, "ssm_beta.weight", {sizes.n_v_heads, sizes.hidden}, Shard::outputs);
+  list.add(delta.beta, "ssm_beta.weight", {sizes.n_v_heads, sizes.hidden});
   list.add(delta.decay_a, "ssm_f_a.weight", {head_dim, sizes.hidden});
-  list.add(delta.decay_b, "ssm_f_b.weight", {width, head_dim}, Shard::outputs);
+  list.add(delta.decay_b, "ssm_f_b.weight", {width, head_dim});
   list.add(delta.gate_a, "ssm_g_a.weight", {head_dim, sizes.hidden});
-  list.add(delta.gate_b, "ssm_g_b.weight", {width, head_dim}, Shard::outputs);
+  list.add(delta.gate_b, "ssm_g_b.weight", {width, head_dim});
   list.add(delta.rule.rate, "ssm_a", {sizes.n_v_heads});
   list.add(delta.rule.decay_bias, "ssm_dt.bias", {width});
   list.add(delta.rule.norm, "ssm_norm.weight", {head_dim});
-  list.add(delta.rule.out, "attn_output.weight", {sizes.hidden, width}, Shard::inputs);
+  list.add(delta.rule.out, "attn_output.weight", {sizes.hidden, width});
 }
 
 void run_delta_attention(const Pass& pass, const DeltaAttention& delta, int64_t layer, const Tensor& x,

@@ -220,19 +220,17 @@ void list_latent_attention(WeightList& list, LatentAttention& attention) {
   if (sizes.q_rank > 0) {
     list.add(attention.q_a, "attn_q_a.weight", {sizes.q_rank, sizes.hidden});
     list.add(attention.q_a_norm, "attn_q_a_norm.weight", {sizes.q_rank});
-    list.add(attention.q_b, "attn_q_b.weight", {sizes.q_width(), sizes.q_rank}, Shard::outputs);
+    list.add(attention.q_b, "attn_q_b.weight", {sizes.q_width(), sizes.q_rank});
   } else {
-    list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden}, Shard::outputs);
+    list.add(attention.q, "attn_q.weight", {sizes.q_width(), sizes.hidden});
   }
   list.add(attention.kv_a, "attn_kv_a_mqa.weight", {sizes.key_dim(), sizes.hidden});
   list.add(attention.kv_a_norm, "attn_kv_a_norm.weight", {sizes.kv_rank});
-  list.add_optional(attention.k_b, "attn_k_b.weight", {sizes.n_heads, sizes.kv_rank, sizes.nope_dim},
-                    Shard::outputs);
-  list.add_optional(attention.v_b, "attn_v_b.weight", {sizes.n_heads, sizes.v_head_dim, sizes.kv_rank},
-                    Shard::outputs);
+  list.add_optional(attention.k_b, "attn_k_b.weight", {sizes.n_heads, sizes.kv_rank, sizes.nope_dim});
+  list.add_optional(attention.v_b, "attn_v_b.weight", {sizes.n_heads, sizes.v_head_dim, sizes.kv_rank});
   list.add_optional(attention.kv_b, "attn_kv_b.weight",
-                    {sizes.n_heads * (sizes.nope_dim + sizes.v_head_dim), sizes.kv_rank}, Shard::outputs);
-  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()}, Shard::inputs);
+                    {sizes.n_heads * (sizes.nope_dim + sizes.v_head_dim), sizes.kv_rank});
+  list.add(attention.out, "attn_output.weight", {sizes.hidden, sizes.out_width()});
   if (attention.indexer.n_heads > 0) list_indexer(list, attention.indexer);
 }
 

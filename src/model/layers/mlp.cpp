@@ -6,14 +6,14 @@
 namespace millrace {
 
 void list_mlp(WeightList& list, Mlp& mlp) {
-  if (mlp.is_gated) list.add(mlp.gate, "ffn_gate.weight", {mlp.n_ff, mlp.hidden}, Shard::outputs);
-  list.add(mlp.up, "ffn_up.weight", {mlp.n_ff, mlp.hidden}, Shard::outputs);
-  list.add(mlp.down, "ffn_down.weight", {mlp.hidden, mlp.n_ff}, Shard::inputs);
+  if (mlp.is_gated) list.add(mlp.gate, "ffn_gate.weight", {mlp.n_ff, mlp.hidden});
+  list.add(mlp.up, "ffn_up.weight", {mlp.n_ff, mlp.hidden});
+  list.add(mlp.down, "ffn_down.weight", {mlp.hidden, mlp.n_ff});
 }
 
 void list_fused_mlp(WeightList& list, Mlp& mlp) {
-  list.add(mlp.gate_up, "ffn_up.weight", {2 * mlp.n_ff, mlp.hidden}, Shard::outputs);
-  list.add(mlp.down, "ffn_down.weight", {mlp.hidden, mlp.n_ff}, Shard::inputs);
+  list.add(mlp.gate_up, "ffn_up.weight", {2 * mlp.n_ff, mlp.hidden});
+  list.add(mlp.down, "ffn_down.weight", {mlp.hidden, mlp.n_ff});
 }
 
 void split_gate_up(Mlp& mlp) {
@@ -22,8 +22,8 @@ void split_gate_up(Mlp& mlp) {
 }
 
 void list_mlp_bias(WeightList& list, Mlp& mlp) {
-  if (mlp.is_gated) list.add_optional(mlp.gate_bias, "ffn_gate.bias", {mlp.n_ff}, Shard::outputs);
-  list.add_optional(mlp.up_bias, "ffn_up.bias", {mlp.n_ff}, Shard::outputs);
+  if (mlp.is_gated) list.add_optional(mlp.gate_bias, "ffn_gate.bias", {mlp.n_ff});
+  list.add_optional(mlp.up_bias, "ffn_up.bias", {mlp.n_ff});
   list.add_optional(mlp.down_bias, "ffn_down.bias", {mlp.hidden});
 }
 
@@ -131,23 +131,22 @@ Moe read_shared_moe(Hparams& hparams, int64_t hidden, const Moe& usual) {
 
 void list_gate_and_up(WeightList& list, Tensor& gate, Tensor& up, const ExpertSizes& sizes) {
   const std::vector<int64_t> one{sizes.n_experts, sizes.n_ff, sizes.hidden};
-  list.add(gate, "ffn_gate_exps.weight", one, Shard::experts);
-  list.add(up, "ffn_up_exps.weight", one, Shard::experts);
-  list.add_instead(gate, "ffn_gate_up_exps.weight", {sizes.n_experts, 2 * sizes.n_ff, sizes.hidden},
-                   Shard::experts, 2);
+  list.add(gate, "ffn_gate_exps.weight", one);
+  list.add(up, "ffn_up_exps.weight", one);
+  list.add_instead(gate, "ffn_gate_up_exps.weight", {sizes.n_experts, 2 * sizes.n_ff, sizes.hidden}, 2);
 }
 
 void list_moe(WeightList& list, Moe& moe) {
   list.add(moe.router, "ffn_gate_inp.weight", {moe.n_experts, moe.hidden});
   list_gate_and_up(list, moe.gate, moe.up, {moe.n_experts, moe.n_ff, moe.hidden});
-  list.add(moe.down, "ffn_down_exps.weight", {moe.n_experts, moe.hidden, moe.n_ff}, Shard::experts);
+  list.add(moe.down, "ffn_down_exps.weight", {moe.n_experts, moe.hidden, moe.n_ff});
 }
 
 void list_moe_bias(WeightList& list, Moe& moe) {
   list.add(moe.router_bias, "ffn_gate_inp.bias", {moe.n_experts});
   list.add_f32(moe.gate_bias, "ffn_gate_exps.bias", {moe.n_experts, moe.n_ff});
   list.add_f32(moe.up_bias, "ffn_up_exps.bias", {moe.n_experts, moe.n_ff});
-  list.add_instead(moe.gate_up_bias, "ffn_gate_up_exps.bias", {moe.n_experts, 2 * moe.n_ff}, Shard::none, 2);
+  list.add_instead(moe.gate_up_bias, "ffn_gate_up_exps.bias", {moe.n_experts, 2 * moe.n_ff}, 2);
   list.add_f32(moe.down_bias, "ffn_down_exps.bias", {moe.n_experts, moe.hidden});
 }
 
@@ -173,9 +172,9 @@ void list_select_bias(WeightList& list, Moe& moe) {
 void list_shared_expert(WeightList& list, Moe& moe) {
   Mlp& shared = moe.shared;
   if (shared.n_ff == 0) return;
-  list.add(shared.gate, "ffn_gate_shexp.weight", {shared.n_ff, moe.hidden}, Shard::outputs);
-  list.add(shared.up, "ffn_up_shexp.weight", {shared.n_ff, moe.hidden}, Shard::outputs);
-  list.add(shared.down, "ffn_down_shexp.weight", {moe.hidden, shared.n_ff}, Shard::inputs);
+  list.add(shared.gate, "ffn_gate_shexp.weight", {shared.n_ff, moe.hidden});
+  list.add(shared.up, "ffn_up_shexp.weight", {shared.n_ff, moe.hidden});
+  list.add(shared.down, "ffn_down_shexp.weight", {moe.hidden, shared.n_ff});
 }
 
 void list_shared_moe(WeightList& list, Moe& moe) {

@@ -28,9 +28,9 @@ Ends read_ends(Hparams& hparams, const ModelShape& shape, NormKind norm_kind) {
 void list_ends(WeightList& list, Ends& ends) {
   list.end_layers();
   list.leave_out_layers(ends.n_layers, ends.n_layers + ends.n_draft_layers);
-  list.add(ends.token_embd, "token_embd.weight", {ends.n_vocab, ends.hidden}, Shard::outputs);
+  list.add(ends.token_embd, "token_embd.weight", {ends.n_vocab, ends.hidden});
   list.add(ends.output_norm, "output_norm.weight", {ends.hidden});
-  list.add_optional(ends.output, "output.weight", {ends.n_vocab, ends.hidden}, Shard::outputs);
+  list.add_optional(ends.output, "output.weight", {ends.n_vocab, ends.hidden});
 }
 
 Tensor gather_logit_rows(const Pass& pass, const Tensor& x) {
