@@ -1226,6 +1226,9 @@ std::vector<OpCase> op_bench_cases() {
     add_attention(table, c);
     add_rope(table, c, {.n_rotary = 128});
   }
+  KvCase whole_prompt = kv;
+  whole_prompt.seqs = {{0, 2048}};
+  add_attention(table, whole_prompt);
   for (const int64_t head_dim : {64, 128})
     add_attention(table, {.seqs = {{1536, 512}},
                           .n_heads = 32,

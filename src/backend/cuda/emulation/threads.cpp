@@ -281,11 +281,10 @@ namespace {
 float sum_of(float a, float b) { return a + b; }
 float most_of(float a, float b) { return std::fmax(a, b); }
 
-// The number at `row` and `col` of a matrix in shared memory.
-uint32_t number_at(const std::byte* matrix, int row_bytes, int row, int col) {
-  const std::byte* begin = matrix + row * row_bytes;
-  check(reinterpret_cast<uintptr_t>(begin) % 16 == 0, "rows of matrices at multiples of 16 bytes");
-  return load<uint16_t>(begin + 2 * col);
+const std::byte* row_of(const std::byte* matrix, int row_bytes, int i) {
+  const std::byte* row = matrix + i * row_bytes;
+  check(reinterpret_cast<uintptr_t>(row) % 16 == 0, "rows of matrices at multiples of 16 bytes");
+  return row;
 }
 }  // namespace
 
@@ -305,7 +304,7 @@ Bytes16 load_matrices(const std::byte* shared, int row_bytes, int second, int th
   Bytes16 out;
   for (int i = 0; i < 4; ++i) {
     const std::byte* matrix = shared + i % 2 * second + i / 2 * third;
-    out.words[i] = number_at(matrix, row_bytes, g, 2 * t) | number_at(matrix, row_bytes, g, 2 * t + 1) << 16;
+    out.words[i] = load<uint32_t>(row_of(matrix, row_bytes, g) + 4 * t);
   }
   return out;
 }
@@ -314,7 +313,9 @@ Bytes16 load_transposed(const std::byte* shared, int row_bytes, int second, int 
   Bytes16 out;
   for (int i = 0; i < 4; ++i) {
     const std::byte* matrix = shared + i % 2 * second + i / 2 * third;
-    out.words[i] = number_at(matrix, row_bytes, 2 * t, g) | number_at(matrix, row_bytes, 2 * t + 1, g) << 16;
+    const uint32_t low = load<uint16_t>(row_of(matrix, row_bytes, 2 * t) + 2 * g);
+    const uint32_t high = load<uint16_t>(row_of(matrix, row_bytes, 2 * t + 1) + 2 * g);
+    out.words[i] = low | high << 16;
   }
   return out;
 }
