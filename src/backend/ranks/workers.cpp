@@ -11,22 +11,29 @@ Workers::Workers(int n_ranks, std::function<void()> on_failure) : on_failure_(st
 }
 
 Workers::~Workers() {
-  for (const auto& worker : workers_) worker->tasks.close();
+  wait();
+  is_stopping_ = true;
+  n_given_.fetch_add(1, std::memory_order_release);
+  n_given_.notify_all();
   for (const auto& worker : workers_) worker->thread.join();
 }
 
 void Workers::give(Task task) {
   throw_failure();
-  ++n_given_;
   const auto shared = std::make_shared<const Task>(std::move(task));
-  for (const auto& worker : workers_) worker->tasks.push(shared);
+  for (const auto& worker : workers_) {
+    const std::lock_guard lock(worker->mutex);
+    worker->tasks.push_back(shared);
+  }
+  n_given_.fetch_add(1, std::memory_order_release);
+  n_given_.notify_all();
 }
 
 void Workers::wait() const {
   for (const auto& worker : workers_) {
-    for (uint64_t n = worker->n_done.load(std::memory_order_acquire); n != n_given_;
-         n = worker->n_done.load(std::memory_order_acquire)) {
-      await_change(worker->n_done, n);
+    for (uint64_t n = worker->n_done.load(std::memory_order_acquire);
+         n != n_given_.load(std::memory_order_relaxed); n = worker->n_done.load(std::memory_order_acquire)) {
+      worker->n_done.wait(n, std::memory_order_acquire);  // asleep: the workers need the core
     }
   }
 }
@@ -36,15 +43,25 @@ void Workers::finish() const {
   throw_failure();
 }
 
+std::shared_ptr<const Workers::Task> Workers::take(Worker& worker) {
+  const std::lock_guard lock(worker.mutex);
+  std::shared_ptr<const Task> task = std::move(worker.tasks.front());
+  worker.tasks.pop_front();
+  return task;
+}
+
 void Workers::work(int rank) {
   Worker& me = *workers_[static_cast<size_t>(rank)];
-  while (auto task = me.tasks.pop()) {
+  for (uint64_t n_taken = 0;; ++n_taken) {
+    await_change(n_given_, n_taken);
+    if (is_stopping_) return;
+    std::shared_ptr<const Task> task = take(me);
     try {
-      if (!has_failed_) (**task)(rank);
+      if (!has_failed_) (*task)(rank);
     } catch (...) {
       note_failure();
     }
-    task->reset();  // before anybody believes that it is done
+    task.reset();  // before anybody believes that it is done
     me.n_done.fetch_add(1, std::memory_order_release);
     me.n_done.notify_all();
   }

@@ -2,14 +2,13 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
-
-#include "base/channel.h"
 
 namespace millrace::ranks {
 
@@ -33,17 +32,20 @@ class Workers {
 
  private:
   struct Worker {
-    Channel<std::shared_ptr<const Task>> tasks;
+    std::mutex mutex;
+    std::deque<std::shared_ptr<const Task>> tasks;  // behind the mutex
     std::atomic<uint64_t> n_done{0};
     std::thread thread;
   };
 
+  static std::shared_ptr<const Task> take(Worker& worker);
   void work(int rank);
   void note_failure();
   void throw_failure() const;
 
   std::function<void()> on_failure_;
-  uint64_t n_given_ = 0;
+  std::atomic<uint64_t> n_given_{0};  // one more at the end, of nothing
+  std::atomic<bool> is_stopping_{false};
   std::atomic<bool> has_failed_{false};
   mutable std::mutex mutex_;
   std::exception_ptr failure_;  // the first, behind the mutex
