@@ -31,6 +31,20 @@ class Backend {
   // done when memory() is read.
   virtual void run(const Op& op) = 0;
 
+  // Ops that a device keeps, to run them again on the same operands: what lies there may be other things by
+  // then.
+  class Recording {
+   public:
+    virtual ~Recording() = default;
+    // False where it cannot be run any more, and was not.
+    virtual bool run() = 0;
+  };
+  // Whether record() gives one.
+  virtual bool can_record() const { return false; }
+  // Of what `ops` runs, which is not computed by that. The same must have been run before: a recording
+  // allocates nothing. It must not outlive the backend.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& /*ops*/) { return nullptr; }
+
   // Told of memory that need not be read any more; it may be told again.
   using Release = std::function<void(std::span<const std::byte>)>;
   // Copies weights to where, and in the order in which, they are read fastest; ops go on to name the weights,

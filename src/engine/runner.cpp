@@ -66,6 +66,12 @@ int64_t placed_bytes(const BatchLimits& limits) {
   return (n + kTensors * static_cast<int64_t>(kNumbersALine)) * static_cast<int64_t>(sizeof(int32_t));
 }
 
+int64_t most_pages(std::span<const PlannedRows> rows) {
+  int64_t n_pages = 1;
+  for (const PlannedRows& planned : rows) n_pages = std::max(n_pages, std::ssize(planned.sequence->pages));
+  return n_pages;
+}
+
 }  // namespace
 
 Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits)
@@ -75,7 +81,8 @@ Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memor
       limits_(limits),
       arena_memory_(fitting_arena_bytes(model, memory, limits, backend.memory()), backend.memory()),
       numbers_memory_(static_cast<size_t>(placed_bytes(limits)), backend.memory()),
-      shortlists_memory_(static_cast<size_t>(shortlists_bytes(limits)), backend.memory()) {}
+      shortlists_memory_(static_cast<size_t>(shortlists_bytes(limits)), backend.memory()),
+      recorded_(backend) {}
 
 SequenceMemory::Shape SequenceMemory::Shape::of_layers(
     const std::function<bool(int64_t layer)>& is_wanted) const {
@@ -163,11 +170,14 @@ Tensor Runner::run_all_logits(const PlannedRows& rows, std::span<const Pane> pan
   return readable(forward({&rows, 1}, panes, wanted).logits);
 }
 
-Runner::Step Runner::forward(std::span<const PlannedRows> rows, std::span<const Pane> panes,
-                             const Wanted& wanted, std::span<const ShortlistWish> wishes) {
-  fill(rows, panes);
+Runner::Step Runner::forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, Wanted wanted,
+                             std::span<const ShortlistWish> wishes) {
+  const std::optional<StepShape> shape = recorded_shape(rows);
+  const int64_t n_wanted = std::ssize(wanted.logit_rows);
+  fill(rows, panes, static_cast<size_t>(shape ? shape->n_pages : most_pages(rows)));
+  if (shape) fill_up(*shape, wanted);
   check(static_cast<int64_t>(tokens_.size()) <= limits_.max_rows, "a step within the row budget");
-  const auto n_seqs = static_cast<int64_t>(rows.size());
+  const int64_t n_seqs = std::ssize(rope_tables_);
   const int64_t max_pages = static_cast<int64_t>(page_tables_.size()) / n_seqs;
   const Batch batch{.tokens = placed(tokens_),
                     .positions = placed(positions_),
@@ -184,14 +194,46 @@ Runner::Step Runner::forward(std::span<const PlannedRows> rows, std::span<const 
                     .token_types = placed(token_types_)};
   const Draws draws = placed(wishes);
   write_numbers();
-  Arena arena(arena_memory_.data(), arena_memory_.n_bytes());
-  const Tensor logits = model_.forward({.backend = backend_,
-                                        .arena = arena,
-                                        .batch = batch,
-                                        .kv = memory_.kv,
-                                        .states = memory_.states,
-                                        .wants_scores = limits_.pooling == Pooling::rank});
+  const auto run = [&] {
+    Arena arena(arena_memory_.data(), arena_memory_.n_bytes());
+    return model_.forward({.backend = backend_,
+                           .arena = arena,
+                           .batch = batch,
+                           .kv = memory_.kv,
+                           .states = memory_.states,
+                           .wants_scores = limits_.pooling == Pooling::rank});
+  };
+  const Tensor logits = shape ? recorded_.run(*shape, run).slice(0, n_wanted) : run();
   return {logits, shortlists(logits, wishes, draws)};
+}
+
+std::optional<StepShape> Runner::recorded_shape(std::span<const PlannedRows> rows) const {
+  const bool is_of_single_rows = std::ranges::all_of(
+      rows, [](const PlannedRows& each) { return each.end - each.begin == 1 && each.wants_logits(); });
+  if (!backend_.can_record() || model_.shape().gives_embeddings() || !is_of_single_rows) return std::nullopt;
+  const StepShape step{std::ssize(rows), most_pages(rows)};
+  // Of a state no row may be computed twice: it goes on from what it has left itself.
+  const int64_t most_rows = model_.shape().state_layers.empty()
+                                ? std::min({limits_.max_rows, limits_.max_sequences, limits_.max_logit_rows})
+                                : step.n_rows;
+  return StepShape::holding(step, {most_rows, limits_.max_pages});
+}
+
+void Runner::fill_up(const StepShape& shape, Wanted& wanted) {
+  const auto last_of = [&](const std::vector<int32_t>& tables) {
+    return std::vector<int32_t>(tables.end() - shape.n_pages, tables.end());
+  };
+  const std::vector<int32_t> page_table = last_of(page_tables_), pane_table = last_of(pane_tables_);
+  for (auto row = static_cast<int32_t>(tokens_.size()); row < shape.n_rows; ++row) {
+    for (std::vector<int32_t>* numbers :
+         {&tokens_, &positions_, &token_types_, &rope_tables_, &state_from_, &state_to_})
+      numbers->push_back(numbers->back());
+    seq_of_row_.push_back(row);
+    row_begin_.push_back(row + 1);
+    wanted.logit_rows.push_back(row);
+    page_tables_.insert(page_tables_.end(), page_table.begin(), page_table.end());
+    pane_tables_.insert(pane_tables_.end(), pane_table.begin(), pane_table.end());
+  }
 }
 
 Tensor Runner::placed(std::span<const int32_t> numbers) {
@@ -272,7 +314,7 @@ std::vector<Shortlist> Runner::shortlists(const Tensor& logits, std::span<const 
   return lists;
 }
 
-void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes) {
+void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes, size_t n_pages) {
   numbers_.clear();
   tokens_.clear();
   positions_.clear();
@@ -282,9 +324,7 @@ void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes
   state_to_.clear();
   token_types_.clear();
   row_begin_.assign(1, 0);
-  size_t max_pages = 1;
-  for (const PlannedRows& planned : rows) max_pages = std::max(max_pages, planned.sequence->pages.size());
-  page_tables_.assign(rows.size() * max_pages, -1);
+  page_tables_.assign(rows.size() * n_pages, -1);
   for (size_t s = 0; s < rows.size(); ++s) {
     const Sequence& sequence = *rows[s].sequence;
     for (int64_t position = rows[s].begin; position < rows[s].end; ++position) {
@@ -298,7 +338,7 @@ void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes
     rope_tables_.push_back(sequence.rope_table);
     state_from_.push_back(rows[s].state_from);
     state_to_.push_back(rows[s].state_to);
-    std::ranges::copy(sequence.pages, page_tables_.begin() + static_cast<ptrdiff_t>(s * max_pages));
+    std::ranges::copy(sequence.pages, page_tables_.begin() + static_cast<ptrdiff_t>(s * n_pages));
   }
   pane_tables_ = page_tables_;
   if (panes.empty()) return;

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "engine/recorded_steps.h"
 #include "engine/scheduler.h"
 #include "engine/shortlist.h"
 #include "model/model.h"
@@ -100,11 +102,17 @@ class Runner {
     Tensor temperatures, uniforms;  // as in DrawTokens
   };
   Wanted wanted_of(std::span<const PlannedRows> rows) const;
-  Step forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, const Wanted& wanted,
+  Step forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, Wanted wanted,
                std::span<const ShortlistWish> wishes = {});
   std::vector<Shortlist> shortlists(const Tensor& logits, std::span<const ShortlistWish> wishes,
                                     const Draws& draws);
-  void fill(std::span<const PlannedRows> rows, std::span<const Pane> panes);
+  // The shape to record it by, where the backend records steps and the rows are such a step's.
+  std::optional<StepShape> recorded_shape(std::span<const PlannedRows> rows) const;
+  // With so many pages in each table.
+  void fill(std::span<const PlannedRows> rows, std::span<const Pane> panes, size_t n_pages);
+  // Makes the step one of that shape: the rows more than it has are the last one again, which writes what
+  // that writes. Nobody reads what they give.
+  void fill_up(const StepShape& shape, Wanted& wanted);
   Draws placed(std::span<const ShortlistWish> wishes);
   // A tensor of them where the backend computes: there once write_numbers() has been called.
   Tensor placed(std::span<const int32_t> numbers);
@@ -119,7 +127,8 @@ class Runner {
   Buffer arena_memory_, numbers_memory_, shortlists_memory_;
   std::vector<int32_t> numbers_;       // of the step, to be written to numbers_memory_
   std::vector<std::byte> shortlists_;  // what lies in their memory
-  std::vector<float> read_back_;       // what the step gave, where the program cannot look at it
+  RecordedSteps recorded_;
+  std::vector<float> read_back_;  // what the step gave, where the program cannot look at it
   std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, pane_tables_, rope_tables_,
       state_from_, state_to_, token_types_;
 };

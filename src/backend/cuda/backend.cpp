@@ -10,6 +10,24 @@
 namespace millrace::cuda {
 namespace {
 
+class CudaRecording final : public Backend::Recording {
+ public:
+  CudaRecording(std::unique_ptr<Graph> graph, const Machine& machine)
+      : graph_(std::move(graph)), machine_(machine), n_moves_(machine.n_moves()) {}
+
+  // Its kernels name the scratch memory where it was.
+  bool run() override {
+    if (machine_.n_moves() != n_moves_) return false;
+    graph_->launch();
+    return true;
+  }
+
+ private:
+  std::unique_ptr<Graph> graph_;
+  const Machine& machine_;
+  int64_t n_moves_;
+};
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(std::unique_ptr<Device> device, const Kernels& kernels)
@@ -28,6 +46,18 @@ class CudaBackend final : public Backend {
       if (operand.extent == Extent::model) operand.tensor->data = held_place(operand.tensor->data);
     }
     kernels_.run(machine_, on_device);
+  }
+
+  bool can_record() const override { return true; }
+  std::unique_ptr<Recording> record(const std::function<void()>& ops) override {
+    device_->begin_capture();
+    try {
+      ops();
+    } catch (...) {
+      device_->end_capture();
+      throw;
+    }
+    return std::make_unique<CudaRecording>(device_->end_capture(), machine_);
   }
 
   std::optional<DeviceLimits> measure_limits() override { return kernels_.measure_limits(machine_); }

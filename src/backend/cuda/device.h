@@ -13,6 +13,14 @@ namespace millrace::cuda {
 inline constexpr size_t kMaxSharedBytes = size_t{99} << 10;
 inline constexpr int64_t kMaxGridY = 65535;
 
+// Kernels and copies that a stream keeps, with the arguments that they were given with.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  // Gives them to the stream.
+  virtual void launch() = 0;
+};
+
 class Device : public Memory {
  public:
   bool is_of_program() const final { return false; }
@@ -23,6 +31,10 @@ class Device : public Memory {
   virtual std::string model() const = 0;
   // Waits for all kernels. Throws Error(runtime) where one has failed.
   virtual void wait() = 0;
+  // What is given to the stream in between is not run but kept. Nothing may be allocated, read or written
+  // then.
+  virtual void begin_capture() = 0;
+  virtual std::unique_ptr<Graph> end_capture() = 0;
 };
 
 // Memory for what an op needs between its kernels. It only grows.
@@ -36,13 +48,17 @@ class Scratch {
       device_.wait();
       buffer_ = Buffer();  // first give back, then take
       buffer_ = Buffer(n_bytes + n_bytes / 2, device_);
+      ++n_moves_;
     }
     return buffer_.data();
   }
+  // How often it has lain somewhere else before.
+  int64_t n_moves() const { return n_moves_; }
 
  private:
   Device& device_;
   Buffer buffer_;
+  int64_t n_moves_ = 0;
 };
 
 // What every op runs on.
@@ -50,6 +66,8 @@ struct Machine {
   Device& device;
   Scratch scratch;
   Scratch inputs;  // of products, rounded
+
+  int64_t n_moves() const { return scratch.n_moves() + inputs.n_moves(); }
 };
 
 }  // namespace millrace::cuda

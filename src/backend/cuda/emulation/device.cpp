@@ -7,6 +7,17 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
+class EmulatedGraph final : public Graph {
+ public:
+  explicit EmulatedGraph(std::vector<std::function<void()>> work) : work_(std::move(work)) {}
+  void launch() override {
+    for (const auto& each : work_) each();
+  }
+
+ private:
+  std::vector<std::function<void()>> work_;
+};
+
 }  // namespace
 
 EmulatedDevice::EmulatedDevice(Order order) : order_(order) {
@@ -19,6 +30,7 @@ EmulatedDevice::~EmulatedDevice() { ::munmap(memory_, kRoom); }
 
 // The first gap that is wide enough.
 std::byte* EmulatedDevice::allocate(size_t n_bytes) {
+  check(!is_capturing_, "no allocation among what is captured");
   size_t begin = 0;
   for (const auto& [from, to] : pieces_) {
     if (from >= begin + n_bytes + kPage) break;
@@ -34,6 +46,10 @@ std::byte* EmulatedDevice::allocate(size_t n_bytes) {
 
 void EmulatedDevice::release(std::byte* memory, size_t n_bytes) {
   check_inside(memory, n_bytes);
+  {
+    const Open open(*this);  // who still reads it finds NaN
+    std::memset(memory, 0xff, n_bytes);
+  }
   pieces_.erase(static_cast<size_t>(memory - memory_));
   used_bytes_ -= n_bytes;
 }
@@ -45,6 +61,7 @@ void EmulatedDevice::check_inside(const std::byte* memory, size_t n_bytes) const
 }
 
 void EmulatedDevice::write(std::byte* to, std::span<const std::byte> from) {
+  check(!is_capturing_, "no copy from the program among what is captured");
   if (from.empty()) return;
   check_inside(to, from.size());
   const Open open(*this);
@@ -52,6 +69,7 @@ void EmulatedDevice::write(std::byte* to, std::span<const std::byte> from) {
 }
 
 void EmulatedDevice::read(const std::byte* from, std::span<std::byte> to) {
+  check(!is_capturing_, "no copy to the program among what is captured");
   if (to.empty()) return;
   check_inside(from, to.size());
   const Open open(*this);
@@ -62,8 +80,29 @@ void EmulatedDevice::copy(const std::byte* from, std::byte* to, size_t n_bytes) 
   if (n_bytes == 0) return;
   check_inside(from, n_bytes);
   check_inside(to, n_bytes);
-  const Open open(*this);
-  std::memcpy(to, from, n_bytes);
+  give([this, from, to, n_bytes] {
+    const Open open(*this);
+    std::memcpy(to, from, n_bytes);
+  });
+}
+
+void EmulatedDevice::begin_capture() {
+  check(!is_capturing_, "one capture at a time");
+  is_capturing_ = true;
+}
+
+std::unique_ptr<Graph> EmulatedDevice::end_capture() {
+  check(is_capturing_, "a capture that has begun");
+  is_capturing_ = false;
+  return std::make_unique<EmulatedGraph>(std::exchange(captured_, {}));
+}
+
+void EmulatedDevice::give(std::function<void()> work) {
+  if (is_capturing_) {
+    captured_.push_back(std::move(work));
+  } else {
+    work();
+  }
 }
 
 void EmulatedDevice::protect(int protection) {

@@ -1,7 +1,9 @@
 // The GPU of the emulation: memory that the program may look into only while a kernel runs.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <vector>
 
 #include "backend/cuda/emulation/threads.h"
 
@@ -23,9 +25,13 @@ class EmulatedDevice final : public Device {
   int n_processors() const override { return 4; }
   std::string model() const override { return "emulation"; }
   int64_t free_bytes() const override { return static_cast<int64_t>(kRoom - used_bytes_); }
-  void wait() override {}
+  void wait() override { check(!is_capturing_, "no wait among what is captured"); }
+  void begin_capture() override;
+  std::unique_ptr<Graph> end_capture() override;
 
   Order order() const { return order_; }
+  // Does it, or keeps it while the device captures.
+  void give(std::function<void()> work);
 
   // Lets the program look into the memory while it lives.
   class Open {
@@ -50,6 +56,8 @@ class EmulatedDevice final : public Device {
   size_t end_ = 0;                   // of all that has been allocated
   size_t used_bytes_ = 0;            // of what is allocated
   std::map<size_t, size_t> pieces_;  // that are allocated: where they begin and end
+  bool is_capturing_ = false;
+  std::vector<std::function<void()>> captured_;
 };
 
 }  // namespace millrace::cuda::emulated

@@ -138,11 +138,11 @@ class Block {
   Block& operator=(const Block&) = delete;
   ~Block() { ::munmap(stacks_, kMaxThreads * kStackBytes); }
 
-  void run(int n_threads, size_t shared_bytes, Work work, Order order) {
-    n_threads_ = n_threads;
-    work_ = work;
+  void run(const Launch& launch, Order order) {
+    const int n_threads = n_threads_ = launch.n_threads;
+    thread_ = &launch.thread;
     order_ = order;
-    shared_.assign(shared_bytes, std::byte{0xff});
+    shared_.assign(launch.shared_bytes, std::byte{0xff});
     place.n_threads = n_threads;
     for (int i = 0; i < n_threads; ++i) {
       threads_[static_cast<size_t>(i)].fiber.start(stacks_ + static_cast<size_t>(i) * kStackBytes, begin);
@@ -255,7 +255,7 @@ class Block {
   std::byte* stacks_;
   std::vector<std::byte> shared_;
   int n_threads_ = 0;
-  Work work_{};
+  const std::function<void()>* thread_ = nullptr;
   Order order_ = Order::ascending;
   Exchange exchanges_[kMaxThreads / kWarp][2];
   ProductExchange products_[kMaxThreads / kWarp][2];
@@ -267,7 +267,7 @@ class Block {
 thread_local Block* running = nullptr;
 
 void Block::begin() {
-  running->work_.run(running->work_.arguments);
+  (*running->thread_)();
   running->wait(Wait::end);
 }
 
@@ -327,23 +327,31 @@ void copy16(std::byte* shared, const void* from) {
 void commit_copies() { running->commit_copies(); }
 void wait_for_copies(unsigned n_newest) { running->wait_for_copies(n_newest); }
 
-void run_grid(Device& device, const Grid& grid, int n_threads, size_t shared_bytes, Work work) {
-  check(n_threads > 0 && n_threads <= kMaxThreads && shared_bytes <= kMaxSharedBytes,
-        "a block that a GPU runs");
-  check(grid.y <= kMaxGridY && grid.z <= kMaxGridY, "a grid that a GPU runs");
+namespace {
+
+void run(EmulatedDevice& device, const Launch& launch) {
   static thread_local Block block;
   running = &block;
-  auto& emulation = static_cast<EmulatedDevice&>(device);
-  const EmulatedDevice::Open open(emulation);
-  place.n_blocks = grid.x;
-  for (int64_t z = 0; z < grid.z; ++z) {
-    for (int64_t y = 0; y < grid.y; ++y) {
-      for (int64_t x = 0; x < grid.x; ++x) {
+  const EmulatedDevice::Open open(device);
+  place.n_blocks = launch.grid.x;
+  for (int64_t z = 0; z < launch.grid.z; ++z) {
+    for (int64_t y = 0; y < launch.grid.y; ++y) {
+      for (int64_t x = 0; x < launch.grid.x; ++x) {
         place.block[0] = x, place.block[1] = y, place.block[2] = z;
-        block.run(n_threads, shared_bytes, work, emulation.order());
+        block.run(launch, device.order());
       }
     }
   }
+}
+
+}  // namespace
+
+void give(Device& device, const Launch& launch) {
+  check(launch.n_threads > 0 && launch.n_threads <= kMaxThreads && launch.shared_bytes <= kMaxSharedBytes,
+        "a block that a GPU runs");
+  check(launch.grid.y <= kMaxGridY && launch.grid.z <= kMaxGridY, "a grid that a GPU runs");
+  auto& emulation = static_cast<EmulatedDevice&>(device);
+  emulation.give([&emulation, launch] { run(emulation, launch); });
 }
 
 }  // namespace millrace::cuda::emulated

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 
 #include "backend/cuda/device.h"
 #include "base/error.h"
@@ -116,26 +117,22 @@ Word load(const void* from) {  // at a multiple of the size of the word
 // In which order threads that could go on do so: right kernels give the same bits either way.
 enum class Order { ascending, descending };
 
-struct Work {
-  void (*run)(const void*);
-  const void* arguments;
+struct Launch {
+  Grid grid;
+  int n_threads;
+  size_t shared_bytes;
+  std::function<void()> thread;  // what each of them does
 };
-void run_grid(Device& device, const Grid& grid, int n_threads, size_t shared_bytes, Work work);
+void give(Device& device, const Launch& launch);
 
-// Runs `kernel` once for each thread of each block.
+// Runs `kernel` once for each thread of each block, with the arguments as they are now.
 template <class Arguments>
 void launch(Machine& machine, void (*kernel)(Arguments), const Grid& grid, int n_threads, size_t shared_bytes,
             const Arguments& arguments) {
-  struct Call {
-    void (*kernel)(Arguments);
-    const Arguments& arguments;
-  };
-  const Call call{kernel, arguments};
-  const auto run = [](const void* from) {
-    const auto& each = *static_cast<const Call*>(from);
-    each.kernel(each.arguments);
-  };
-  run_grid(machine.device, grid, n_threads, shared_bytes, {run, &call});
+  give(machine.device,
+       {.grid = grid, .n_threads = n_threads, .shared_bytes = shared_bytes, .thread = [kernel, arguments] {
+          kernel(arguments);
+        }});
 }
 
 }  // namespace millrace::cuda::emulated

@@ -22,6 +22,24 @@ cudaStream_t new_stream() {
   return stream;
 }
 
+class GpuGraph final : public Graph {
+ public:
+  GpuGraph(cudaGraph_t captured, cudaStream_t stream) : stream_(stream) {
+    const cudaError_t status = cudaGraphInstantiate(&graph_, captured, 0);
+    cudaGraphDestroy(captured);
+    expect_success(status, "a graph");
+  }
+  GpuGraph(const GpuGraph&) = delete;
+  GpuGraph& operator=(const GpuGraph&) = delete;
+  ~GpuGraph() override { cudaGraphExecDestroy(graph_); }
+
+  void launch() override { expect_success(cudaGraphLaunch(graph_, stream_), "the launch of a graph"); }
+
+ private:
+  cudaGraphExec_t graph_ = nullptr;
+  cudaStream_t stream_;
+};
+
 class Gpu final : public Device {
  public:
   explicit Gpu(int number) : number_(number) {
@@ -78,6 +96,14 @@ class Gpu final : public Device {
     return static_cast<int64_t>(n_free);
   }
   void wait() override { expect_success(cudaStreamSynchronize(stream_), "a kernel"); }
+  void begin_capture() override {
+    expect_success(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "a capture");
+  }
+  std::unique_ptr<Graph> end_capture() override {
+    cudaGraph_t captured = nullptr;
+    expect_success(cudaStreamEndCapture(stream_, &captured), "a capture");
+    return std::make_unique<GpuGraph>(captured, stream_);
+  }
 
  private:
   // Of the thread that calls it, which stays so.
