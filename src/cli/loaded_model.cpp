@@ -132,9 +132,8 @@ void ComputeOptions::check_ranks() const {
          n_ranks, threads);
   if (n_ranks > 1 && (gpu_layers || keeps_experts || n_cpu_moe))
     fail(ErrorKind::usage,
-         "--gpu-layers, --cpu-moe and --n-cpu-moe cannot be used with --tensor-parallel-size: its ranks "
-         "compute "
-         "everything");
+         "--gpu-layers, --cpu-moe and --n-cpu-moe cannot be used with --tensor-parallel-size, whose ranks "
+         "compute everything");
 }
 
 std::unique_ptr<Backend> ComputeOptions::make_backend(int rank) const {
