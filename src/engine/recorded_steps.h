@@ -2,11 +2,11 @@
 // to the device at once, where giving it kernel by kernel may take longer than computing them.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 
 #include "backend/backend.h"
 
@@ -15,7 +15,9 @@ namespace millrace {
 // Of steps in which every sequence has one row: all that their ops and operands follow from.
 struct StepShape {
   int64_t n_rows, n_pages;  // n_pages: of a page table
-  auto operator<=>(const StepShape&) const = default;
+  bool operator<(const StepShape& other) const {
+    return std::pair(n_rows, n_pages) < std::pair(other.n_rows, other.n_pages);
+  }
 
   // The least shape that is recorded for such a step, within `most`: some rows are as good as a few more.
   static StepShape holding(const StepShape& step, const StepShape& most);
