@@ -128,6 +128,8 @@ class Engine::Loop {
   // Brings to the tier what should be there soon.
   void keep(std::chrono::duration<double> time);
   void keep_rest();
+  bool keeps() const { return tier_ && tier_->is_lasting() && !has_failed_to_keep_; }
+  void keep_no_more(const std::exception& error);
   void note_cost(const std::vector<PlannedRows>& rows, std::chrono::duration<double> took);
   TierCosts costs() const;
   void note_stats();
@@ -162,6 +164,7 @@ class Engine::Loop {
   SequenceMemory memory_;
   CacheMover mover_;
   const std::unique_ptr<CacheTier> tier_;  // nullptr: there is none
+  bool has_failed_to_keep_ = false;        // what computes does not give its pages any more
   Runner runner_;
   Scheduler scheduler_;
   // By id; engine thread only, as are the following.
@@ -245,18 +248,31 @@ void Engine::Loop::run() {
 }
 
 void Engine::Loop::keep(std::chrono::duration<double> time) {
-  if (!tier_ || !tier_->is_lasting()) return;
+  if (!keeps()) return;
   const auto begin = std::chrono::steady_clock::now();
-  while (tier_->has_room() && scheduler_.keep_next()) {
-    if (std::chrono::steady_clock::now() - begin > time) return;
+  try {
+    while (tier_->has_room() && scheduler_.keep_next()) {
+      if (std::chrono::steady_clock::now() - begin > time) return;
+    }
+  } catch (const std::exception& error) {
+    keep_no_more(error);
   }
 }
 
 void Engine::Loop::keep_rest() {
-  if (!tier_ || !tier_->is_lasting()) return;
+  if (!keeps()) return;
   tier_->set_finish_by(std::chrono::steady_clock::now() + kKeepRest);
-  while (scheduler_.has_to_keep() && tier_->wait_for_room()) scheduler_.keep_next();
+  try {
+    while (scheduler_.has_to_keep() && tier_->wait_for_room()) scheduler_.keep_next();
+  } catch (const std::exception& error) {
+    return keep_no_more(error);
+  }
   if (scheduler_.has_to_keep()) log_info("not all prefixes could be kept: the disk is too slow for that");
+}
+
+void Engine::Loop::keep_no_more(const std::exception& error) {
+  has_failed_to_keep_ = true;
+  log_warning("prefixes are kept no more: {}", error.what());
 }
 
 bool Engine::Loop::receive() {
@@ -268,7 +284,7 @@ bool Engine::Loop::receive() {
     const auto is_wanted = [this] {
       return is_stopping_ || !jobs_.empty() || !incoming_.empty() || !cancelled_.empty();
     };
-    while (tier_ && tier_->is_lasting() && scheduler_.has_to_keep() && !is_wanted()) {
+    while (keeps() && scheduler_.has_to_keep() && !is_wanted()) {
       lock.unlock();
       keep(kIdleTurn);
       lock.lock();

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/error.h"
+#include "base/log.h"
+
 namespace millrace {
 namespace {
 
@@ -24,13 +27,26 @@ Tensor RecordedSteps::run(const StepShape& shape, const std::function<Tensor()>&
     step.result = forward();
   } else if (step.recording == nullptr || !step.recording->run()) {
     step.recording.reset();  // first give back, then take
-    step.recording = backend_.record([&] { step.result = forward(); });
-    check(step.recording->run(), "what was just recorded can be run");
+    if (step.can_record) record(shape, step, forward);
+    if (step.recording == nullptr) step.result = forward();
   }
   step.last_run = ++n_runs_;
   const Tensor result = step.result;
   if (steps_.size() > n_most_) forget_oldest();
   return result;
+}
+
+// Without a recording all goes on, only slower: a device may lack the memory for one.
+void RecordedSteps::record(const StepShape& shape, Step& step, const std::function<Tensor()>& forward) {
+  try {
+    step.recording = backend_.record([&] { step.result = forward(); });
+    check(step.recording->run(), "what was just recorded can be run");
+  } catch (const Error& error) {
+    step.recording.reset();
+    step.can_record = false;
+    log_warning("steps of {} rows and {} pages are run op by op, they could not be recorded: {}",
+                shape.n_rows, shape.n_pages, error.what());
+  }
 }
 
 void RecordedSteps::forget_oldest() {

@@ -39,8 +39,10 @@ class RecordedSteps {
   struct Step {
     Tensor result;
     std::unique_ptr<Backend::Recording> recording;
+    bool can_record = true;
     int64_t last_run = 0;
   };
+  void record(const StepShape& shape, Step& step, const std::function<Tensor()>& forward);
   void forget_oldest();
 
   Backend& backend_;

@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "base/error.h"
+
 namespace millrace {
 namespace {
 
@@ -16,11 +18,13 @@ class Log final : public Backend {
   bool can_record() const override { return true; }
   std::unique_ptr<Recording> record(const std::function<void()>& ops) override {
     text += 'r';
+    if (is_full) fail(ErrorKind::does_not_fit, "no room for a graph");
     ops();
     return std::make_unique<Entry>(*this);
   }
 
   std::string text;
+  bool is_full = false;
   bool is_moved = false;  // what was recorded until now cannot be run
 
  private:
@@ -52,6 +56,7 @@ class Steps {
     return log_.text;
   }
   void move() { log_.is_moved = true; }
+  void fill() { log_.is_full = true; }
 
  private:
   Log log_;
@@ -95,6 +100,15 @@ TEST(StepShape, HoldsAFewMoreRowsAndPages) {
   EXPECT_EQ(rows(3, 3), 3);
   EXPECT_EQ(StepShape::holding({1, 5}, {1, 100}).n_pages, 8);
   EXPECT_EQ(StepShape::holding({1, 65}, {1, 100}).n_pages, 100);
+}
+
+// The step comes all the same, and nobody tries again.
+TEST(RecordedSteps, GoOnWhereNothingCanBeRecorded) {
+  Steps steps(2);
+  EXPECT_EQ(steps.run(1), "f");
+  steps.fill();
+  EXPECT_EQ(steps.run(1), "rf");
+  EXPECT_EQ(steps.run(1), "f");
 }
 
 }  // namespace

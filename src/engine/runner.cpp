@@ -338,6 +338,7 @@ void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes
     rope_tables_.push_back(sequence.rope_table);
     state_from_.push_back(rows[s].state_from);
     state_to_.push_back(rows[s].state_to);
+    check(sequence.pages.size() <= n_pages, "a sequence within the limits of its runner");
     std::ranges::copy(sequence.pages, page_tables_.begin() + static_cast<ptrdiff_t>(s * n_pages));
   }
   pane_tables_ = page_tables_;

@@ -5,6 +5,7 @@
 #include "backend/op_operands.h"
 #include "backend/op_shapes.h"
 #include "backend/stretches.h"
+#include "base/error.h"
 #include "tensor/by_address.h"
 
 namespace millrace::cuda {
@@ -54,7 +55,7 @@ class CudaBackend final : public Backend {
     try {
       ops();
     } catch (...) {
-      device_->end_capture();
+      abandon_capture();
       throw;
     }
     return std::make_unique<CudaRecording>(device_->end_capture(), machine_);
@@ -82,6 +83,13 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  void abandon_capture() {
+    try {
+      device_->end_capture();
+    } catch (const Error&) {  // the error that matters is under way
+    }
+  }
+
   using Held = std::map<const std::byte*, std::span<std::byte>>;  // copies, by where the program has them
 
   // What is held that all of `stretch` lies in, else nullptr.

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "base/error.h"
 #include "tensor/buffer.h"
 
 namespace millrace::cuda {
@@ -44,18 +45,26 @@ class Scratch {
 
   // Valid until the next call.
   std::byte* take(size_t n_bytes) {
-    if (n_bytes > buffer_.n_bytes()) {
-      device_.wait();
-      buffer_ = Buffer();  // first give back, then take
-      buffer_ = Buffer(n_bytes + n_bytes / 2, device_);
-      ++n_moves_;
-    }
+    if (n_bytes > buffer_.n_bytes()) grow(n_bytes);
     return buffer_.data();
   }
   // How often it has lain somewhere else before.
   int64_t n_moves() const { return n_moves_; }
 
  private:
+  void grow(size_t n_bytes) {
+    const size_t n_before = buffer_.n_bytes();
+    device_.wait();
+    ++n_moves_;
+    buffer_ = Buffer();  // first give back, then take
+    try {
+      buffer_ = Buffer(n_bytes + n_bytes / 2, device_);
+    } catch (const Error&) {
+      if (n_before > 0) buffer_ = Buffer(n_before, device_);  // steps that were recorded find what they had
+      throw;
+    }
+  }
+
   Device& device_;
   Buffer buffer_;
   int64_t n_moves_ = 0;

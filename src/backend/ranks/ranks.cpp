@@ -264,7 +264,9 @@ class RanksBackend final : public Backend {
     return nullptr;
   }
 
+  // Nothing has no layout: where it would lie may be what another tensor left.
   const Slices* layout_of(const Tensor& tensor) const {
+    if (tensor.n_bytes() == 0) return nullptr;
     const auto found = layouts_.find(tensor.data);
     return found == layouts_.end() ? nullptr : found->second;
   }

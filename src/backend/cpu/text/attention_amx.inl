@@ -403,7 +403,7 @@ inline void attend_many(const AttentionBlock& a, Range all) {
     const int n_left = a.n_queries - first;
     const auto attend_group = [&]<int kTiles>(int from, int n) {
       const Range seen = seen_by_any(a, from, kTiles * n);
-      if (seen.begin >= seen.end) return;
+      if (is_empty(seen)) return;
       const QueryGroup group = {from, kTiles, n};
       score_piece<F, kTiles>(a, group, seen, all.begin);
       weigh_group(a, group, seen);
@@ -424,6 +424,7 @@ void attend_amx(const AttentionBlock& a) {
   const int n_out = a.n_queries * padded(a.v_head_dim);
   for (int i = 0; i < n_out; i += kLanes) store(a.out + i, zeros());
   const Range seen = seen_by_any(a, 0, a.n_queries);
+  if (is_empty(seen)) return;
   if (a.n_queries <= kTileQueries)
     attend_few<F>(a, seen);
   else

@@ -145,6 +145,7 @@ template <class Arguments>
 void launch(Machine& machine, void (*kernel)(Arguments), const Grid& grid, int n_threads, size_t shared_bytes,
             const Arguments& arguments) {
   if (grid.x * grid.y * grid.z == 0) return;
+  auto* const stream = static_cast<cudaStream_t>(machine.device.stream());  // this thread is on its GPU now
   const auto* const function = reinterpret_cast<const void*>(kernel);
   constexpr size_t kWithoutAsking = size_t{48} << 10;
   if (shared_bytes > kWithoutAsking) {
@@ -154,10 +155,9 @@ void launch(Machine& machine, void (*kernel)(Arguments), const Grid& grid, int n
   }
   void* parameters[] = {const_cast<Arguments*>(&arguments)};
   const auto dim = [](int64_t n) { return static_cast<unsigned>(n); };
-  expect_success(
-      cudaLaunchKernel(function, dim3(dim(grid.x), dim(grid.y), dim(grid.z)), dim3(dim(n_threads)),
-                       parameters, shared_bytes, static_cast<cudaStream_t>(machine.device.stream())),
-      "the launch of a kernel");
+  expect_success(cudaLaunchKernel(function, dim3(dim(grid.x), dim(grid.y), dim(grid.z)), dim3(dim(n_threads)),
+                                  parameters, shared_bytes, stream),
+                 "the launch of a kernel");
 }
 
 }  // namespace millrace::cuda::gpu
