@@ -248,7 +248,7 @@ void Planner::end_results() {
 }
 
 void Planner::measure(const Member& member, Stretch& stretch) {
-  stretch.weight_bytes += member.weight.n_bytes();
+  if (member.weight) stretch.weight_bytes += member.weight.n_bytes();
   const Kind& kind = kind_of(member);
   const int64_t n_units = member.n_units % kind.n_segments == 0 ? member.n_units / kind.n_segments : 1;
   if (!kind.is_shared(n_ranks_)) stretch.n_units = std::gcd(stretch.n_units, n_units);

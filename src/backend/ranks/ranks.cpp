@@ -79,7 +79,7 @@ class Rank {
       for (Tensor* numbers : numbers_of(*batch)) tensors.push_back(numbers);
     }
     for (Tensor* tensor : tensors) {
-      if (tensor->n_bytes() == 0) continue;
+      if (!*tensor || tensor->n_bytes() == 0) continue;
       const KeptTensor* const kept = memory_.kept(tensor->data);
       tensor->data =
           kept == nullptr ? memory_.on(number_, tensor->data) : kept->on[static_cast<size_t>(number_)].data();
