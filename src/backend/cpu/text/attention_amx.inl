@@ -157,7 +157,6 @@ inline void fill_value_tiles(const AttentionBlock& a, Range piece) {
 // first level of cache until they have become outputs.
 struct QueryGroup {
   int first;
-  int n_tiles;
   int n;  // of a tile
 };
 constexpr int kGroupQueries = 2 * kTileQueries;
@@ -372,14 +371,15 @@ inline void add_piece_of_values(const AttentionBlock& a, const QueryGroup& group
     add_value_tiles<F, kTiles, 1>(a, group, values, piece.begin, n_steps, dim);
 }
 
+template <int kTiles>
 inline void weigh_group(const AttentionBlock& a, const QueryGroup& group, Range seen) {
-  for (int q = 0; q < group.n_tiles * group.n; ++q) weigh_query(a, group.first + q, q, seen);
+  for (int q = 0; q < kTiles * group.n; ++q) weigh_query(a, group.first + q, q, seen);
 }
 
 // One group: keys and values pass through panels that stay in the first level of cache.
 template <class F>
 inline void attend_few(const AttentionBlock& a, Range seen) {
-  const QueryGroup group = {0, 1, a.n_queries};
+  const QueryGroup group = {0, a.n_queries};
   const auto for_each_piece = [&](const auto& body) {
     for (int first = seen.begin; first < seen.end; first += kPanelPositions) body(panel_at(seen.end, first));
   };
@@ -387,7 +387,7 @@ inline void attend_few(const AttentionBlock& a, Range seen) {
     fill_key_tiles<F>(a, piece);
     score_piece<F, 1>(a, group, piece, piece.begin);
   });
-  weigh_group(a, group, seen);
+  weigh_group<1>(a, group, seen);
   for_each_piece([&](Range piece) {
     fill_value_tiles<F>(a, piece);
     add_piece_of_values<F, 1>(a, group, piece, piece.begin);
@@ -404,9 +404,9 @@ inline void attend_many(const AttentionBlock& a, Range all) {
     const auto attend_group = [&]<int kTiles>(int from, int n) {
       const Range seen = seen_by_any(a, from, kTiles * n);
       if (is_empty(seen)) return;
-      const QueryGroup group = {from, kTiles, n};
+      const QueryGroup group = {from, n};
       score_piece<F, kTiles>(a, group, seen, all.begin);
-      weigh_group(a, group, seen);
+      weigh_group<kTiles>(a, group, seen);
       add_piece_of_values<F, kTiles>(a, group, seen, all.begin);
     };
     if (n_left >= kGroupQueries) {
