@@ -31,24 +31,23 @@ __device__ inline int64_t block_z() { return blockIdx.z; }
 
 __device__ inline void sync_block() { __syncthreads(); }
 __device__ inline void sync_warp() { __syncwarp(); }
-__device__ inline float warp_sum(float value) {
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+// Of every kLanes threads that follow each other.
+template <int kLanes>
+__device__ inline float lanes_sum(float value) {
+  for (int distance = kLanes / 2; distance > 0; distance /= 2)
+    value += __shfl_xor_sync(0xffffffffu, value, distance);
   return value;
 }
-__device__ inline float warp_max(float value) {
-  for (int distance = 16; distance > 0; distance /= 2)
+template <int kLanes>
+__device__ inline float lanes_max(float value) {
+  for (int distance = kLanes / 2; distance > 0; distance /= 2)
     value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
   return value;
 }
-__device__ inline float quad_sum(float value) {
-  for (int distance = 2; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
-  return value;
-}
-__device__ inline float quad_max(float value) {
-  for (int distance = 2; distance > 0; distance /= 2)
-    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
-  return value;
-}
+__device__ inline float warp_sum(float value) { return lanes_sum<32>(value); }
+__device__ inline float warp_max(float value) { return lanes_max<32>(value); }
+__device__ inline float quad_sum(float value) { return lanes_sum<4>(value); }
+__device__ inline float quad_max(float value) { return lanes_max<4>(value); }
 __device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
