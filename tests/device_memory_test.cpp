@@ -79,12 +79,12 @@ TEST(DeviceMemory, ColdEqualsWarmOfASplit) {
     const auto model = load_model(*checkpoint);
     const OffloadWish wish = name == "qwen3moe" ? OffloadWish{.n_cpu_moe = 1}
                                                 : OffloadWish{.n_gpu_layers = model->shape().n_layers / 2};
+    auto gpu = make_emulated_cuda_backend(EmulatedThreads::ascending);
     const Offload plan =
-        plan_offload(*model, *checkpoint, runner_shape(*model, options()), wish, int64_t{1} << 30);
-    const auto backend = place(plan, make_emulated_cuda_backend(EmulatedThreads::ascending),
-                               [] { return make_cpu_backend(1); });
+        plan_offload(*model, *checkpoint, runner_shape(*model, options()), wish, {*gpu, int64_t{1} << 30});
+    const auto backend = place(plan, std::move(gpu), [] { return make_cpu_backend(1); });
     EXPECT_EQ(backend->name(), "split");
-    const MemoryPlan::OnDevice planned = Engine(*model, *backend, options()).memory().on_device;
+    const MemoryPlan::Part planned = Engine(*model, *backend, options()).memory().on_device;
     EXPECT_EQ(planned.weights_bytes, plan.on_device.weights_bytes);
     EXPECT_EQ(planned.kv_bytes, plan.on_device.kv_bytes);
     EXPECT_EQ(planned.state_bytes, plan.on_device.state_bytes);

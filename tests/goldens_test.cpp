@@ -345,7 +345,7 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     const Offload plan = plan_offload(
         *model, floats, Scorer::shape(*model, 128, 128, Dtype::f32),
         keeps_experts ? OffloadWish{.n_cpu_moe = n_layers} : OffloadWish{.n_gpu_layers = n_layers / 2},
-        int64_t{1} << 30);
+        {*cuda, int64_t{1} << 30});
     const auto split = place(plan, std::move(cuda), [] { return make_cpu_backend(2); });
     EXPECT_EQ(split->name(), "split");
     const std::vector<std::vector<float>> batch = run_batch(*model, *split, row);

@@ -77,7 +77,8 @@ class Case {
   int64_t n_layers() const { return model_->shape().n_layers; }
 
   Offload plan(const OffloadWish& wish, int64_t free_bytes = kPlenty) const {
-    return plan_offload(*model_, *checkpoint_, shape_, wish, free_bytes);
+    const std::unique_ptr<Backend> gpu = make_gpu();
+    return plan_offload(*model_, *checkpoint_, shape_, wish, {*gpu, free_bytes});
   }
   // Through a split in any case, be it that one side has everything.
   std::unique_ptr<Backend> split(const OffloadWish& wish) const {

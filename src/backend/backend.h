@@ -45,6 +45,12 @@ class Backend {
   // allocates nothing. It must not outlive the backend.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& /*ops*/) { return nullptr; }
 
+  // Bytes of memory() that running any of `ops` takes besides operands, and that stay taken for others. Only
+  // the shapes of activations are looked at.
+  virtual int64_t scratch_bytes(std::span<const Op> /*ops*/) { return 0; }
+  // Takes them now: then none of these ops takes any. Throws Error(does_not_fit).
+  virtual void prepare(std::span<const Op> /*ops*/) {}
+
   // Told of memory that need not be read any more; it may be told again.
   using Release = std::function<void(std::span<const std::byte>)>;
   // Copies weights to where, and in the order in which, they are read fastest; ops go on to name the weights,

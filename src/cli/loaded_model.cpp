@@ -11,6 +11,7 @@
 #include "checkpoint/gguf.h"
 #include "cli/folder_texts.h"
 #include "cli/progress.h"
+#include "engine/memory.h"
 #include "engine/tensor_parallel.h"
 #include "model/hf/generation_config.h"
 #include "model/hf_import.h"
@@ -19,10 +20,6 @@ namespace millrace {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Of a GPU left alone where no split is asked for: kernels take up to 384 MiB between their steps (kept keys
-// and values of long contexts are read in parts), the driver rounds up, and others use the card too.
-constexpr int64_t kSpareBytes = int64_t{512} << 20;
 
 std::unique_ptr<Tokenizer> tokenizer_of_json(const fs::path& path) {
   const fs::path config = path.parent_path() / "tokenizer_config.json";
@@ -253,7 +250,8 @@ void place_weights(LoadedModel& loaded, const ComputeOptions& compute, const Run
   if (loaded.backend->memory().is_of_program()) return;
   const bool is_asked_for = wish.n_gpu_layers.has_value();
   const int64_t free_bytes = loaded.backend->memory().free_bytes() - (is_asked_for ? 0 : kSpareBytes);
-  const Offload plan = plan_offload(*loaded.model, *loaded.checkpoint, shape, wish, free_bytes);
+  const Offload plan =
+      plan_offload(*loaded.model, *loaded.checkpoint, shape, wish, {*loaded.backend, free_bytes});
   // What is slower than expected is told in any case.
   log_line(is_asked_for || plan.has_all ? LogLevel::info : LogLevel::warning, plan.text());
   loaded.backend =

@@ -217,7 +217,7 @@ class Run final : public Command {
     out["memory"]["state_bytes"] = engine.memory().state_bytes;
     out["memory"]["arena_bytes"] = engine.memory().arena_bytes;
     out["memory"]["tier_bytes"] = engine.memory().tier_bytes;
-    if (const MemoryPlan::OnDevice& part = engine.memory().on_device; part.arena_bytes > 0) {
+    if (const MemoryPlan::Part& part = engine.memory().on_device; part.arena_bytes > 0) {
       Json& device = out["memory"]["on_device"];
       device["weights_bytes"] = part.weights_bytes;
       device["kv_bytes"] = part.kv_bytes;

@@ -603,6 +603,12 @@ uint64_t seed_of_choice(uint64_t seed, int index) {
   return seed + static_cast<uint64_t>(index) * 0x9e3779b97f4a7c15;  // the golden ratio: all apart
 }
 
+std::string MemoryPlan::Part::text() const {
+  const auto mib = [](int64_t n_bytes) { return static_cast<double>(n_bytes) / 0x1p20; };
+  return fmt::format("{:.1f} MiB for weights, {:.1f} MiB for keys, values and states, {:.1f} MiB for a step",
+                     mib(weights_bytes), mib(kv_bytes + state_bytes), mib(arena_bytes));
+}
+
 Engine::Engine(const Model& model, Backend& backend, const Options& options)
     : loop_(std::make_unique<Loop>(model, backend, options)) {}
 Engine::~Engine() = default;

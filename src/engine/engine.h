@@ -22,15 +22,18 @@ namespace millrace {
 struct MemoryPlan {
   int64_t kv_bytes = 0;
   int64_t state_bytes = 0;  // of recurrent layers: one state a running sequence, and the snapshots
-  int64_t arena_bytes = 0;  // activations of the widest step
+  int64_t arena_bytes = 0;  // of the widest step: activations, numbers, and what its ops take besides
   int64_t tier_bytes = 0;   // of the prefix cache beyond its pages, at most
   // Of an engine, beside all that: its checkpoint (Options::weights_bytes), and the program
   // (engine/memory.h).
   int64_t weights_bytes = 0, program_bytes = 0;
   // Of all that, what lies in memories of the backend's own. Activations of a backend with several memories
   // lie in each.
-  struct OnDevice {
+  struct Part {
     int64_t weights_bytes = 0, kv_bytes = 0, state_bytes = 0, arena_bytes = 0;
+
+    int64_t n_bytes() const { return weights_bytes + kv_bytes + state_bytes + arena_bytes; }
+    std::string text() const;  // "1.0 MiB for weights, ..."
   } on_device{};
 };
 
@@ -108,7 +111,7 @@ class Engine {
   Stats stats() const;
   const Options& options() const;  // with the defaults filled in
 
-  // The plan for those options, allocating nothing.
+  // The plan for those options, allocating nothing; without what ops take besides.
   static MemoryPlan plan(const Model& model, const Options& options);
 
  private:

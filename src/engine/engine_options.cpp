@@ -134,16 +134,16 @@ RunnerShape runner_shape(const Model& model, const Engine::Options& options) {
   return {.memory = memory_shape(model, whole), .limits = batch_limits(model, whole)};
 }
 
-MemoryPlan plan_for(const Model& model, const Engine::Options& options) {
+MemoryPlan plan_for(const Model& model, const Engine::Options& options, Backend* backend) {
   const SequenceMemory::Shape shape = memory_shape(model, options);
   return {.kv_bytes = shape.kv_bytes(),
           .state_bytes = shape.state_bytes(),
-          .arena_bytes = Runner::arena_bytes(model, shape, batch_limits(model, options)),
+          .arena_bytes = Runner::step_bytes(model, {shape, batch_limits(model, options)}, backend),
           .tier_bytes = options.tier.memory_bytes};
 }
 
 MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Options& options) {
-  MemoryPlan plan = plan_for(model, options);
+  MemoryPlan plan = plan_for(model, options, &backend);
   plan.weights_bytes = options.weights_bytes;
   plan.kv_bytes = plan.state_bytes = 0;  // of all ranks, where there are some
   const int64_t rank_arena_bytes = std::exchange(plan.arena_bytes, 0);

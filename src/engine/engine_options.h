@@ -20,7 +20,8 @@ bool keeps_sequences_whole(const Model& model, const Engine::Options& options);
 // nullptr where there is none.
 std::unique_ptr<CacheTier> make_tier(const Model& model, Backend& backend, const Engine::Options& options,
                                      const SequenceMemory& memory);
-MemoryPlan plan_for(const Model& model, const Engine::Options& options);
+// Without what ops take besides where no backend is given.
+MemoryPlan plan_for(const Model& model, const Engine::Options& options, Backend* backend = nullptr);
 // Throws Error(does_not_fit) with the numbers when the plan exceeds the memory that is there for `backend`.
 MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Options& options);
 

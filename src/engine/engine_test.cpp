@@ -305,7 +305,9 @@ TEST(Engine, ThePlanIsWhatIsAllocated) {
   const Engine engine(model, backend, options);
   EXPECT_EQ(Engine::plan(model, options).kv_bytes, engine.memory().kv_bytes);
   EXPECT_EQ(engine.memory().kv_bytes, 160 * 2 * 4);
-  EXPECT_EQ(engine.memory().arena_bytes, 8 * kVocab * 4 / 64 * 64);
+  const int64_t n_activation_bytes = 8 * kVocab * 4 / 64 * 64;
+  EXPECT_GT(engine.memory().arena_bytes, n_activation_bytes);  // and the numbers of a step
+  EXPECT_LT(engine.memory().arena_bytes, n_activation_bytes + (16 << 10));
 }
 
 #ifndef MILLRACE_SANITIZED  // which keeps memory of its own

@@ -17,6 +17,11 @@ int64_t available_memory_bytes(const std::filesystem::path& root = "/");
 // The same for memory that a backend computes in: what it says itself where it is not the program's.
 int64_t available_memory_bytes(const Memory& memory);
 
+// Of a GPU left alone where nothing else is asked for: the driver rounds allocations up, 32 graphs and NCCL
+// take some, others use the card too, and attention of few rows may keep more than the widths of steps that
+// were asked about (at most 384 MiB).
+inline constexpr int64_t kSpareBytes = int64_t{512} << 20;
+
 // What this process holds besides weights: itself, its libraries, what was allocated, and what else is
 // mapped, such as the metadata of the model's file; and what will come to that with the first answers,
 // whatever the model (more of the libraries, scratch of kernels and samplers): 5 MiB, between 4 and 9 as

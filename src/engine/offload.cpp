@@ -21,12 +21,11 @@ struct Choice {
 
 class Planner {
  public:
-  Planner(const Model& model, const Checkpoint& checkpoint, const RunnerShape& shape)
+  Planner(const Model& model, const Checkpoint& checkpoint, const RunnerShape& shape, Backend& device)
       : n_layers_(model.shape().n_layers),
         ops_(weights_by_op(model, checkpoint)),
         memory_(shape.memory),
-        step_bytes_(Runner::arena_bytes(model, shape.memory, shape.limits) +
-                    Runner::numbers_bytes(shape.limits)) {}
+        step_bytes_(Runner::step_bytes(model, shape, &device)) {}
 
   bool has_experts() const { return std::ranges::any_of(ops_, &OpWeights::is_of_experts); }
 
@@ -119,12 +118,6 @@ class Planner {
   const int64_t step_bytes_;
 };
 
-// "1.0 MiB for weights, ..."
-std::string parts_text(const MemoryPlan::OnDevice& part) {
-  return fmt::format("{:.1f} MiB for weights, {:.1f} MiB for keys, values and states, {:.1f} MiB for a step",
-                     mib(part.weights_bytes), mib(part.kv_bytes + part.state_bytes), mib(part.arena_bytes));
-}
-
 // The first of them that fits; the next always takes less.
 std::optional<Offload> first_fitting(const Planner& planner, const std::vector<Choice>& choices,
                                      int64_t free_bytes) {
@@ -149,13 +142,13 @@ std::string Offload::text() const {
     what += ", the processor computes the rest";
   }
   return fmt::format("on the GPU: {}; of {:.1f} MiB that may be taken there: {}", what, mib(free_bytes),
-                     parts_text(on_device));
+                     on_device.text());
 }
 
 Offload plan_offload(const Model& model, const Checkpoint& checkpoint, const RunnerShape& shape,
-                     const OffloadWish& wish, int64_t free_bytes) {
-  free_bytes = std::max<int64_t>(0, free_bytes);
-  const Planner planner(model, checkpoint, shape);
+                     const OffloadWish& wish, const OffloadRoom& room) {
+  const int64_t free_bytes = std::max<int64_t>(0, room.free_bytes);
+  const Planner planner(model, checkpoint, shape, room.device);
   if (wish.n_cpu_moe && !planner.has_experts())
     fail(ErrorKind::usage, "--cpu-moe and --n-cpu-moe: the model has no experts");
   const std::vector<Choice> choices = planner.choices(wish);
@@ -168,7 +161,7 @@ Offload plan_offload(const Model& model, const Checkpoint& checkpoint, const Run
   const std::optional<Offload> most = first_fitting(planner, planner.choices(fewer), free_bytes);
   fail(ErrorKind::does_not_fit,
        "{} of {} layers need {:.1f} MiB on the GPU ({}), which has {:.1f} MiB free: {} would fit",
-       asked.n_gpu_layers, asked.n_layers, mib(asked.n_bytes()), parts_text(asked.on_device), mib(free_bytes),
+       asked.n_gpu_layers, asked.n_layers, mib(asked.n_bytes()), asked.on_device.text(), mib(free_bytes),
        most->n_gpu_layers);
 }
 

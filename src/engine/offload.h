@@ -30,20 +30,23 @@ struct Offload {
   int64_t n_expert_layers = 0, n_gpu_expert_layers = 0;  // that have experts; of which those are on the GPU
   bool has_all = false;                                  // whether the GPU runs every op
   SplitPlaces places;
-  MemoryPlan::OnDevice on_device;  // arena_bytes: with the numbers of a step
-  int64_t free_bytes = 0;          // there
+  MemoryPlan::Part on_device;
+  int64_t free_bytes = 0;  // there
 
-  int64_t n_bytes() const {
-    return on_device.weights_bytes + on_device.kv_bytes + on_device.state_bytes + on_device.arena_bytes;
-  }
+  int64_t n_bytes() const { return on_device.n_bytes(); }
   // What was decided, as a sentence.
   std::string text() const;
 };
 
-// The most that `wish` allows and that `free_bytes` of the GPU hold. Throws Error(does_not_fit) with the
+struct OffloadRoom {
+  Backend& device;
+  int64_t free_bytes;  // that may be taken of its memory
+};
+
+// The most that `wish` allows and that there is room for. Throws Error(does_not_fit) with the
 // numbers where that is nothing, Error(usage) where it asks for experts of a model that has none.
 Offload plan_offload(const Model& model, const Checkpoint& checkpoint, const RunnerShape& shape,
-                     const OffloadWish& wish, int64_t free_bytes);
+                     const OffloadWish& wish, const OffloadRoom& room);
 
 // The backend that computes so, with the weights where they belong: `device`, what `make_processor` gives, or
 // both as one. Throws Error(does_not_fit).

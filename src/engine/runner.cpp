@@ -5,6 +5,7 @@
 
 #include "backend/token_weights.h"
 #include "backend/tools/null_backend.h"
+#include "backend/tools/op_recorder.h"
 #include "base/error.h"
 #include "engine/memory.h"
 #include "model/dry_run.h"
@@ -19,25 +20,6 @@ SequenceMemory::Shape without_memory(SequenceMemory::Shape shape) {
   shape.kv.n_pages = shape.kv.n_panes = 0;
   shape.states.n_slots = 0;
   return shape;
-}
-
-// Memory is only taken when it is touched: without this, too much would be noticed when it is too late.
-size_t fitting_arena_bytes(const Model& model, const SequenceMemory& memory, const BatchLimits& limits,
-                           Memory& where) {
-  const SequenceMemory::Shape whole{memory.kv.shape(), memory.states.shape()};
-  const int64_t arena_bytes = Runner::arena_bytes(model, whole, limits);
-  for (Memory* part : where.parts()) {
-    const bool is_of_program = part->is_of_program();  // else the pages are taken already
-    need_memory({.kv_bytes = is_of_program ? whole.kv_bytes(where, *part) : 0,
-                 .state_bytes = is_of_program ? whole.state_bytes(where, *part) : 0,
-                 .arena_bytes = arena_bytes * where.n_copies(*part),
-                 .n_positions = whole.kv.n_pages * whole.kv.page_size,
-                 .page_size = whole.kv.page_size,
-                 .n_slots = whole.states.n_slots,
-                 .is_of_program = is_of_program},
-                available_memory_bytes(*part));
-  }
-  return static_cast<size_t>(arena_bytes);
 }
 
 // What shortlists are made of, in elements of four bytes.
@@ -66,6 +48,66 @@ int64_t placed_bytes(const BatchLimits& limits) {
   return (n + kTensors * static_cast<int64_t>(kNumbersALine)) * static_cast<int64_t>(sizeof(int32_t));
 }
 
+// A step of at most so many rows, with all else as wide as it may be. Returns the bytes of activations.
+int64_t run_dry_step(const Model& model, const RunnerShape& shape, int64_t n_rows, Backend& backend) {
+  const BatchLimits& limits = shape.limits;
+  Arena arena;
+  const SequenceMemory none(without_memory(shape.memory));
+  run_dry(model, backend, arena, none.kv, none.states,
+          {.n_rows = n_rows,
+           .n_sequences = std::min(n_rows, limits.max_sequences),
+           .n_logit_rows = std::min(n_rows, limits.max_logit_rows),
+           .n_pages = limits.max_pages,
+           .wants_scores = limits.pooling == Pooling::rank});
+  return static_cast<int64_t>(arena.peak_bytes());
+}
+
+int64_t arena_bytes(const Model& model, const RunnerShape& shape) {
+  NullBackend backend;
+  return run_dry_step(model, shape, shape.limits.max_rows, backend);
+}
+
+// Of narrow steps too: where a step does not fill a device by itself its work is divided further, and what
+// the parts give takes room.
+std::vector<Op> ops_of_steps(const Model& model, const RunnerShape& shape) {
+  const BatchLimits& limits = shape.limits;
+  OpRecorder recorder;
+  for (int64_t n_rows = 1; n_rows < limits.max_rows; n_rows *= 2)
+    run_dry_step(model, shape, n_rows, recorder);
+  run_dry_step(model, shape, limits.max_rows, recorder);
+  if (model.shape().gives_embeddings()) return std::move(recorder.ops);
+  Arena arena;
+  const int64_t n_rows = limits.max_logit_rows;
+  const ShortlistTensors at(arena, n_rows, kShortlist);
+  const Tensor logits = arena.take(Dtype::f32, {n_rows, model.shape().n_vocab});
+  recorder.run(TopLogits{.logits = logits, .tokens = at.tokens, .top = at.top});
+  recorder.run(DrawTokens{.logits = logits,
+                          .top = at.top,
+                          .temperatures = arena.take(Dtype::f32, {n_rows}),
+                          .uniforms = arena.take(Dtype::i32, {n_rows, 2}),
+                          .tokens = at.drawn,
+                          .sums = at.sums});
+  return std::move(recorder.ops);
+}
+
+// Memory is only taken when it is touched: without this, too much would be noticed when it is too late.
+void need_step(const Model& model, const RunnerShape& shape, Backend& backend) {
+  const int64_t step_bytes = Runner::step_bytes(model, shape, &backend);
+  Memory& where = backend.memory();
+  const SequenceMemory::Shape& whole = shape.memory;
+  for (Memory* part : where.parts()) {
+    const bool is_of_program = part->is_of_program();  // else the pages are taken already
+    need_memory({.kv_bytes = is_of_program ? whole.kv_bytes(where, *part) : 0,
+                 .state_bytes = is_of_program ? whole.state_bytes(where, *part) : 0,
+                 .arena_bytes = step_bytes * where.n_copies(*part),
+                 .n_positions = whole.kv.n_pages * whole.kv.page_size,
+                 .page_size = whole.kv.page_size,
+                 .n_slots = whole.states.n_slots,
+                 .is_of_program = is_of_program},
+                available_memory_bytes(*part));
+  }
+}
+
 int64_t most_pages(std::span<const PlannedRows> rows) {
   int64_t n_pages = 1;
   for (const PlannedRows& planned : rows) n_pages = std::max(n_pages, std::ssize(planned.sequence->pages));
@@ -75,14 +117,15 @@ int64_t most_pages(std::span<const PlannedRows> rows) {
 }  // namespace
 
 Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits)
-    : model_(model),
-      backend_(backend),
-      memory_(memory),
-      limits_(limits),
-      arena_memory_(fitting_arena_bytes(model, memory, limits, backend.memory()), backend.memory()),
-      numbers_memory_(static_cast<size_t>(placed_bytes(limits)), backend.memory()),
-      shortlists_memory_(static_cast<size_t>(shortlists_bytes(limits)), backend.memory()),
-      recorded_(backend) {}
+    : model_(model), backend_(backend), memory_(memory), limits_(limits), recorded_(backend) {
+  const RunnerShape shape{{memory.kv.shape(), memory.states.shape()}, limits};
+  need_step(model, shape, backend);
+  Memory& where = backend.memory();
+  arena_memory_ = Buffer(static_cast<size_t>(arena_bytes(model, shape)), where);
+  numbers_memory_ = Buffer(static_cast<size_t>(placed_bytes(limits)), where);
+  shortlists_memory_ = Buffer(static_cast<size_t>(shortlists_bytes(limits)), where);
+  if (!where.is_of_program()) backend.prepare(ops_of_steps(model, shape));
+}
 
 SequenceMemory::Shape SequenceMemory::Shape::of_layers(
     const std::function<bool(int64_t layer)>& is_wanted) const {
@@ -96,22 +139,11 @@ SequenceMemory::Shape SequenceMemory::Shape::of_layers(
   return part;
 }
 
-int64_t Runner::arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
-                            const BatchLimits& limits) {
-  NullBackend backend;
-  Arena arena;
-  const SequenceMemory none(without_memory(memory));
-  run_dry(model, backend, arena, none.kv, none.states,
-          {.n_rows = limits.max_rows,
-           .n_sequences = limits.max_sequences,
-           .n_logit_rows = limits.max_logit_rows,
-           .n_pages = limits.max_pages,
-           .wants_scores = limits.pooling == Pooling::rank});
-  return static_cast<int64_t>(arena.peak_bytes());
-}
-
-int64_t Runner::numbers_bytes(const BatchLimits& limits) {
-  return placed_bytes(limits) + shortlists_bytes(limits);
+int64_t Runner::step_bytes(const Model& model, const RunnerShape& shape, Backend* backend) {
+  const int64_t n_bytes =
+      arena_bytes(model, shape) + placed_bytes(shape.limits) + shortlists_bytes(shape.limits);
+  const bool has_own_memory = backend != nullptr && !backend->memory().is_of_program();
+  return has_own_memory ? n_bytes + backend->scratch_bytes(ops_of_steps(model, shape)) : n_bytes;
 }
 
 std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling) {

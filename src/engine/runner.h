@@ -63,8 +63,7 @@ struct RunnerShape {
 class Runner {
  public:
   // Everything is allocated here, in the backend's memory; `model`, `backend` and `memory` must outlive the
-  // runner. Throws Error(does_not_fit) with the numbers where the arena and `memory` exceed the memory there
-  // is.
+  // runner. Throws Error(does_not_fit) with the numbers where a step and `memory` exceed the memory there is.
   Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits);
 
   // Computes the rows. Returns the logits, float32 (n, n_vocab), valid until the next run: those of
@@ -85,11 +84,9 @@ class Runner {
   // The same with the logits of every row, at most limits.max_logit_rows.
   Tensor run_all_logits(const PlannedRows& rows, std::span<const Pane> panes = {});
 
-  // Bytes of activations that the widest step takes, exactly. Allocates next to nothing.
-  static int64_t arena_bytes(const Model& model, const SequenceMemory::Shape& memory,
-                             const BatchLimits& limits);
-  // Bytes of the numbers of such a step and of its shortlists, which lie beside them.
-  static int64_t numbers_bytes(const BatchLimits& limits);
+  // Bytes that the widest step takes: activations, exactly; its numbers and shortlists beside them; and what
+  // its ops take of `backend` besides, where that is known. Allocates next to nothing.
+  static int64_t step_bytes(const Model& model, const RunnerShape& shape, Backend* backend = nullptr);
 
  private:
   // Rows of the step that something comes of.

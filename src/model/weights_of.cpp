@@ -7,27 +7,19 @@
 #include <optional>
 
 #include "backend/op_operands.h"
+#include "backend/tools/op_recorder.h"
 #include "model/dry_run.h"
 #include "tensor/by_address.h"
 
 namespace millrace {
 namespace {
 
-// Computes nothing and remembers what it is asked for.
-class Recorder final : public Backend {
- public:
-  std::string_view name() const override { return "recorder"; }
-  void run(const Op& op) override { ops.push_back(op); }
-
-  std::vector<Op> ops;
-};
-
 // The forwards that have every part of the model in them, each with its ops.
 std::vector<std::vector<Op>> forwards_of(const Model& model, const KvCache& kv, const StateCache& states) {
   std::vector<std::vector<Op>> forwards;
   for (const bool wants_scores : {false, true}) {
     if (wants_scores && model.shape().n_scores == 0) continue;
-    Recorder recorder;
+    OpRecorder recorder;
     Arena arena;
     run_dry(model, recorder, arena, kv, states, {.wants_scores = wants_scores});
     forwards.push_back(std::move(recorder.ops));

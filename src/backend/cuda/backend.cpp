@@ -34,7 +34,7 @@ class CudaBackend final : public Backend {
   CudaBackend(std::unique_ptr<Device> device, const Kernels& kernels)
       : device_(std::move(device)),
         kernels_(kernels),
-        machine_{*device_, Scratch(*device_), Scratch(*device_)} {}
+        machine_{*device_, Scratch(device_.get()), Scratch(device_.get())} {}
 
   std::string_view name() const override { return "cuda"; }
   std::string machine() const override { return device_->model(); }
@@ -47,6 +47,16 @@ class CudaBackend final : public Backend {
       if (operand.extent == Extent::model) operand.tensor->data = held_place(operand.tensor->data);
     }
     kernels_.run(machine_, on_device);
+  }
+
+  int64_t scratch_bytes(std::span<const Op> ops) override {
+    const Machine measured = measure(ops);
+    return static_cast<int64_t>(measured.scratch.n_most_bytes() + measured.inputs.n_most_bytes());
+  }
+  void prepare(std::span<const Op> ops) override {
+    const Machine measured = measure(ops);
+    machine_.scratch.reserve(measured.scratch.n_most_bytes());
+    machine_.inputs.reserve(measured.inputs.n_most_bytes());
   }
 
   bool can_record() const override { return true; }
@@ -83,6 +93,18 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  // Has run all of them without kernels.
+  Machine measure(std::span<const Op> ops) {
+    Machine machine{*device_, Scratch(nullptr), Scratch(nullptr)};
+    for (Op op : ops) {
+      for (const Operand& operand : operands_of(op)) {
+        if (*operand.tensor) operand.tensor->data = reinterpret_cast<std::byte*>(kNowhere);
+      }
+      kernels_.run(machine, op);
+    }
+    return machine;
+  }
+
   void abandon_capture() {
     try {
       device_->end_capture();

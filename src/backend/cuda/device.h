@@ -1,6 +1,8 @@
 // A GPU as the host sees it: memory, a stream of kernels, its size. The emulation is one too.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -8,6 +10,9 @@
 #include "tensor/buffer.h"
 
 namespace millrace::cuda {
+
+// Where operands lie of which only the shape matters: at no tensor, and aligned as one.
+inline constexpr uintptr_t kNowhere = 256;
 
 // What every GPU from sm_80 on runs: shared memory of a block, blocks of a grid in its second and third
 // dimension.
@@ -41,32 +46,42 @@ class Device : public Memory {
 // Memory for what an op needs between its kernels. It only grows.
 class Scratch {
  public:
-  explicit Scratch(Device& device) : device_(device) {}
+  // Without a device it measures: what it hands out is never read.
+  explicit Scratch(Device* device) : device_(device) {}
 
+  bool is_measuring() const { return device_ == nullptr; }
   // Valid until the next call.
   std::byte* take(size_t n_bytes) {
-    if (n_bytes > buffer_.n_bytes()) grow(n_bytes);
+    n_most_bytes_ = std::max(n_most_bytes_, n_bytes);
+    if (is_measuring()) return reinterpret_cast<std::byte*>(kNowhere);
+    if (n_bytes > buffer_.n_bytes()) grow(n_bytes + n_bytes / 2);
     return buffer_.data();
   }
+  void reserve(size_t n_bytes) {
+    if (n_bytes > buffer_.n_bytes()) grow(n_bytes);
+  }
+  // That anybody has taken.
+  size_t n_most_bytes() const { return n_most_bytes_; }
   // How often it has lain somewhere else before.
   int64_t n_moves() const { return n_moves_; }
 
  private:
   void grow(size_t n_bytes) {
     const size_t n_before = buffer_.n_bytes();
-    device_.wait();
+    device_->wait();
     ++n_moves_;
     buffer_ = Buffer();  // first give back, then take
     try {
-      buffer_ = Buffer(n_bytes + n_bytes / 2, device_);
+      buffer_ = Buffer(n_bytes, *device_);
     } catch (const Error&) {
-      if (n_before > 0) buffer_ = Buffer(n_before, device_);  // steps that were recorded find what they had
+      if (n_before > 0) buffer_ = Buffer(n_before, *device_);  // steps that were recorded find what they had
       throw;
     }
   }
 
-  Device& device_;
+  Device* device_;
   Buffer buffer_;
+  size_t n_most_bytes_ = 0;
   int64_t n_moves_ = 0;
 };
 
@@ -76,6 +91,8 @@ struct Machine {
   Scratch scratch;
   Scratch inputs;  // of products, rounded
 
+  // Whether ops say what they take, and launch nothing.
+  bool is_measuring() const { return scratch.is_measuring(); }
   int64_t n_moves() const { return scratch.n_moves() + inputs.n_moves(); }
 };
 

@@ -48,6 +48,9 @@ class SplitBackend final : public Backend {
   }
   Memory& memory() override { return memory_; }
   int64_t held_bytes() const override { return device_->held_bytes(); }
+  // As if the device ran them all.
+  int64_t scratch_bytes(std::span<const Op> ops) override { return device_->scratch_bytes(ops); }
+  void prepare(std::span<const Op> ops) override { device_->prepare(ops); }
 
   int64_t copy_weights(std::span<const Tensor> weights, const std::stop_token& stop,
                        const Release& release) override {
