@@ -363,6 +363,7 @@ class Goldens : public ::testing::TestWithParam<const char*> {
     const auto ranks =
         make_ranks_backend(std::move(processors), ranks::plan_ranks(recorded_for_ranks(*model_), 2),
                            std::make_unique<SharedCollective>(memories));
+    ranks->hold({});
     const std::vector<std::vector<float>> batch = run_batch(*model_, *ranks, row);
     for (size_t p = 0; p < prompts_.size(); ++p) {
       row.is_batch_equal &= is_same(run(*model_, *ranks, prompts_[p], 0), batch[p]);

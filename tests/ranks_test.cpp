@@ -9,8 +9,9 @@
 #include <random>
 
 #include "backend/cuda/cuda.h"
-#include "backend/ranks/weights.h"
 #include "engine/engine_options.h"
+#include "engine/memory.h"
+#include "engine/tensor_parallel.h"
 #include "model/testing/driver.h"
 #include "model/testing/tiny_embedding_models.h"
 #include "model/testing/tiny_models.h"
@@ -37,12 +38,20 @@ ranks::Plan plan_of(const Model& model, int n_ranks) {
   return ranks::plan_ranks(recorded_for_ranks(model), n_ranks);
 }
 
-std::unique_ptr<Backend> ranks_of(const Model& model, int n_ranks, const MakeBackend& make) {
-  std::vector<std::unique_ptr<Backend>> backends;
+RankBackends backends_of(int n_ranks, const MakeBackend& make) {
+  RankBackends ranks;
   std::vector<Memory*> memories;
-  for (int rank = 0; rank < n_ranks; ++rank) memories.push_back(&backends.emplace_back(make())->memory());
-  return make_ranks_backend(std::move(backends), plan_of(model, n_ranks),
-                            std::make_unique<SharedCollective>(memories));
+  for (int rank = 0; rank < n_ranks; ++rank)
+    memories.push_back(&ranks.backends.emplace_back(make())->memory());
+  ranks.collective = std::make_unique<SharedCollective>(memories);
+  return ranks;
+}
+
+std::unique_ptr<Backend> ranks_of(const Model& model, int n_ranks, const MakeBackend& make) {
+  auto [backends, collective] = backends_of(n_ranks, make);
+  auto ranks = make_ranks_backend(std::move(backends), plan_of(model, n_ranks), std::move(collective));
+  ranks->hold({});
+  return ranks;
 }
 
 std::vector<int32_t> some_tokens(size_t n) {
@@ -138,30 +147,82 @@ TEST(Ranks, LeaveWholeWhatCannotBeDivided) {
   EXPECT_EQ(plan_of(*model, 2).n_undivided_bytes, 0);
 }
 
-// On GPUs, which are emulated: what is planned is what is taken, and each has about half.
+// On GPUs, which are emulated: what is planned is what is taken, and no more by the widest step.
 TEST(Ranks, ThePlanIsWhatIsAllocated) {
+  for (const auto& [name, checkpoint] : all_models()) {
+    SCOPED_TRACE(name);
+    const auto model = load_model(*checkpoint);
+    RankBackends gpus = backends_of(3, emulated_gpu);
+    std::vector<Memory*> memories;
+    std::vector<int64_t> free;
+    for (const auto& gpu : gpus.backends) free.push_back(memories.emplace_back(&gpu->memory())->free_bytes());
+    const RunnerShape shape = runner_shape(*model, {.n_ctx = 64, .max_rows = 16, .max_sequences = 2});
+    const TensorParallel placed = place_on_ranks(*model, *checkpoint, shape, std::move(gpus));
+    const SequenceMemory memory(shape.memory, placed.backend->memory());
+    Runner runner(*model, *placed.backend, memory, shape.limits);
+    const auto expect_planned = [&] {
+      for (size_t rank = 0; rank < memories.size(); ++rank)
+        EXPECT_EQ(free[rank] - memories[rank]->free_bytes(), placed.planned[rank].n_bytes()) << rank;
+    };
+    expect_planned();
+    Sequence sequence;
+    sequence.tokens = some_tokens(16);
+    sequence.pages = {0};
+    runner.run(std::vector<PlannedRows>{{&sequence, 0, 16, -1, 0}});
+    expect_planned();
+  }
+}
+
+TEST(Ranks, HaveAboutHalfEach) {
   const auto checkpoint = testing::tiny_llama();
   const auto model = load_model(*checkpoint);
   const auto one = emulated_gpu();
   one->hold(weights_of(*model));
-  std::vector<std::unique_ptr<Backend>> gpus;
-  for (int rank = 0; rank < 2; ++rank) gpus.push_back(emulated_gpu());
-  const std::vector<Backend*> views{gpus[0].get(), gpus[1].get()};
-  const ranks::Plan plan = plan_of(*model, 2);
-  const auto ranks = make_ranks_backend(
-      std::move(gpus), plan,
-      std::make_unique<SharedCollective>(std::vector<Memory*>{&views[0]->memory(), &views[1]->memory()}));
   const RunnerShape shape = runner_shape(*model, {.n_ctx = 64, .max_rows = 16, .max_sequences = 2});
-  for (int rank = 0; rank < 2; ++rank) {
-    Backend& gpu = *views[static_cast<size_t>(rank)];
-    EXPECT_EQ(gpu.held_bytes(), ranks::n_held_bytes(plan, rank));
-    EXPECT_LT(gpu.held_bytes(), one->held_bytes() * 6 / 10);
+  const TensorParallel two = place_on_ranks(*model, *checkpoint, shape, backends_of(2, emulated_gpu));
+  for (const MemoryPlan::Part& part : two.planned) {
+    EXPECT_LT(part.weights_bytes, one->held_bytes() * 6 / 10);
+    EXPECT_EQ(part.kv_bytes, shape.memory.kv_bytes() / 2);
   }
-  const int64_t before = views[1]->memory().free_bytes();
-  const SequenceMemory memory(shape.memory, ranks->memory());
-  const int64_t kv_bytes = shape.memory.kv_bytes(ranks->memory(), views[1]->memory());
-  EXPECT_EQ(before - views[1]->memory().free_bytes(), kv_bytes);
-  EXPECT_EQ(kv_bytes, shape.memory.kv_bytes() / 2);
+  EXPECT_EQ(two.backend->held_bytes(), two.planned[0].weights_bytes + two.planned[1].weights_bytes);
+}
+
+// On shares of the processor: the checkpoint, whose parts are copied once in sum where they are not in one
+// piece, and N times a step. Of a checkpoint in memory nothing can be given back.
+TEST(Ranks, TheProcessorHasTheCopiesOfAll) {
+  const auto checkpoint = testing::tiny_qwen3moe();
+  const auto model = load_model(*checkpoint);
+  const RunnerShape shape = runner_shape(*model, {.n_ctx = 64, .max_rows = 16, .max_sequences = 2});
+  const TensorParallel two = place_on_ranks(*model, *checkpoint, shape, backends_of(2, one_thread));
+  const int64_t n_copied = two.planned[0].weights_bytes - checkpoint->n_bytes();
+  EXPECT_GT(n_copied, checkpoint->n_bytes() / 4);
+  EXPECT_LT(n_copied, checkpoint->n_bytes());
+  EXPECT_EQ(two.backend->held_bytes(), 0);
+  EXPECT_GT(two.planned[0].arena_bytes, 2 * Runner::step_bytes(*model, shape));
+}
+
+// Before anything is allocated.
+TEST(Ranks, WhatDoesNotFitIsRefused) {
+  const auto checkpoint = testing::tiny_llama();
+  const auto model = load_model(*checkpoint);
+  const RunnerShape shape = runner_shape(*model, {.n_ctx = 64, .max_rows = 16, .max_sequences = 2});
+  const auto refusal = [&](int64_t n_left) -> std::string {
+    RankBackends gpus = backends_of(2, emulated_gpu);
+    Memory& second = gpus.backends[1]->memory();
+    second.allocate(static_cast<size_t>(second.free_bytes() - kSpareBytes - n_left));
+    try {
+      place_on_ranks(*model, *checkpoint, shape, std::move(gpus));
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::does_not_fit);
+      return error.what();
+    }
+    return "";
+  };
+  const MemoryPlan::Part needed =
+      place_on_ranks(*model, *checkpoint, shape, backends_of(2, emulated_gpu)).planned[1];
+  EXPECT_EQ(refusal(needed.n_bytes()), "");
+  EXPECT_NE(refusal(needed.n_bytes() - 1).find("on the GPU: 32 positions would fit"), std::string::npos);
+  EXPECT_NE(refusal(needed.weights_bytes - 1).find("more ranks have less"), std::string::npos);
 }
 
 #ifndef MILLRACE_SANITIZED  // the emulation is slow there

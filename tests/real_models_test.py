@@ -118,6 +118,12 @@ def test_memory(name, path):
                       held_twice=COPYING_BYTES if weights == "copied" else 0)
 
 
+def test_memory_of_ranks(name, path):
+    """Parts of weights are copies, in place of the file."""
+    peak, plan = peak_and_plan(path, 976, 1024, "--cache-disk", "0", "--weights", "mapped", "--tensor-parallel-size", "2", "--threads", "2")
+    expect_memory(f"{name}, 2 ranks", peak, sum(plan.values()) - plan.get("tier_bytes", 0))
+
+
 def test_memory_of_prefixes(name, path):
     """A prompt of which more goes to the disk than waits for it in memory at most: all of the plan is used."""
     with tempfile.TemporaryDirectory() as folder:
@@ -167,6 +173,7 @@ def main():
     test_first_token("smollm2", paths["smollm2"])
     for name, path in paths.items():
         test_memory(name, path)
+        test_memory_of_ranks(name, path)
         test_copied_weights(name, path)
     test_memory_of_prefixes("gemma3-270m", paths["gemma3-270m"])
     test_similarity()

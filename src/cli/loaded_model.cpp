@@ -223,7 +223,7 @@ LoadedModel load(const fs::path& path, const ComputeOptions& compute, WithTokeni
 
 namespace {
 
-void place_parallel(LoadedModel& loaded, const ComputeOptions& compute) {
+void place_parallel(LoadedModel& loaded, const ComputeOptions& compute, const RunnerShape& shape) {
   std::vector<std::unique_ptr<Backend>> ranks;
   ranks.push_back(std::move(loaded.backend));
   for (int rank = 1; rank < compute.n_ranks; ++rank) ranks.push_back(compute.make_backend(rank));
@@ -237,7 +237,8 @@ void place_parallel(LoadedModel& loaded, const ComputeOptions& compute) {
           "NCCL is not installed: the GPUs tell each other through the program's memory, which is slow");
   }
   if (collective == nullptr) collective = std::make_unique<SharedCollective>(memories);
-  TensorParallel placed = place_on_ranks(*loaded.model, std::move(ranks), std::move(collective));
+  TensorParallel placed =
+      place_on_ranks(*loaded.model, *loaded.checkpoint, shape, {std::move(ranks), std::move(collective)});
   log_line(placed.is_less ? LogLevel::warning : LogLevel::info, placed.text);
   loaded.backend = std::move(placed.backend);
 }
@@ -245,7 +246,7 @@ void place_parallel(LoadedModel& loaded, const ComputeOptions& compute) {
 }  // namespace
 
 void place_weights(LoadedModel& loaded, const ComputeOptions& compute, const RunnerShape& shape) {
-  if (compute.n_ranks > 1) return place_parallel(loaded, compute);
+  if (compute.n_ranks > 1) return place_parallel(loaded, compute, shape);
   const OffloadWish wish = compute.offload();
   if (loaded.backend->memory().is_of_program()) return;
   const bool is_asked_for = wish.n_gpu_layers.has_value();

@@ -147,10 +147,13 @@ MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Opti
   plan.weights_bytes = options.weights_bytes;
   plan.kv_bytes = plan.state_bytes = 0;  // of all ranks, where there are some
   const int64_t rank_arena_bytes = std::exchange(plan.arena_bytes, 0);
-  plan.program_bytes = program_bytes(options.weights_bytes);
   Memory& memory = backend.memory();
+  const std::vector<Memory*> parts = memory.parts();
+  // Copies in place of parts of the checkpoint are counted as those.
+  const bool is_program_alone = std::ranges::all_of(parts, &Memory::is_of_program);
+  plan.program_bytes = program_bytes(options.weights_bytes) - (is_program_alone ? backend.held_bytes() : 0);
   const SequenceMemory::Shape shape = memory_shape(model, options);
-  for (Memory* part : memory.parts()) {
+  for (Memory* part : parts) {
     const int64_t kv_bytes = shape.kv_bytes(memory, *part), state_bytes = shape.state_bytes(memory, *part);
     const int64_t arena_bytes = rank_arena_bytes * memory.n_copies(*part);
     plan.kv_bytes += kv_bytes;

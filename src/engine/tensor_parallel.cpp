@@ -4,6 +4,8 @@
 
 #include "backend/ranks/weights.h"
 #include "base/error.h"
+#include "base/file.h"
+#include "engine/memory.h"
 #include "model/weights_of.h"
 
 namespace millrace {
@@ -38,39 +40,111 @@ void need_division(const ranks::Plan& plan) {
   fail(ErrorKind::usage, "the model does not divide among {} ranks: {}", plan.n_ranks, undivided_text(plan));
 }
 
-void need_room(const ranks::Plan& plan, int rank, const Memory& memory) {
-  const int64_t n_bytes = ranks::n_held_bytes(plan, rank), n_free = memory.free_bytes();
-  if (n_bytes > n_free)
-    fail(ErrorKind::does_not_fit,
-         "rank {} of {} needs {:.1f} MiB for its weights, {:.1f} MiB are free on its GPU: more ranks have "
-         "less each",
-         rank, plan.n_ranks, mib(n_bytes), mib(n_free));
+// What lies in files that are mapped: given back, it is read again by whoever wants it.
+class MappedWeights {
+ public:
+  explicit MappedWeights(const Checkpoint& checkpoint) : files_(checkpoint.mapped_files()) {}
+
+  bool has(std::span<const std::byte> weight) const {
+    return std::ranges::any_of(files_, [&](std::span<const std::byte> file) {
+      return weight.data() >= file.data() && weight.data() < file.data() + file.size();
+    });
+  }
+  GiveBack give_back() const {
+    std::ranges::for_each(files_, MappedFile::prepare_release);
+    return [*this](std::span<const std::byte> weight) {
+      if (has(weight)) MappedFile::release(weight);
+      return has(weight);
+    };
+  }
+
+ private:
+  std::vector<std::span<const std::byte>> files_;
+};
+
+std::span<const std::byte> bytes_of(const Tensor& tensor) {
+  return {tensor.data, static_cast<size_t>(tensor.n_bytes())};
 }
 
-std::string text_of(const ranks::Plan& plan) {
+int64_t copied_bytes(const ranks::Plan& plan) {
+  int64_t n_bytes = 0;
+  for (int rank = 0; rank < plan.n_ranks; ++rank) n_bytes += ranks::n_copied_bytes(plan, rank);
+  return n_bytes;
+}
+
+// Of the program's memory: the checkpoint, with copies in place of what is read no more; of a GPU, what its
+// ranks hold.
+int64_t weights_bytes(const ranks::Plan& plan, const Checkpoint& checkpoint, const Memory& memory, int rank) {
+  if (!memory.is_of_program()) return ranks::n_held_bytes(plan, rank);
+  const MappedWeights mapped(checkpoint);
+  int64_t n_bytes = checkpoint.n_bytes() + copied_bytes(plan);
+  for (const auto& [address, weight] : plan.weights) {
+    if (plan.is_replaced(weight) && mapped.has(bytes_of(weight.whole))) n_bytes -= weight.whole.n_bytes();
+  }
+  return n_bytes;
+}
+
+// Throws Error(does_not_fit) where it is more than there is.
+void need(const MemoryPlan::Part& planned, const RunnerShape& shape, const Memory& memory, int n_ranks) {
+  const bool is_of_program = memory.is_of_program();
+  const int64_t n_free = available_memory_bytes(memory) - (is_of_program ? 0 : kSpareBytes);
+  if (planned.weights_bytes > n_free)
+    fail(ErrorKind::does_not_fit, "{} need {:.1f} MiB for weights, of which {:.1f} MiB may be taken{}",
+         is_of_program ? fmt::format("{} ranks", n_ranks) : fmt::format("each of {} ranks", n_ranks),
+         mib(planned.weights_bytes), mib(std::max<int64_t>(0, n_free)),
+         is_of_program ? "" : " on its GPU: more ranks have less each");
+  const KvCache::Shape& kv = shape.memory.kv;
+  need_memory({.weights_bytes = planned.weights_bytes,
+               .kv_bytes = planned.kv_bytes,
+               .state_bytes = planned.state_bytes,
+               .arena_bytes = planned.arena_bytes,
+               .n_positions = kv.n_pages * kv.page_size,
+               .page_size = kv.page_size,
+               .n_slots = shape.memory.states.n_slots,
+               .is_of_program = is_of_program},
+              n_free);
+}
+
+std::string text_of(const ranks::Plan& plan, const std::vector<MemoryPlan::Part>& planned,
+                    bool is_of_program) {
   int64_t most = 0;
   for (int rank = 0; rank < plan.n_ranks; ++rank) most = std::max(most, ranks::n_held_bytes(plan, rank));
   std::string text = fmt::format(
       "tensor parallel over {} ranks: each has up to {:.1f} of {:.1f} MiB of weights, of which {:.1f} MiB "
-      "are the same on each",
-      plan.n_ranks, mib(most), mib(n_bytes_of_model(plan)), mib(n_whole_bytes(plan)));
+      "are the same on each; {} {}",
+      plan.n_ranks, mib(most), mib(n_bytes_of_model(plan)), mib(n_whole_bytes(plan)),
+      is_of_program ? "all together take" : "a GPU gets at most",
+      std::ranges::max_element(planned, {}, &MemoryPlan::Part::n_bytes)->text());
+  if (is_of_program) text += fmt::format(" ({:.1f} MiB of weights are copies)", mib(copied_bytes(plan)));
   if (plan.n_undivided_bytes > 0) text += "; " + undivided_text(plan);
   return text;
 }
 
 }  // namespace
 
-TensorParallel place_on_ranks(const Model& model, std::vector<std::unique_ptr<Backend>> ranks,
-                              std::unique_ptr<Collective> collective) {
-  const auto n_ranks = static_cast<int>(ranks.size());
+TensorParallel place_on_ranks(const Model& model, const Checkpoint& checkpoint, const RunnerShape& shape,
+                              RankBackends ranks) {
+  const auto n_ranks = static_cast<int>(ranks.backends.size());
   const ranks::Plan plan = ranks::plan_ranks(recorded_for_ranks(model), n_ranks);
   need_division(plan);
+  std::vector<Memory*> memories;
+  for (const auto& backend : ranks.backends) memories.push_back(&backend->memory());
+  std::unique_ptr<Backend> all = make_ranks_backend(
+      std::move(ranks.backends), plan, std::move(ranks.collective), MappedWeights(checkpoint).give_back());
+  const int64_t step_bytes = Runner::step_bytes(model, shape, all.get());
+  std::vector<MemoryPlan::Part> planned;
   for (int rank = 0; rank < n_ranks; ++rank) {
-    const Memory& memory = ranks[static_cast<size_t>(rank)]->memory();
-    if (!memory.is_of_program()) need_room(plan, rank, memory);
+    const Memory& memory = *memories[static_cast<size_t>(rank)];
+    planned.push_back({.weights_bytes = weights_bytes(plan, checkpoint, memory, rank),
+                       .kv_bytes = shape.memory.kv_bytes(all->memory(), memory),
+                       .state_bytes = shape.memory.state_bytes(all->memory(), memory),
+                       .arena_bytes = step_bytes * all->memory().n_copies(memory)});
+    need(planned.back(), shape, memory, n_ranks);
   }
-  return {.backend = make_ranks_backend(std::move(ranks), plan, std::move(collective)),
-          .text = text_of(plan),
+  all->hold({});
+  return {.backend = std::move(all),
+          .planned = planned,
+          .text = text_of(plan, planned, memories.front()->is_of_program()),
           .is_less = plan.n_undivided_bytes > 0};
 }
 

@@ -42,6 +42,10 @@ struct Plan {
     const auto found = weights.find(weight.data);
     return found == weights.end() ? nullptr : &found->second;
   }
+  // Whether no rank reads it where it lies: all have copies of parts.
+  bool is_replaced(const Weight& weight) const {
+    return !weight.cut.is_view(weight.whole) && !whole.contains(weight.whole.data);
+  }
 };
 
 Plan plan_ranks(const Recorded& recorded, int n_ranks);

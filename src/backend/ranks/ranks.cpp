@@ -21,6 +21,20 @@ struct Division {
   bool gives_result = false;
 };
 
+std::span<const std::byte> bytes_of(const Tensor& tensor) {
+  return {tensor.data, static_cast<size_t>(tensor.n_bytes())};
+}
+
+// What is gathered of a tensor to which every rank gives as much; and of a result, of which each has columns,
+// with what it gives itself.
+int64_t gathered_bytes(const Tensor& tensor, int n_ranks) { return n_ranks * tensor.n_bytes(); }
+int64_t columns_bytes(const Tensor& out, const Slices& slices) {
+  return out.n_bytes() / slices.n_units * slices.most_units();
+}
+int64_t gathered_bytes(const Tensor& out, const Slices& slices) {
+  return (std::ssize(slices.runs) + 1) * columns_bytes(out, slices);
+}
+
 // One rank, on its thread.
 class Rank {
  public:
@@ -31,6 +45,16 @@ class Rank {
         memory_(memory),
         collective_(collective),
         weights_(plan, number, backend) {}
+
+  RankWeights& weights() { return weights_; }
+  // Of what is gathered. It only grows.
+  std::byte* scratch(int64_t n_bytes) {
+    if (static_cast<size_t>(n_bytes) > scratch_.n_bytes()) {
+      scratch_ = Buffer();  // first give back, then take
+      scratch_ = Buffer(static_cast<size_t>(n_bytes), backend_.memory());
+    }
+    return scratch_.data();
+  }
 
   void run(const Division& division) {
     Op op = division.op;
@@ -86,22 +110,10 @@ class Rank {
     }
   }
 
-  std::byte* scratch(int64_t n_bytes) {
-    if (static_cast<size_t>(n_bytes) > scratch_.n_bytes()) {
-      scratch_ = Buffer();
-      scratch_ = Buffer(static_cast<size_t>(n_bytes), backend_.memory());
-    }
-    return scratch_.data();
-  }
-
-  std::span<const std::byte> bytes_of(const Tensor& tensor) const {
-    return {tensor.data, static_cast<size_t>(tensor.n_bytes())};
-  }
-
   // tensor = the sum of what the ranks have there, in their order.
   void sum(const Tensor& tensor) {
     if (tensor.n_bytes() == 0) return;
-    std::byte* const all = scratch(n_ranks_ * tensor.n_bytes());
+    std::byte* const all = scratch(gathered_bytes(tensor, n_ranks_));
     collective_.all_gather(number_, bytes_of(tensor), all);
     backend_.memory().copy(all, tensor.data, static_cast<size_t>(tensor.n_bytes()));
     const Tensor total = tensor.reshaped({tensor.n_rows(), tensor.n_cols()});
@@ -115,14 +127,13 @@ class Rank {
   // Of each rank some columns; then all have all of them.
   void run_result(Linear& linear, const Division& division) {
     Tensor& out = linear.products[0].out;
-    const int64_t n_rows = out.dim(0), row_bytes = division_out(division).row_bytes();
+    const Tensor& whole = std::get<Linear>(division.op).products[0].out;
+    const int64_t n_rows = out.dim(0), row_bytes = whole.row_bytes();
     if (n_rows == 0) return;
     const Slices& slices = *division.slices.front();
     const auto width = [&](int64_t units) { return row_bytes / slices.n_units * units; };
-    int64_t most_units = 0;
-    for (const auto& [begin, end] : slices.runs) most_units = std::max(most_units, end - begin);
-    const int64_t part_bytes = n_rows * width(most_units);
-    std::byte* const to = std::exchange(out.data, scratch((n_ranks_ + 1) * part_bytes));
+    const int64_t part_bytes = columns_bytes(whole, slices);
+    std::byte* const to = std::exchange(out.data, scratch(gathered_bytes(whole, slices)));
     backend_.run(linear);
     const std::byte* part = out.data + part_bytes;
     collective_.all_gather(number_, {out.data, static_cast<size_t>(part_bytes)}, out.data + part_bytes);
@@ -134,33 +145,29 @@ class Rank {
       part += part_bytes;
     }
   }
-  static const Tensor& division_out(const Division& division) {
-    return std::get<Linear>(division.op).products[0].out;
-  }
 
   const int number_, n_ranks_;
   Backend& backend_;
   const RanksMemory& memory_;
   Collective& collective_;
   RankWeights weights_;
-  Buffer scratch_;  // it only grows
+  Buffer scratch_;
 };
 
 class RanksBackend final : public Backend {
  public:
-  RanksBackend(std::vector<std::unique_ptr<Backend>> ranks, Plan plan, std::unique_ptr<Collective> collective)
+  RanksBackend(std::vector<std::unique_ptr<Backend>> ranks, Plan plan, std::unique_ptr<Collective> collective,
+               GiveBack give_back)
       : backends_(std::move(ranks)),
         plan_(std::move(plan)),
         collective_(std::move(collective)),
+        give_back_(std::move(give_back)),
         workers_(plan_.n_ranks, [this] { collective_->give_up(); }),
         memory_(memories(), plan_, workers_) {
     check(std::ssize(backends_) == plan_.n_ranks, "a plan for as many ranks");
-    ranks_.resize(backends_.size());
-    workers_.give([this](int rank) {  // on the threads that go on with them
-      const auto i = static_cast<size_t>(rank);
-      ranks_[i] = std::make_unique<Rank>(rank, *backends_[i], plan_, memory_, *collective_);
-    });
-    workers_.finish();
+    for (int rank = 0; rank < plan_.n_ranks; ++rank)
+      ranks_.push_back(
+          std::make_unique<Rank>(rank, *backends_[static_cast<size_t>(rank)], plan_, memory_, *collective_));
   }
   RanksBackend(const RanksBackend&) = delete;
   RanksBackend& operator=(const RanksBackend&) = delete;
@@ -171,10 +178,34 @@ class RanksBackend final : public Backend {
     return fmt::format("{} of {} {}", plan_.n_ranks, backends_.front()->name(), backends_.front()->machine());
   }
   Memory& memory() override { return memory_; }
+  // On the threads that go on with them. Of weights that the plan does not know no op will ask.
+  void hold(std::span<const Tensor> /*weights*/) override {
+    each_rank([](Rank& rank) { rank.weights().hold_whole(); });
+    for (const WeightGroup& group : groups_of(plan_)) {
+      each_rank([&](Rank& rank) { rank.weights().hold(group); });
+      workers_.finish();
+      for (const Plan::Weight* weight : group) {
+        const bool is_given_back =
+            give_back_ && plan_.is_replaced(*weight) && give_back_(bytes_of(weight->whole));
+        if (is_given_back && backends_.front()->memory().is_of_program())
+          n_replaced_bytes_ += weight->whole.n_bytes();
+      }
+    }
+  }
   int64_t held_bytes() const override {
-    int64_t n_bytes = 0;
+    int64_t n_bytes = n_replaced_bytes_;
     for (const auto& backend : backends_) n_bytes += backend->held_bytes();
     return n_bytes;
+  }
+
+  int64_t scratch_bytes(std::span<const Op> ops) override {
+    return gathered_bytes(ops) + backends_.front()->scratch_bytes(ops);  // as if each ran them whole
+  }
+  void prepare(std::span<const Op> ops) override {
+    const int64_t n_bytes = gathered_bytes(ops);
+    each_rank([n_bytes](Rank& rank) { rank.scratch(n_bytes); });
+    workers_.finish();
+    for (const auto& backend : backends_) backend->prepare(ops);
   }
 
   // Of what each rank names as a part of the program's; what all name is left where it lies.
@@ -209,6 +240,34 @@ class RanksBackend final : public Backend {
   }
 
  private:
+  void each_rank(const std::function<void(Rank&)>& task) {
+    workers_.give([this, task](int rank) { task(*ranks_[static_cast<size_t>(rank)]); });
+  }
+
+  int64_t gathered_bytes(std::span<const Op> ops) const {
+    int64_t most = 0;
+    for (Op op : ops) {
+      for (const Side& side : sides_of(op)) {
+        for (const CutOperand& operand : side.operands) {
+          const Plan::Weight* const weight =
+              operand.extent == Extent::model ? plan_.find(*operand.tensor) : nullptr;
+          if (weight == nullptr || weight->cut.axis != operand.axis) continue;
+          if (side.gives_sum || weight->gives_result) most = std::max(most, gathered_bytes(op, *weight));
+        }
+      }
+    }
+    return most;
+  }
+  int64_t gathered_bytes(Op& op, const Plan::Weight& weight) const {
+    int64_t most = 0;
+    for (const Operand& operand : operands_of(op)) {
+      if (operand.access != Access::write) continue;
+      most = std::max(most, weight.gives_result ? ranks::gathered_bytes(*operand.tensor, weight.cut.slices)
+                                                : ranks::gathered_bytes(*operand.tensor, plan_.n_ranks));
+    }
+    return most;
+  }
+
   std::vector<Memory*> memories() const {
     std::vector<Memory*> all;
     for (const auto& backend : backends_) all.push_back(&backend->memory());
@@ -289,6 +348,8 @@ class RanksBackend final : public Backend {
   std::vector<std::unique_ptr<Backend>> backends_;
   const Plan plan_;
   std::unique_ptr<Collective> collective_;
+  const GiveBack give_back_;
+  int64_t n_replaced_bytes_ = 0;  // by copies in the program's memory
   Workers workers_;
   RanksMemory memory_;
   std::vector<std::unique_ptr<Rank>> ranks_;
@@ -299,8 +360,9 @@ class RanksBackend final : public Backend {
 }  // namespace ranks
 
 std::unique_ptr<Backend> make_ranks_backend(std::vector<std::unique_ptr<Backend>> ranks, ranks::Plan plan,
-                                            std::unique_ptr<Collective> collective) {
-  return std::make_unique<ranks::RanksBackend>(std::move(ranks), std::move(plan), std::move(collective));
+                                            std::unique_ptr<Collective> collective, GiveBack give_back) {
+  return std::make_unique<ranks::RanksBackend>(std::move(ranks), std::move(plan), std::move(collective),
+                                               std::move(give_back));
 }
 
 }  // namespace millrace

@@ -10,7 +10,9 @@
 // Sums are in the order of the ranks, whatever the rows: the bits belong to the number of ranks.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "backend/backend.h"
@@ -19,9 +21,13 @@
 
 namespace millrace {
 
-// The ranks are of one kind, and one each of plan.n_ranks. Their weights are held at once. Throws
-// Error(does_not_fit).
+// Gives back the memory of a weight that is read no more, since all of its parts are copies. False where that
+// cannot be.
+using GiveBack = std::function<bool(std::span<const std::byte> weight)>;
+
+// The ranks are of one kind, and one each of plan.n_ranks. hold() brings them their parts, which the plan
+// says; in the program's memory the bytes held are those in place of what was given back.
 std::unique_ptr<Backend> make_ranks_backend(std::vector<std::unique_ptr<Backend>> ranks, ranks::Plan plan,
-                                            std::unique_ptr<Collective> collective);
+                                            std::unique_ptr<Collective> collective, GiveBack give_back = {});
 
 }  // namespace millrace

@@ -5,6 +5,7 @@
 //   n_segments = 2, n_units = 4, ranks {[0, 2), [2, 4)}     0 0 1 1 | 0 0 1 1
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "tensor/tensor.h"
@@ -23,6 +24,12 @@ struct Slices {
   bool operator==(const Slices&) const = default;
 
   const Run& run(int rank) const { return runs[static_cast<size_t>(rank)]; }
+  // Of any rank.
+  int64_t most_units() const {
+    int64_t most = 0;
+    for (const auto& [begin, end] : runs) most = std::max(most, end - begin);
+    return most;
+  }
   // Elements of a rank, of a dimension of n.
   int64_t local(int64_t n, int rank) const { return n / n_units * (run(rank).end - run(rank).begin); }
 };
