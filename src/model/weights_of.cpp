@@ -10,6 +10,7 @@
 #include "backend/tools/op_recorder.h"
 #include "model/dry_run.h"
 #include "tensor/by_address.h"
+#include "tensor/forwarding_memory.h"
 
 namespace millrace {
 namespace {
@@ -38,17 +39,9 @@ StateCache states_of(const Model& model, int64_t n, Memory& memory = program_mem
 }
 
 // The program's, which remembers what layers keep there.
-class NotingMemory final : public Memory {
+class NotingMemory final : public ForwardingMemory {
  public:
-  bool is_of_program() const override { return true; }
-  std::byte* allocate(size_t n_bytes) override { return program_memory().allocate(n_bytes); }
-  void release(std::byte* memory, size_t n_bytes) override { program_memory().release(memory, n_bytes); }
-  int64_t free_bytes() const override { return program_memory().free_bytes(); }
-  void write(std::byte* to, std::span<const std::byte> from) override { program_memory().write(to, from); }
-  void read(const std::byte* from, std::span<std::byte> to) override { program_memory().read(from, to); }
-  void copy(const std::byte* from, std::byte* to, size_t n_bytes) override {
-    program_memory().copy(from, to, n_bytes);
-  }
+  NotingMemory() : ForwardingMemory(program_memory()) {}
   void keep(const Tensor& tensor, const KeptName& name) override {
     kept[tensor.data] = {name.layer, std::string(name.name)};
   }

@@ -36,6 +36,9 @@ class Memory {
   virtual void read(const std::byte* from, std::span<std::byte> to) = 0;
   // Within this memory; the two do not overlap.
   virtual void copy(const std::byte* from, std::byte* to, size_t n_bytes) = 0;
+  // Returns when all is done that was given to a device that has this memory. Throws Error(runtime) where it
+  // has failed; again where nothing can be computed there any more.
+  virtual void wait() {}
 
   // The memories that it is made of: what it allocates takes its room in each of them.
   virtual std::vector<Memory*> parts() { return {this}; }

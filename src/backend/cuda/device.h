@@ -35,8 +35,7 @@ class Device : public Memory {
   virtual void* stream() = 0;
   virtual int n_processors() const = 0;
   virtual std::string model() const = 0;
-  // Waits for all kernels. Throws Error(runtime) where one has failed.
-  virtual void wait() = 0;
+  void wait() override = 0;
   // What is given to the stream in between is not run but kept. Nothing may be allocated, read or written
   // then.
   virtual void begin_capture() = 0;

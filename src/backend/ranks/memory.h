@@ -8,6 +8,7 @@
 #include "backend/ranks/plan.h"
 #include "backend/ranks/workers.h"
 #include "tensor/buffer.h"
+#include "tensor/forwarding_memory.h"
 
 namespace millrace::ranks {
 
@@ -43,16 +44,11 @@ class RanksMemory final : public Memory {
 
  private:
   // Addresses for what layers keep.
-  class KeptRoom final : public Memory {
+  class KeptRoom final : public ForwardingMemory {
    public:
-    explicit KeptRoom(RanksMemory& all) : all_(all) {}
-    bool is_of_program() const override { return false; }
+    explicit KeptRoom(RanksMemory& all) : ForwardingMemory(all), all_(all) {}
     std::byte* allocate(size_t n_bytes) override;
     void release(std::byte* memory, size_t n_bytes) override;
-    int64_t free_bytes() const override { return all_.free_bytes(); }
-    void write(std::byte* to, std::span<const std::byte> from) override { all_.write(to, from); }
-    void read(const std::byte* from, std::span<std::byte> to) override { all_.read(from, to); }
-    void copy(const std::byte* from, std::byte* to, size_t n_bytes) override { all_.copy(from, to, n_bytes); }
 
    private:
     RanksMemory& all_;

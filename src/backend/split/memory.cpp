@@ -6,14 +6,14 @@
 namespace millrace::split {
 
 std::byte* DevicePart::allocate(size_t n_bytes) {
-  std::byte* const memory = device_.allocate(n_bytes);
+  std::byte* const memory = inner_.allocate(n_bytes);
   sizes_.emplace(memory, n_bytes);
   return memory;
 }
 
 void DevicePart::release(std::byte* memory, size_t n_bytes) {
   sizes_.erase(memory);
-  device_.release(memory, n_bytes);
+  inner_.release(memory, n_bytes);
 }
 
 bool DevicePart::has(const std::byte* address) const {

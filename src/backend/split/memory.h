@@ -5,28 +5,21 @@
 #include <map>
 
 #include "backend/split/mirror.h"
+#include "tensor/forwarding_memory.h"
 
 namespace millrace::split {
 
 // The device's, which remembers what has been allocated there.
-class DevicePart final : public Memory {
+class DevicePart final : public ForwardingMemory {
  public:
-  explicit DevicePart(Memory& device) : device_(device) {}
+  using ForwardingMemory::ForwardingMemory;
 
-  bool is_of_program() const override { return false; }
   std::byte* allocate(size_t n_bytes) override;
   void release(std::byte* memory, size_t n_bytes) override;
-  int64_t free_bytes() const override { return device_.free_bytes(); }
-  void write(std::byte* to, std::span<const std::byte> from) override { device_.write(to, from); }
-  void read(const std::byte* from, std::span<std::byte> to) override { device_.read(from, to); }
-  void copy(const std::byte* from, std::byte* to, size_t n_bytes) override {
-    device_.copy(from, to, n_bytes);
-  }
 
   bool has(const std::byte* address) const;
 
  private:
-  Memory& device_;
   std::map<const std::byte*, size_t> sizes_;  // by where they begin
 };
 
@@ -43,6 +36,7 @@ class SplitMemory final : public Memory {
   void write(std::byte* to, std::span<const std::byte> from) override;
   void read(const std::byte* from, std::span<std::byte> to) override;
   void copy(const std::byte* from, std::byte* to, size_t n_bytes) override;
+  void wait() override { device_.wait(); }
   std::vector<Memory*> parts() override { return {&program_memory(), &device_}; }
   Memory& of_layer(int64_t layer) override;
 
