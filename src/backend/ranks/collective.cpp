@@ -41,4 +41,9 @@ void SharedCollective::give_up() {
   n_meetings_.notify_all();
 }
 
+void SharedCollective::begin_again() {
+  n_here_ = 0;
+  has_given_up_ = false;
+}
+
 }  // namespace millrace

@@ -18,8 +18,11 @@ class Collective {
   // `to` becomes what each rank gives, one after the other in the order of ranks; all give as many bytes.
   // Addresses are of the rank's memory. Throws Error(runtime) where a rank has given up.
   virtual void all_gather(int rank, std::span<const std::byte> from, std::byte* to) = 0;
-  // A rank gives up: the calls of others end.
+  // A rank gives up: the calls of others end, and so does what they have waiting in their memories. Any
+  // thread, at any time.
   virtual void give_up() = 0;
+  // After that, when no rank is in a call. Throws Error(runtime) where it cannot be.
+  virtual void begin_again() = 0;
 };
 
 // Between threads of this process, whatever memory their ranks have: through the program's.
@@ -31,6 +34,7 @@ class SharedCollective final : public Collective {
 
   void all_gather(int rank, std::span<const std::byte> from, std::byte* to) override;
   void give_up() override;
+  void begin_again() override;
 
  private:
   // Returns when all ranks have called it.

@@ -10,8 +10,15 @@
 
 namespace millrace::ranks {
 
-std::byte* RanksMemory::allocate(size_t n_bytes) {
+// Each rank for itself: what one waits for on its device may be what another never gives, since its own has
+// failed. That one finds out, and makes all others give up.
+void RanksMemory::wait() {
+  if (!memories_.front()->is_of_program()) workers_.give([this](int rank) { memory(rank).wait(); });
   workers_.finish();
+}
+
+std::byte* RanksMemory::allocate(size_t n_bytes) {
+  wait();
   std::vector<Buffer> buffers;
   for (Memory* each : memories_) buffers.emplace_back(n_bytes, *each);
   std::byte* const begin = buffers.front().data();
@@ -90,7 +97,7 @@ std::vector<Piece> pieces_of(const KeptTensor& kept, int rank, int64_t begin, in
 
 void RanksMemory::write(std::byte* to, std::span<const std::byte> from) {
   if (from.empty()) return;
-  workers_.finish();
+  wait();
   const KeptTensor* const kept = this->kept(to);
   for (int rank = 0; rank < n_ranks(); ++rank) {
     if (kept == nullptr) {
@@ -107,7 +114,7 @@ void RanksMemory::write(std::byte* to, std::span<const std::byte> from) {
 
 void RanksMemory::read(const std::byte* from, std::span<std::byte> to) {
   if (to.empty()) return;
-  workers_.finish();
+  wait();
   const KeptTensor* const kept = this->kept(from);
   if (kept == nullptr) return memory(0).read(on(0, from), to);
   const int64_t begin = from - kept->whole.data;
@@ -122,7 +129,7 @@ void RanksMemory::read(const std::byte* from, std::span<std::byte> to) {
 // Of what is kept: pages or slots, which every rank has at the same place of its own.
 void RanksMemory::copy(const std::byte* from, std::byte* to, size_t n_bytes) {
   if (n_bytes == 0) return;
-  workers_.finish();
+  wait();
   const KeptTensor* const kept = this->kept(from);
   check(kept == this->kept(to), "a copy within what one layer keeps, or within activations");
   for (int rank = 0; rank < n_ranks(); ++rank) {

@@ -32,6 +32,7 @@ class RanksMemory final : public Memory {
   void write(std::byte* to, std::span<const std::byte> from) override;
   void read(const std::byte* from, std::span<std::byte> to) override;
   void copy(const std::byte* from, std::byte* to, size_t n_bytes) override;
+  void wait() override;
   std::vector<Memory*> parts() override;
   int64_t n_copies(const Memory& part) const override;
   Memory& of_layer(int64_t /*layer*/) override { return kept_room_; }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backend/op_operands.h"
+#include "backend/ranks/first_gather.h"
 #include "backend/ranks/memory.h"
 #include "backend/ranks/sides.h"
 #include "backend/ranks/weights.h"
@@ -162,12 +163,14 @@ class RanksBackend final : public Backend {
         plan_(std::move(plan)),
         collective_(std::move(collective)),
         give_back_(std::move(give_back)),
-        workers_(plan_.n_ranks, [this] { collective_->give_up(); }),
+        workers_(
+            plan_.n_ranks, [this] { collective_->give_up(); }, [this] { begin_again(); }),
         memory_(memories(), plan_, workers_) {
     check(std::ssize(backends_) == plan_.n_ranks, "a plan for as many ranks");
     for (int rank = 0; rank < plan_.n_ranks; ++rank)
       ranks_.push_back(
           std::make_unique<Rank>(rank, *backends_[static_cast<size_t>(rank)], plan_, memory_, *collective_));
+    gather_first(*collective_, memories(), workers_);
   }
   RanksBackend(const RanksBackend&) = delete;
   RanksBackend& operator=(const RanksBackend&) = delete;
@@ -240,6 +243,12 @@ class RanksBackend final : public Backend {
   }
 
  private:
+  // A step has failed. Where memory was short that is all; where a device has failed, it says so again.
+  void begin_again() {
+    for (const auto& backend : backends_) backend->memory().wait();
+    collective_->begin_again();
+  }
+
   void each_rank(const std::function<void(Rank&)>& task) {
     workers_.give([this, task](int rank) { task(*ranks_[static_cast<size_t>(rank)]); });
   }

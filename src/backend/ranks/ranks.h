@@ -25,8 +25,9 @@ namespace millrace {
 // cannot be.
 using GiveBack = std::function<bool(std::span<const std::byte> weight)>;
 
-// The ranks are of one kind, and one each of plan.n_ranks. hold() brings them their parts, which the plan
-// says; in the program's memory the bytes held are those in place of what was given back.
+// The ranks are of one kind, and one each of plan.n_ranks. Throws Error(runtime) where they do not hear from
+// each other. hold() brings them their parts, which the plan says; in the program's memory the bytes held are
+// those in place of what was given back.
 std::unique_ptr<Backend> make_ranks_backend(std::vector<std::unique_ptr<Backend>> ranks, ranks::Plan plan,
                                             std::unique_ptr<Collective> collective, GiveBack give_back = {});
 

@@ -7,7 +7,10 @@
 #include <numeric>
 #include <random>
 
+#include "backend/ranks/first_gather.h"
+#include "backend/ranks/memory.h"
 #include "backend/ranks/workers.h"
+#include "base/await_change.h"
 
 namespace millrace::ranks {
 namespace {
@@ -16,7 +19,8 @@ std::vector<Memory*> program_memories(size_t n) { return std::vector<Memory*>(n,
 
 TEST(Workers, DoAllInOrderOnTheirOwn) {
   std::vector<std::vector<int>> done(3);
-  Workers workers(3, [] {});
+  Workers workers(
+      3, [] {}, [] {});
   for (int i = 0; i < 500; ++i)
     workers.give([&done, i](int rank) { done[static_cast<size_t>(rank)].push_back(i); });
   workers.finish();
@@ -27,17 +31,117 @@ TEST(Workers, DoAllInOrderOnTheirOwn) {
 
 TEST(Workers, AFailureEndsThemAllAndIsTold) {
   SharedCollective collective(program_memories(3));
-  Workers workers(3, [&collective] { collective.give_up(); });
-  std::atomic<int> n_later{0};
-  workers.give([&collective](int rank) {
-    if (rank == 1) fail(ErrorKind::does_not_fit, "no room");
+  Workers workers(
+      3, [&collective] { collective.give_up(); }, [&collective] { collective.begin_again(); });
+  std::atomic<int> n_later{0}, n_gathered{0};
+  const auto gather = [&](int rank) {
     std::byte from{}, to[3];
     collective.all_gather(rank, {&from, 1}, to);
-  });
-  workers.wait();
-  EXPECT_THROW(workers.give([&n_later](int) { ++n_later; }), Error);
-  EXPECT_THROW(workers.finish(), Error);
+    ++n_gathered;
+  };
+  for (int round = 1; round <= 20; ++round) {
+    workers.give([&](int rank) {
+      if (rank == round % 3) fail(ErrorKind::does_not_fit, "no room");
+      gather(rank);
+    });
+    workers.wait();
+    EXPECT_THROW(workers.give([&](int) { ++n_later; }), Error);
+    workers.give(gather);  // it has been told: all begin again
+    workers.finish();
+    EXPECT_EQ(n_gathered, 3 * round);
+  }
   EXPECT_EQ(n_later, 0);
+}
+
+TEST(Workers, WhereThereIsNoGoingOnThatIsSaid) {
+  SharedCollective collective(program_memories(2));
+  Workers workers(
+      2, [&collective] { collective.give_up(); }, [] { fail(ErrorKind::runtime, "the device is gone"); });
+  const auto sentence = [&](const auto& use) -> std::string {
+    try {
+      use();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  workers.give([&](int rank) {
+    if (rank == 1) fail(ErrorKind::runtime, "a kernel failed");
+    std::byte from{}, to[2];
+    collective.all_gather(rank, {&from, 1}, to);
+  });
+  EXPECT_EQ(sentence([&] { workers.finish(); }), "a kernel failed");
+  EXPECT_EQ(sentence([&] { workers.finish(); }), "the device is gone");
+  EXPECT_EQ(sentence([&] { workers.give([](int) {}); }), "the device is gone");
+}
+
+// Of one rank they never come, or are wrong.
+class DeafCollective final : public Collective {
+ public:
+  explicit DeafCollective(bool is_silent) : is_silent_(is_silent) {}
+  void all_gather(int rank, std::span<const std::byte> from, std::byte* to) override {
+    for (size_t i = 0; i < 2 * from.size(); ++i) to[i] = std::byte{};
+    if (rank == 0 && is_silent_) await_change(has_given_up_, false);
+  }
+  void give_up() override {
+    has_given_up_ = true;
+    has_given_up_.notify_all();
+  }
+  void begin_again() override {}
+
+ private:
+  const bool is_silent_;
+  std::atomic<bool> has_given_up_{false};
+};
+
+TEST(GatherFirst, FindsOutWhoDoesNotHear) {
+  const auto sentence = [](bool is_silent) -> std::string {
+    DeafCollective collective(is_silent);
+    Workers workers(
+        2, [&] { collective.give_up(); }, [] {});
+    try {
+      gather_first(collective, program_memories(2), workers,
+                   std::chrono::milliseconds(is_silent ? 20 : 20000));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(sentence(true), "the 2 ranks cannot tell each other what they compute: they did not within 0 s");
+  EXPECT_EQ(sentence(false),
+            "the 2 ranks cannot tell each other what they compute: what arrives is not what was sent");
+}
+
+// Of a device that another one waits for, and which has failed since all was given to them.
+TEST(RanksMemory, AFailureOfOneEndsTheWaitOfOthers) {
+  class Waiting final : public ForwardingMemory {
+   public:
+    explicit Waiting(std::function<void()> wait)
+        : ForwardingMemory(program_memory()), wait_(std::move(wait)) {}
+    bool is_of_program() const override { return false; }
+    void wait() override { wait_(); }
+
+   private:
+    std::function<void()> wait_;
+  };
+  std::atomic<bool> has_given_up{false};
+  Waiting first([&] { await_change(has_given_up, false); });
+  Waiting second([] { fail(ErrorKind::runtime, "a kernel failed"); });
+  const auto give_up = [&] {
+    has_given_up = true;
+    has_given_up.notify_all();
+  };
+  Workers workers(2, give_up, [&] { second.wait(); });
+  const Plan plan;
+  RanksMemory memory({&first, &second}, plan, workers);
+  for (int i = 0; i < 2; ++i) {
+    try {
+      memory.wait();
+      FAIL() << "a device has failed";
+    } catch (const Error& error) {
+      EXPECT_STREQ(error.what(), "a kernel failed");
+    }
+  }
 }
 
 // Many rounds of other lengths: nobody sees what belongs to another round.
@@ -45,7 +149,8 @@ TEST(SharedCollective, EveryRankGetsWhatEachGives) {
   constexpr int kRanks = 3;
   SharedCollective collective(program_memories(kRanks));
   std::vector<int> n_wrong(kRanks, 0);
-  Workers workers(kRanks, [&collective] { collective.give_up(); });
+  Workers workers(
+      kRanks, [&collective] { collective.give_up(); }, [] {});
   for (int round = 0; round < 300; ++round) {
     workers.give([&, round](int rank) {
       const size_t n = 1 + static_cast<size_t>(round) % 50;

@@ -1,10 +1,14 @@
 #include "backend/ranks/workers.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/await_change.h"
 
 namespace millrace::ranks {
 
-Workers::Workers(int n_ranks, std::function<void()> on_failure) : on_failure_(std::move(on_failure)) {
+Workers::Workers(int n_ranks, std::function<void()> on_failure, std::function<void()> begin_again)
+    : on_failure_(std::move(on_failure)), begin_again_(std::move(begin_again)) {
   for (int rank = 0; rank < n_ranks; ++rank) workers_.push_back(std::make_unique<Worker>());
   for (int rank = 0; rank < n_ranks; ++rank)
     workers_[static_cast<size_t>(rank)]->thread = std::thread([this, rank] { work(rank); });
@@ -38,7 +42,13 @@ void Workers::wait() const {
   }
 }
 
-void Workers::finish() const {
+bool Workers::is_done() const {
+  return std::ranges::all_of(workers_, [this](const auto& worker) {
+    return worker->n_done.load(std::memory_order_acquire) == n_given_.load(std::memory_order_relaxed);
+  });
+}
+
+void Workers::finish() {
   wait();
   throw_failure();
 }
@@ -76,10 +86,18 @@ void Workers::note_failure() {
   on_failure_();
 }
 
-void Workers::throw_failure() const {
+void Workers::throw_failure() {
   if (!has_failed_) return;
-  const std::lock_guard lock(mutex_);
-  std::rethrow_exception(failure_);
+  if (end_ != nullptr) std::rethrow_exception(end_);
+  wait();
+  const std::exception_ptr failure = std::exchange(failure_, nullptr);  // nobody else is there any more
+  try {
+    begin_again_();
+    has_failed_ = false;
+  } catch (...) {
+    end_ = std::current_exception();
+  }
+  std::rethrow_exception(failure);
 }
 
 }  // namespace millrace::ranks

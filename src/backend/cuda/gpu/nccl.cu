@@ -1,6 +1,10 @@
 // Ranks on GPUs of this machine tell each other by NCCL, which is loaded where it is installed.
 #include <dlfcn.h>
 
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <numeric>
 #include <vector>
 
 #include "backend/cuda/cuda.h"
@@ -20,6 +24,7 @@ class Nccl {
     void* const library = ::dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);  // stays: kernels may still run
     return library != nullptr && find(library, "ncclCommInitAll", init_all) &&
            find(library, "ncclAllGather", all_gather) && find(library, "ncclCommAbort", abort) &&
+           find(library, "ncclGroupStart", group_start) && find(library, "ncclGroupEnd", group_end) &&
            find(library, "ncclGetErrorString", error_string);
   }
   void expect_success(int status, std::string_view what) const {
@@ -29,6 +34,8 @@ class Nccl {
   int (*init_all)(Comm* comms, int n_devices, const int* devices) = nullptr;
   int (*all_gather)(const void* from, void* to, size_t n, int type, Comm comm, cudaStream_t stream) = nullptr;
   int (*abort)(Comm comm) = nullptr;
+  int (*group_start)() = nullptr;
+  int (*group_end)() = nullptr;
   const char* (*error_string)(int status) = nullptr;
 
  private:
@@ -42,12 +49,9 @@ class Nccl {
 class NcclCollective final : public Collective {
  public:
   NcclCollective(const Nccl& nccl, const std::vector<Memory*>& memories)
-      : nccl_(nccl), comms_(memories.size(), nullptr) {
-    std::vector<int> gpus(memories.size());
-    for (size_t rank = 0; rank < gpus.size(); ++rank) gpus[rank] = static_cast<int>(rank);
-    nccl_.expect_success(nccl_.init_all(comms_.data(), static_cast<int>(gpus.size()), gpus.data()),
-                         "beginning between GPUs");
-    for (Memory* memory : memories) devices_.push_back(&dynamic_cast<Device&>(*memory));
+      : nccl_(nccl), ranks_(memories.size()) {
+    for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].device = &dynamic_cast<Device&>(*memories[i]);
+    begin_again();
   }
   NcclCollective(const NcclCollective&) = delete;
   NcclCollective& operator=(const NcclCollective&) = delete;
@@ -55,21 +59,45 @@ class NcclCollective final : public Collective {
   ~NcclCollective() override { give_up(); }
 
   void all_gather(int rank, std::span<const std::byte> from, std::byte* to) override {
-    const auto i = static_cast<size_t>(rank);
-    auto* const stream = static_cast<cudaStream_t>(devices_[i]->stream());
-    nccl_.expect_success(nccl_.all_gather(from.data(), to, from.size(), kInt8, comms_[i], stream),
+    Rank& me = ranks_[static_cast<size_t>(rank)];
+    auto* const stream = static_cast<cudaStream_t>(me.device->stream());
+    const std::lock_guard lock(me.mutex);
+    if (me.comm == nullptr) fail(ErrorKind::runtime, "a rank has given up");
+    nccl_.expect_success(nccl_.all_gather(from.data(), to, from.size(), kInt8, me.comm, stream),
                          "gathering between GPUs");
   }
+
+  // Nobody enters a communicator while it is aborted. Who is in one is soon out of it; but for a thread whose
+  // stream is full of what waits for others, which only the abort lets go on.
   void give_up() override {
-    if (has_given_up_.exchange(true)) return;
-    for (Comm comm : comms_) nccl_.abort(comm);
+    std::vector<std::unique_lock<std::timed_mutex>> locks;
+    for (Rank& rank : ranks_) locks.emplace_back(rank.mutex, std::chrono::seconds(1));
+    nccl_.group_start();  // one alone might wait for the others
+    for (Rank& rank : ranks_) {
+      if (Comm comm = rank.comm.exchange(nullptr)) nccl_.abort(comm);
+    }
+    nccl_.group_end();
+  }
+
+  void begin_again() override {
+    give_up();  // what is left
+    std::vector<Comm> comms(ranks_.size());
+    std::vector<int> gpus(ranks_.size());
+    std::iota(gpus.begin(), gpus.end(), 0);
+    nccl_.expect_success(nccl_.init_all(comms.data(), static_cast<int>(gpus.size()), gpus.data()),
+                         "beginning between GPUs");
+    for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].comm = comms[i];
   }
 
  private:
+  struct Rank {
+    Device* device = nullptr;
+    std::timed_mutex mutex;
+    std::atomic<Comm> comm{nullptr};  // on the GPU of its number; behind the mutex, while that can be had
+  };
+
   Nccl nccl_;
-  std::vector<Comm> comms_;  // of each rank, on the GPU of its number
-  std::vector<Device*> devices_;
-  std::atomic<bool> has_given_up_{false};
+  std::vector<Rank> ranks_;
 };
 
 }  // namespace
