@@ -167,6 +167,8 @@ class Serve final : public Command {
     fmt::print("listening on {}\n", server.url());
     std::fflush(stdout);
     server.run();
+    if (const std::string failure = engine.failure(); !failure.empty())
+      fail(ErrorKind::runtime, "{}", failure);
   }
 
  private:

@@ -76,6 +76,7 @@ class Engine::Loop {
       : options_(filled_in(model, options)),
         plan_(fitting_plan(model, backend, options_)),
         model_(model),
+        device_(backend.memory()),
         memory_(memory_shape(model, options_), backend.memory()),
         mover_(memory_.kv),
         tier_(make_tier(model, backend, options_, memory_)),
@@ -113,6 +114,10 @@ class Engine::Loop {
     return stats_;
   }
   const Options& options() const { return options_; }
+  std::string failure() const {
+    const std::lock_guard lock(mutex_);
+    return failure_;
+  }
 
  private:
   // Why a request cannot be queued now; nothing when it can. The caller holds mutex_.
@@ -155,12 +160,14 @@ class Engine::Loop {
   // All that is left of the job.
   void finish(Job& job, FinishReason reason, const std::string& error = "");
   void fail_all(const std::string& sentence);
+  void note_failure();
   Usage usage_of(const Choice& choice) const;
   int64_t max_tokens_of(const Choice& choice) const;
 
   const Options options_;
   const MemoryPlan plan_;
   const Model& model_;
+  Memory& device_;  // of the backend
   SequenceMemory memory_;
   CacheMover mover_;
   const std::unique_ptr<CacheTier> tier_;  // nullptr: there is none
@@ -178,6 +185,7 @@ class Engine::Loop {
 
   mutable std::mutex mutex_;  // guards what follows
   Stats stats_;
+  std::string failure_;
   std::condition_variable wake_;
   std::vector<std::unique_ptr<Job>> incoming_;
   std::vector<Cancelled> cancelled_;
@@ -191,6 +199,8 @@ class Engine::Loop {
 };
 
 std::optional<Engine::Submitted> Engine::Loop::refuse(const Request& request) {
+  if (!failure_.empty())
+    return Submitted{.ticket = std::nullopt, .refusal = failure_, .reason = RefusalReason::device_lost};
   if (n_unfinished_ + request.n > options_.max_waiting + options_.max_sequences) {
     return Submitted{.ticket = std::nullopt,
                      .refusal = fmt::format("the queue is full: {} answers are unfinished", n_unfinished_),
@@ -237,6 +247,7 @@ void Engine::Loop::run() {
       expire();
       step();
     } catch (const std::exception& error) {
+      note_failure();
       fail_all(error.what());
     }
     note_stats();
@@ -577,10 +588,26 @@ void Engine::Loop::finish(Job& job, FinishReason reason, const std::string& erro
   for (Choice* choice : open) finish(*choice, reason, {.error = error});  // the last one takes the job along
 }
 
-// A step threw (memory, a device): every request is told, waiting ones too, and the engine goes on.
+// A step threw (memory, a device): every request is told, waiting ones too, and the engine goes on where the
+// device does.
 void Engine::Loop::fail_all(const std::string& sentence) {
   log_line(LogLevel::error, sentence);
   while (!jobs_.empty()) finish(*jobs_.begin()->second, FinishReason::error, sentence);
+}
+
+// What has failed for good says so twice.
+void Engine::Loop::note_failure() {
+  if (!failure().empty()) return;
+  std::string reason;
+  for (int i = 0; i < 2; ++i) {
+    try {
+      return device_.wait();
+    } catch (const std::exception& error) {
+      reason = error.what();
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  failure_ = "the device has failed, and nothing can be computed any more: " + reason;
 }
 
 std::string_view name_of(FinishReason reason) {
@@ -618,6 +645,7 @@ void Engine::cancel(uint64_t id, int index) { loop_->cancel({id, index}); }
 const MemoryPlan& Engine::memory() const { return loop_->memory(); }
 Engine::Stats Engine::stats() const { return loop_->stats(); }
 const Engine::Options& Engine::options() const { return loop_->options(); }
+std::string Engine::failure() const { return loop_->failure(); }
 MemoryPlan Engine::plan(const Model& model, const Options& options) {
   return plan_for(model, filled_in(model, options));
 }

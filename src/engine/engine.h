@@ -110,6 +110,8 @@ class Engine {
   };
   Stats stats() const;
   const Options& options() const;  // with the defaults filled in
+  // Why nothing can be computed any more (a device has failed), as a sentence; empty: it can. Any thread.
+  std::string failure() const;
 
   // The plan for those options, allocating nothing; without what ops take besides.
   static MemoryPlan plan(const Model& model, const Options& options);

@@ -101,8 +101,8 @@ struct Event {
   std::string error;  // one sentence, where finish_reason is error
 };
 
-// Why a request is not taken. The first two are its own fault and stay so (HTTP 400); the others pass (429
-// for a key that asks for too much, 503 for an engine that has too much to do).
-enum class RefusalReason { bad_request, over_context, rate, queue_full };
+// Why a request is not taken. The first two are its own fault and stay so (HTTP 400); the next two pass
+// (429). After the last one no request is taken any more (503).
+enum class RefusalReason { bad_request, over_context, rate, queue_full, device_lost };
 
 }  // namespace millrace

@@ -9,7 +9,8 @@ namespace {
 ApiError refused(const Engine::Submitted& submitted) {
   const bool is_full = submitted.reason == RefusalReason::queue_full;
   const bool passes = is_full || submitted.reason == RefusalReason::rate;
-  ApiError error(passes ? 429 : 400, submitted.refusal, {}, is_full ? "queue_full" : "");
+  const bool is_lost = submitted.reason == RefusalReason::device_lost;
+  ApiError error(is_lost ? 503 : passes ? 429 : 400, submitted.refusal, {}, is_full ? "queue_full" : "");
   error.retry_after_s = submitted.retry_after_s;
   return error;
 }

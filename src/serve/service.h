@@ -40,6 +40,7 @@ class Service final : public Application {
   std::unique_ptr<Exchange> start(HttpRequest request, Waker wake) override;
   HttpResponse refusal(const HttpFault& fault) override;
   void drain() override { is_draining_ = true; }
+  bool has_ended() const override { return !model_.engine.failure().empty(); }
   void reload() override {
     if (reload_) reload_();
   }

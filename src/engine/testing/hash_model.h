@@ -133,6 +133,7 @@ struct Answer {
   Usage usage;
   std::vector<std::pair<int32_t, float>>
       prompt_logprobs;  // of every answer: the best token, the chosen one's
+  std::string error;
 };
 
 inline std::vector<Answer> answers_of(const Engine::Ticket& ticket, int n) {
@@ -145,6 +146,7 @@ inline std::vector<Answer> answers_of(const Engine::Ticket& ticket, int n) {
     if (event->token) answer.tokens.push_back(*event->token);
     if (event->finish_reason) answer.reason = *event->finish_reason;
     answer.usage = event->usage;
+    answer.error = event->error;
   }
   return answers;
 }

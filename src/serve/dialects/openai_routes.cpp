@@ -10,6 +10,8 @@ namespace {
 using enum ApiRoute::Runs;
 
 Parsed health(const Incoming& incoming) {
+  if (const std::string failure = incoming.model.engine.failure(); !failure.empty())
+    throw ApiError(503, failure);
   if (incoming.is_draining) throw ApiError(503, "the server is ending");
   Json body;
   body["status"] = "ok";

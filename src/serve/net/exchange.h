@@ -41,6 +41,8 @@ class Application {
   virtual HttpResponse refusal(const HttpFault& fault) = 0;
   // The server takes no new connections and ends when what runs is done.
   virtual void drain() = 0;
+  // Whether there is nothing more to serve: the server ends as if it had been told to.
+  virtual bool has_ended() const { return false; }
   // SIGHUP: files that were read at the start may have changed.
   virtual void reload() = 0;
 };

@@ -225,6 +225,7 @@ class HttpServer::Core final : public Connection::Owner {
       if (manager_.alive_every()) manager_.alive();
       for (size_t i = 0; i < connections_.size(); ++i) connections_[i]->check_time(now);
       forget_closed();
+      if (!is_draining_ && application_.has_ended()) drain();
       if (is_draining_ && (connections_.empty() || now >= drained_by_)) return context_->stop();
       await_tick();
     });

@@ -34,8 +34,8 @@ class HttpServer {
 
   // "http://127.0.0.1:8080", "unix:/run/millrace.sock"
   std::string url() const;
-  // Until SIGTERM or SIGINT, and then until what runs is done or its time is over; a second signal ends at
-  // once.
+  // Until SIGTERM or SIGINT, or the application has ended, and then until what runs is done or its time is
+  // over; a second signal ends at once.
   void run();
 
   // Says that any exchange may have something. Cheap when it is called often; may outlive the server.

@@ -30,7 +30,7 @@ class Answer final : public Exchange {
   bool has_head_ = false;
 };
 
-class Answering final : public Application {
+class Answering : public Application {
  public:
   std::unique_ptr<Exchange> start(HttpRequest request, Waker) override {
     return std::make_unique<Answer>(request.path == "/endless");
@@ -95,6 +95,19 @@ TEST_F(SlowClients, WhoSaysNothingIsLeft) { EXPECT_EQ(reply(""), ""); }
 TEST_F(SlowClients, WhoTakesNothingIsLeft) {
   const std::string got = reply("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n", std::chrono::milliseconds(5000));
   EXPECT_EQ(got.substr(0, 12), "HTTP/1.1 200");
+}
+
+// Nobody has told it to.
+TEST(HttpServer, EndsWithItsApplication) {
+  class Ended final : public Answering {
+   public:
+    bool has_ended() const override { return true; }
+    void drain() override { is_drained = true; }
+    bool is_drained = false;
+  };
+  Ended application;
+  HttpServer(application, {.port = 0}).run();
+  EXPECT_TRUE(application.is_drained);
 }
 
 }  // namespace
