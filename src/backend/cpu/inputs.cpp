@@ -7,6 +7,14 @@ constexpr int64_t kBlocks32 = kSpan / 32;  // of a span
 
 int64_t n_spans_of(int64_t n_in) { return (n_in + kSpan - 1) / kSpan; }
 
+// In bytes. A task has but some of many columns, at most so many that they fit the second level of cache:
+// there its quarters must not fall into the same sets.
+int64_t quarter_stride_of(int64_t n_columns) {
+  if (n_columns <= 128) return n_columns * kQuarter;
+  const int64_t n = (n_columns + 127) / 128;
+  return (n | 1) * 128 * kQuarter;
+}
+
 constexpr int64_t kLinesABlock = int64_t{kPairsBf16} * kPartsBf16;
 int64_t n_blocks_of(int64_t n_in) { return (n_in + kBlockBf16 - 1) / kBlockBf16; }
 int64_t n_tiles_of(int64_t n_columns) { return (n_columns + kTileColumnsAmx - 1) / kTileColumnsAmx; }
@@ -39,6 +47,7 @@ InputViews::InputViews(const Kernels& kernels, std::initializer_list<Tensor> wei
     const InputKind kind = kernels.matmul[static_cast<size_t>(weight.dtype)].input;
     has_int8_32 |= kind == InputKind::int8_32;
     has_int8_256 |= kind == InputKind::int8_256;
+    has_pairs |= kind == InputKind::int8_256 && kernels.reads_pairs;
     has_bf16 |= kind == InputKind::bf16_pairs;
   }
 }
@@ -58,8 +67,11 @@ InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, in
     scale32 = carver.take<InputScale32>((n_spans + kColumnsBehind) * kBlocks32);
   }
   if (views.has_int8_256) {
-    int8_256 = carver.take<int8_t>((n_spans + kColumnsBehind) * kSpan);
-    scale256 = carver.take<InputScale256>(n_spans + kColumnsBehind);
+    int8_256 =
+        carver.take<int8_t>(n_spans_of(n_in) * 4 * quarter_stride_of(n_columns) + kColumnsBehind * kQuarter);
+    scale256 = carver.take<float>(n_spans + kColumnsBehind);
+    sums256 = carver.take<InputSums256>(n_spans + kColumnsBehind);
+    if (views.has_pairs) pairs256 = carver.take<InputPairs256>(n_spans + kColumnsBehind);
   }
   if (views.has_bf16)
     bf16 = carver.take<uint32_t>(n_tiles_of(n_columns) * n_blocks_of(n_in) * kLinesABlock *
@@ -77,7 +89,10 @@ Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const
                       .int8_32 = memory.int8_32,
                       .scale32 = memory.scale32,
                       .int8_256 = memory.int8_256,
+                      .quarter_stride = quarter_stride_of(n_columns),
                       .scale256 = memory.scale256,
+                      .sums256 = memory.sums256,
+                      .pairs256 = memory.pairs256,
                       .bf16 = memory.bf16,
                       .bf16_line = bf16_line_of(n_columns)};
   const auto row_of = [&](int64_t c) {
@@ -85,17 +100,22 @@ Inputs prepare_inputs(Machine& machine, const Tensor& x, InputViews views, const
   };
   if (views.has_bf16) split_columns(machine, inputs, memory.bf16, row_of);
   if (!views.has_int8_32 && !views.has_int8_256) return inputs;
+  const Kernels& kernels = machine.kernels;
+  const int64_t quarter_stride = inputs.quarter_stride;
   for_each_row(machine, n_columns, n_in, [&](int64_t c, int) {
     const float* row = row_of(c);
     for (int64_t span = 0; span < n_spans_of(n_in); ++span) {
-      const int64_t at = span * n_columns + c;
+      const int64_t at = span * n_columns + c, q_at = 4 * span * quarter_stride + c * kQuarter;
       const float* values = row + span * kSpan;
       if (views.has_int8_32) {
-        machine.kernels.quantize32(values, std::min<int64_t>(kSpan, n_in - span * kSpan),
-                                   memory.int8_32 + at * kSpan, memory.scale32 + at * kBlocks32);
+        kernels.quantize32(values, std::min<int64_t>(kSpan, n_in - span * kSpan), memory.int8_32 + at * kSpan,
+                           memory.scale32 + at * kBlocks32);
       }
-      if (views.has_int8_256)
-        machine.kernels.quantize256(values, memory.int8_256 + at * kSpan, memory.scale256 + at);
+      if (views.has_int8_256) {
+        memory.scale256[at] =
+            kernels.quantize256(values, memory.int8_256 + q_at, quarter_stride, memory.sums256 + at,
+                                views.has_pairs ? memory.pairs256 + at : nullptr);
+      }
     }
   });
   return inputs;

@@ -21,6 +21,7 @@ struct InputViews {
 
   bool has_int8_32 = false;
   bool has_int8_256 = false;
+  bool has_pairs = false;  // of the sums of int8_256
   bool has_bf16 = false;
 };
 
@@ -31,7 +32,9 @@ struct InputMemory {
   int8_t* int8_32 = nullptr;
   InputScale32* scale32 = nullptr;
   int8_t* int8_256 = nullptr;
-  InputScale256* scale256 = nullptr;
+  float* scale256 = nullptr;
+  InputSums256* sums256 = nullptr;
+  InputPairs256* pairs256 = nullptr;
   uint32_t* bf16 = nullptr;
 };
 

@@ -15,18 +15,22 @@ struct InputScale32 {
   float scaled_sum;  // scale * sum, what a block's minimum is multiplied by
 };
 
-// The same in blocks of 256, the partner of the formats whose blocks carry integer scales inside.
-struct InputScale256 {
-  float scale;
-  // Sums of each 16 and of each 32 int8 values; those of four that follow each other in the order 0, 2, 1, 3.
-  int16_t sums16[16];
-  int16_t sums32[8];
+// The same in blocks of 256, the partner of the formats whose blocks carry integer scales inside: sums of
+// each 16 and of each 32 int8 values; those of four that follow each other in the order 0, 2, 1, 3.
+struct InputSums256 {
+  int16_t of16[16];
+  int16_t of32[8];
+};
+// The sums of each 16 in their order, each as two bfloat16 values that add up to it: what tiles read.
+struct alignas(64) InputPairs256 {
+  uint32_t of16[16];
 };
 
 // Which view of the activations a weight format is multiplied with.
 enum class InputKind { f32, int8_32, int8_256, bf16_pairs };
 
 inline constexpr int kSpan = 256;  // elements of a row that kernels keep close at a time
+inline constexpr int kQuarter = kSpan / 4;
 
 // Kernels read, for nothing, up to so many columns behind the last.
 inline constexpr int kColumnsBehind = 31;
@@ -37,16 +41,20 @@ inline constexpr int kPairsBf16 = kBlockBf16 / 2;  // lines of a tile
 inline constexpr int kTileColumnsAmx = 16;         // columns of a tile
 
 // The activations of one op, a column each; only the views that its weights need are filled. The int8 views
-// lie span by span: n_spans = n_in / kSpan rounded up, the last one perhaps not full.
+// lie span by span, n_spans = n_in / kSpan rounded up, the last one perhaps not full; a span lies by
+// quarters, so that a tile's columns lie in one piece.
 struct Inputs {
   int64_t n_in;
   int64_t n_columns;
-  const float* f32;               // (n_rows, n_in)
-  const int32_t* rows;            // (n_columns) rows of f32, or nullptr where column c is row c
-  const int8_t* int8_32;          // (n_spans, n_columns, kSpan)
-  const InputScale32* scale32;    // (n_spans, n_columns, kSpan / 32)
-  const int8_t* int8_256;         // (n_spans, n_columns, kSpan)
-  const InputScale256* scale256;  // (n_spans, n_columns)
+  const float* f32;             // (n_rows, n_in)
+  const int32_t* rows;          // (n_columns) rows of f32, or nullptr where column c is row c
+  const int8_t* int8_32;        // (n_spans, n_columns, kSpan)
+  const InputScale32* scale32;  // (n_spans, n_columns, kSpan / 32)
+  const int8_t* int8_256;       // (n_spans, 4, quarter_stride) bytes
+  int64_t quarter_stride;
+  const float* scale256;          // (n_spans, n_columns)
+  const InputSums256* sums256;    // (n_spans, n_columns)
+  const InputPairs256* pairs256;  // (n_spans, n_columns)
   // (tiles of columns, blocks of 32 rounded up, kPartsBf16, kPairsBf16, bf16_line), the larger parts first; a
   // line holds the elements 2 i and 2 i + 1 of each column, zeros behind n_in.
   const uint32_t* bf16;
@@ -222,9 +230,12 @@ struct Kernels {
 
   Matmul matmul[21];  // by Dtype; `multiply` is nullptr for int32
 
-  // A span of a row: n values of x, at most kSpan, to q (kSpan); of quantize256 a whole one.
+  // A span of a row: n values of x, at most kSpan, to q (kSpan); of quantize256 a whole one, to quarters that
+  // stand quarter_stride bytes apart. quantize256 returns the scale.
   void (*quantize32)(const float* x, int64_t n, int8_t* q, InputScale32* scales);
-  void (*quantize256)(const float* x, int8_t* q, InputScale256* scale);
+  float (*quantize256)(const float* x, int8_t* q, int64_t quarter_stride, InputSums256* sums,
+                       InputPairs256* pairs);
+  bool reads_pairs;  // or Inputs::pairs256, and what quantize256 is given, may be nullptr
 
   // A block of a tile of Inputs::bf16, of at most `line` columns; nullptr where no weight is multiplied with
   // it.

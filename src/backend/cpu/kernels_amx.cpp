@@ -80,6 +80,7 @@ Kernels make_amx_table() {
                            .multiply_interleaved = multiply_bf16<true>,
                            .interleave = interleave_bf16,
                            .take_row = take_row_bf16};
+  t.reads_pairs = true;
   t.split_bf16 = split_bf16;
   t.pages[1].attend = attend_amx<F16>;
   t.pages[2].attend = attend_amx<BF16>;

@@ -114,6 +114,7 @@ inline Ints shift_right(Ints a, int n) { return _mm512_srli_epi32(a, static_cast
 inline Ints shift_right_signed(Ints a, int n) { return _mm512_srai_epi32(a, static_cast<unsigned>(n)); }
 inline Floats to_float(Ints a) { return _mm512_cvtepi32_ps(a); }
 inline Floats bits_to_float(Ints a) { return _mm512_castsi512_ps(a); }
+inline Ints float_to_bits(Floats a) { return _mm512_castps_si512(a); }
 // Rounded to nearest, narrowed to int8 (values are within range).
 inline void store_int8(int8_t* p, Floats x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));

@@ -4,7 +4,7 @@
 // quant/*/layout.h.
 
 // Pairs are two int16 in a lane, each vector those of sub-blocks 4i and 4i + 2 or 4i + 1 and 4i + 3, in turn:
-// bytes come apart so, and InputScale256 has its sums in the same order.
+// bytes come apart so, and InputSums256 has its sums in the same order.
 struct Scales256 {
   Floats d;
   Floats dmin;
@@ -47,7 +47,7 @@ inline Scales256 scales_6_bit(R rows) {
 }
 
 struct Q2K {
-  static constexpr int kBytes = 84, kSub = 16, kOffset = 0;
+  static constexpr int kBytes = 84, kSub = 16, kOffset = 0, kMostCode = 3;
   static constexpr bool kHasMin = true, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
@@ -112,7 +112,7 @@ struct Q3K {
 };
 
 struct Q4K {
-  static constexpr int kBytes = 144, kSub = 32, kOffset = 0;
+  static constexpr int kBytes = 144, kSub = 32, kOffset = 0, kMostCode = 15;
   static constexpr bool kHasMin = true, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
@@ -131,7 +131,7 @@ struct Q4K {
 };
 
 struct Q5K {
-  static constexpr int kBytes = 176, kSub = 32, kOffset = 0;
+  static constexpr int kBytes = 176, kSub = 32, kOffset = 0, kMostCode = 31;
   static constexpr bool kHasMin = true, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {

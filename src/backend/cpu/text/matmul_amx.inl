@@ -68,11 +68,19 @@ inline void for_each_tile(const Body& body) {
 inline Ints twice(Ints x) { return bit_or(bit_and(x, splat(0xffff)), shift_left(x, 16)); }
 inline Ints mul16(Ints a, Ints b) { return _mm512_mullo_epi16(a, b); }
 
+template <class F>
+constexpr int most_code() {
+  if constexpr (F::kHasMin) return F::kMostCode;
+  return 0;
+}
+
 // Weights with their scales. Codes up to 31 without an offset times three bits of the scale fit a byte.
 template <class F>
 struct Planes {
   static constexpr bool kIsUnsigned = F::kHasMin;
   static constexpr int kHighBits = kIsUnsigned ? 3 : 7;
+  // What 256 bytes of the low plane times activations may add up to.
+  static constexpr int kMostLow = (kIsUnsigned ? 7 * most_code<F>() : 127) * 128 * 256;
 
   explicit Planes(Ints scale)
       : low_scale(twice(kIsUnsigned ? bit_and(scale, splat(7)) : scale)),
@@ -100,10 +108,11 @@ struct Planes {
 
 template <class F>
 struct alignas(64) TilePanel {
-  static constexpr int kPairs = F::kHasMin ? 128 / F::kSub : 0;
   uint8_t low[256 * kLanes];
   uint8_t high[256 * kLanes];
-  int32_t pairs[kPairs * kLanes];
+  static constexpr int kPairs = F::kHasMin ? 128 / F::kSub : 0;
+  int32_t pairs[kPairs * kLanes];              // as in Scales256
+  int32_t mins[F::kHasMin ? 16 * kLanes : 0];  // minima of each 16 values, twice, in bfloat16
   float d[kLanes];
   float dmin[kLanes];
 };
@@ -130,6 +139,17 @@ inline void expand_block(R rows, TilePanel<F>& panel, Ahead& ahead) {
   });
 }
 
+// Fills panel.mins. The minimum of a sub-block has its place among the pairs as its sum has it.
+template <class F>
+inline void lay_out_mins(TilePanel<F>& panel) {
+  for (int i = 0; i < 16; ++i) {
+    const int sub = i * 16 / F::kSub;
+    const Ints pair = load(panel.pairs + kLanes * (sub / 4 * 2 + sub % 2));
+    const Ints min = sub % 4 < 2 ? bit_and(pair, splat(0xffff)) : shift_right(pair, 16);
+    store(panel.mins + kLanes * i, twice(shift_right(float_to_bits(to_float(min)), 16)));
+  }
+}
+
 template <class F>
 struct TileSpan {
   int64_t index;
@@ -138,100 +158,112 @@ struct TileSpan {
 };
 
 // What tiles 0 to 3 held: sums of 16 columns and a group, [column][lane], low and high ones in turn.
+using TileDots = int32_t[4][kTileColumnsAmx * kLanes];
+
+inline void store_tiles(TileDots& dots) {
+  for_each_tile<4>([&]<int i>() { store_tile<i>(dots[i], 64); });
+}
+
 struct alignas(64) TileSums {
-  int32_t of[4][kTileColumnsAmx * kLanes];
+  TileDots of;
+  float mins[2][kTileColumnsAmx * kLanes];  // times sums, of tiles 5 and 7
 };
 
-inline void store_tiles(TileSums& sums) {
-  _tile_stored(0, sums.of[0], 64);
-  _tile_stored(1, sums.of[1], 64);
-  _tile_stored(2, sums.of[2], 64);
-  _tile_stored(3, sums.of[3], 64);
+template <class F, int kSum, int kFirst, int kSecond>
+inline void add_dots_of_tiles() {
+  if constexpr (Planes<F>::kIsUnsigned)
+    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kFirst), "i"(kSecond));
+  else
+    add_signed_dots<kSum, kFirst, kSecond>();
 }
 
-// 32 columns times a group, with the sums left in the tiles.
-template <class F>
-inline void dot_tiles(const TilePanel<F>& panel, const int8_t* x) {
-  constexpr int kNext = kTileColumnsAmx * kSpan;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-#pragma GCC unroll 4
-  for (int k = 0; k < 4; ++k) {
-    _tile_loadd(6, panel.low + kTileBytes * k, 64);
-    _tile_loadd(7, panel.high + kTileBytes * k, 64);
-    _tile_loadd(4, x + 64 * k, kSpan);
-    _tile_loadd(5, x + 64 * k + kNext, kSpan);
-    if constexpr (Planes<F>::kIsUnsigned) {
-      _tile_dpbsud(0, 4, 6);
-      _tile_dpbsud(1, 4, 7);
-      _tile_dpbsud(2, 5, 6);
-      _tile_dpbsud(3, 5, 7);
-    } else {
-      _tile_dpbssd(0, 4, 6);
-      _tile_dpbssd(1, 4, 7);
-      _tile_dpbssd(2, 5, 6);
-      _tile_dpbssd(3, 5, 7);
-    }
-  }
+// Tile kSum = minima of the panel times sums of up to 16 columns: integers below 2^24, hence exact. Tiles 4
+// and 6 are lost.
+template <class F, int kSum>
+inline void dot_mins(const TilePanel<F>& panel, const InputPairs256* pairs) {
+  load_tile<4>(pairs, sizeof *pairs);
+  load_tile<6>(panel.mins, 64);
+  zero_tile<kSum>();
+  asm volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm%c0" : : "i"(kSum));
 }
 
-// What the float steps of a group take from its panel.
+// Of integers below 2^22, by additions: beside tiles at work conversions have one port and additions two.
+inline Floats small_to_float(Ints x) {
+  constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23: what follows it are integers
+  return sub(bits_to_float(add(x, float_to_bits(splat(kWhole)))), splat(kWhole));
+}
+
+// As to_float(low + (high << kHighBits)).
 template <class F>
-struct TileScales {
-  static constexpr int kPairs = TilePanel<F>::kPairs;
+inline Floats join_planes(Ints low, Ints high) {
+  const Floats low_part = Planes<F>::kMostLow < 1 << 22 ? small_to_float(low) : to_float(low);
+  return fma(small_to_float(high), splat(float{1 << Planes<F>::kHighBits}), low_part);
+}
 
-  explicit TileScales(const TilePanel<F>& panel) : d(load(panel.d)), dmin(load(panel.dmin)) {
-    for (int i = 0; i < kPairs; ++i) pairs[i] = load(panel.pairs + kLanes * i);
-  }
-  // The sums of a column, whose activations have this scale.
-  Floats add(Floats acc, Ints low, Ints high, const InputScale256& scale) const {
-    acc = add_dots(acc, cpu::add(low, shift_left(high, Planes<F>::kHighBits)), d, scale.scale);
-    if constexpr (F::kHasMin) {
-      Ints mins = splat(0);
-#pragma GCC unroll 8
-      for (int i = 0; i < kPairs; ++i)
-        mins = dot_pairs(mins, pairs[i], repeat_pair(sums_of<F>(scale) + 2 * i));
-      acc = take_mins(acc, mins, dmin, scale.scale);
-    }
-    return acc;
-  }
-
-  Floats d;
-  Floats dmin;
-  Ints pairs[kPairs > 0 ? kPairs : 1];
-};
-
-// 32 columns and a group.
+// 32 columns and a group, in four parts.
 template <class F>
 struct TileStep {
   static constexpr int kColumns = 2 * kTileColumnsAmx;
+  static constexpr int kPartColumns = kColumns / 4;
 
-  // Steps over groups, then over columns. False behind the last one.
-  bool advance(const StripProduct& p) {
-    if (++group < p.n_groups) return true;
+  // Steps over groups, then over columns.
+  void advance(const StripProduct& p) {
+    if (++group < p.n_groups) return;
     group = 0;
     first += kColumns;
-    return first < p.n_columns;
   }
   TileInputs<F, kColumns> inputs(const StripProduct& p, const TileSpan<F>& span) const {
     return {*p.inputs, span.index, p.first_column + first};
   }
-  // Tiles reach beyond the last column, into memory that InputMemory has for it.
-  void dot(const StripProduct& p, const TileSpan<F>& span) const {
-    dot_tiles(span.panels[group][0], inputs(p, span).q);
+  // A quarter of the products; the first begins with what the step before has left in the tiles. Tiles reach
+  // beyond the last column, into memory that InputMemory has for it.
+  template <int kPart>
+  void dot(const StripProduct& p, const TileSpan<F>& span, TileSums& before) const {
+    const TilePanel<F>& panel = span.panels[group][0];
+    const auto x = inputs(p, span);
+    load_tile<6>(panel.low + kTileBytes * kPart, 64);
+    load_tile<4>(x.bytes(0, kQuarter * kPart), kQuarter);
+    load_tile<7>(panel.high + kTileBytes * kPart, 64);
+    load_tile<5>(x.bytes(kTileColumnsAmx, kQuarter * kPart), kQuarter);
+    for_each_tile<4>([&]<int i>() {
+      if constexpr (kPart == 0) {
+        store_tile<i>(before.of[i], 64);
+        zero_tile<i>();
+      }
+      add_dots_of_tiles<F, i, 4 + i / 2, 6 + i % 2>();
+    });
   }
+  void dot_sums(const StripProduct& p, const TileSpan<F>& span, TileSums& sums) const {
+    if constexpr (F::kHasMin) {
+      const InputPairs256* pairs =
+          p.inputs->pairs256 + span.index * p.inputs->n_columns + p.first_column + first;
+      dot_mins<F, 7>(span.panels[group][0], pairs);
+      dot_mins<F, 5>(span.panels[group][0], pairs + kTileColumnsAmx);
+      store_tile<7>(sums.mins[0], 64);
+      store_tile<5>(sums.mins[1], 64);
+    }
+  }
+  // The sums of a quarter of the columns.
+  template <int kPart>
   void add(const StripProduct& p, const TileSpan<F>& span, const TileSums& sums, Ahead& ahead) const {
-    const TileScales<F> scales(span.panels[group][0]);
-    const InputScale256* scale = inputs(p, span).scale;
-    float* out = p.out + first * p.out_stride + group * kLanes;
-    const int n = p.n_columns - first < kColumns ? p.n_columns - first : kColumns;
-    for (int c = 0; c < n; ++c, out += p.out_stride, ++scale) {
+    const Floats d = load(span.panels[group][0].d), dmin = load(span.panels[group][0].dmin);
+    const float* scale = inputs(p, span).scale + kPart * kPartColumns;
+    constexpr int kTile = kPart / 2, kAt = kPart % 2 * kPartColumns * kLanes;
+    float* out = p.out + (first + kPart * kPartColumns) * p.out_stride + group * kLanes;
+    const auto add_column = [&](int c) {
       if (c % 4 == 0) ahead.prefetch_part();  // kSpan / 32 times a step
-      const int tile = c / kTileColumnsAmx, at = c % kTileColumnsAmx * kLanes;
-      store(out,
-            scales.add(load(out), load(sums.of[2 * tile] + at), load(sums.of[2 * tile + 1] + at), *scale));
+      const int at = kAt + c * kLanes;
+      float* to = out + c * p.out_stride;
+      const Floats dots = join_planes<F>(load(sums.of[2 * kTile] + at), load(sums.of[2 * kTile + 1] + at));
+      const Floats mins = F::kHasMin ? load(sums.mins[kTile] + at) : zeros();
+      store(to, accumulate256<F>(load(to), dots, d, mins, dmin, scale[c]));
+    };
+    const int n = p.n_columns - first - kPart * kPartColumns;
+    if (n >= kPartColumns) {
+#pragma GCC unroll 8
+      for (int c = 0; c < kPartColumns; ++c) add_column(c);
+    } else {
+      for (int c = 0; c < n; ++c) add_column(c);
     }
   }
 
@@ -239,22 +271,29 @@ struct TileStep {
   int first = 0;
 };
 
-// While tiles work on a step, the sums of the one before are added: the tiles are stored after that, or loads
-// would have to wait for stores that wait for the tiles.
+// While tiles work on a part of a step, a part of the sums of the one before is added. As the first part of
+// products stores those, and parts take turns, it comes with the last sums of the step before that.
 template <class F>
 inline void multiply_span(const StripProduct& p, const TileSpan<F>& span, Ahead& ahead) {
   TileSums sums;
-  TileStep<F> step;
-  step.dot(p, span);
-  store_tiles(sums);
-  for (;;) {
-    const TileStep<F> before = step;
-    const bool goes_on = step.advance(p);
-    if (goes_on) step.dot(p, span);
-    before.add(p, span, sums, ahead);
-    if (!goes_on) return;
-    store_tiles(sums);
+  TileStep<F> step, before, last;
+  const int n_steps = (p.n_columns + TileStep<F>::kColumns - 1) / TileStep<F>::kColumns * p.n_groups;
+  for (int i = 0; i <= n_steps; ++i) {
+    if (i > 1) last.template add<3>(p, span, sums, ahead);
+    if (i < n_steps)
+      step.template dot<0>(p, span, sums);
+    else
+      store_tiles(sums.of);
+    if (i > 0) before.dot_sums(p, span, sums);
+    for_each_tile<3>([&]<int part>() {
+      if (i < n_steps) step.template dot<part + 1>(p, span, sums);
+      if (i > 0) before.template add<part>(p, span, sums, ahead);
+    });
+    last = before;
+    before = step;
+    step.advance(p);
   }
+  last.template add<3>(p, span, sums, ahead);
 }
 
 template <class Lying>
@@ -267,26 +306,21 @@ void multiply_many(const StripProduct& p) {
     const int n_steps = (p.n_columns + TileStep<F>::kColumns - 1) / TileStep<F>::kColumns;
     Ahead ahead = ahead_of_span<F>(p, span, p.n_groups * (1 + n_steps));
     expand_span<Lying>(p, span, ahead);
+    if constexpr (F::kHasMin) {
+      for (int g = 0; g < p.n_groups; ++g) lay_out_mins(span.panels[g][0]);
+    }
     finish_writes();
     multiply_span(p, span, ahead);
   }
 }
 
-template <class F, int kSum, int kFirst, int kSecond>
-inline void add_dots_of_tiles() {
-  if constexpr (Planes<F>::kIsUnsigned)
-    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kFirst), "i"(kSecond));
-  else
-    add_signed_dots<kSum, kFirst, kSecond>();
-}
-
 // Up to 16 columns times a group: in tiles 0 and 2 the low, in 1 and 3 the high ones, as a product waits long
 // for the tile it is added to.
 template <class F>
-inline void dot_few(const TilePanel<F>& panel, const int8_t* x) {
+inline void dot_few(const TilePanel<F>& panel, const TileInputs<F, kTileColumnsAmx>& x) {
   for_each_tile<4>([]<int i>() { zero_tile<i>(); });
   for_each_tile<4>([&]<int k>() {
-    load_tile<4>(x + 64 * k, kSpan);
+    load_tile<4>(x.bytes(0, kQuarter * k), kQuarter);
     load_tile<6>(panel.low + kTileBytes * k, 64);
     load_tile<7>(panel.high + kTileBytes * k, 64);
     add_dots_of_tiles<F, k % 2 * 2, 4, 6>();
@@ -311,16 +345,21 @@ struct FewStep {
     constexpr int64_t kShare = kLanes * F::kBytes;
     return {next + (span * p.n_groups + group) * kShare, kShare, kSpan / 32 + p.n_columns};
   }
-  void add(const StripProduct& p, const TilePanel<F>& panel, const TileSums& sums, Ahead& ahead) const {
-    const TileScales<F> scales(panel);
-    const InputScale256* scale = inputs(p).scale;
+  void add(const StripProduct& p, const TilePanel<F>& panel, const TileDots& sums, Ahead& ahead) const {
+    const Floats d = load(panel.d), dmin = load(panel.dmin);
+    const auto x = inputs(p);
     float* out = p.out + group * kLanes;
     for (int c = 0; c < p.n_columns; ++c, out += p.out_stride) {
       ahead.prefetch_part();
       const auto sum = [&](int tile) {
-        return cpu::add(load(sums.of[tile] + c * kLanes), load(sums.of[tile + 2] + c * kLanes));
+        return cpu::add(load(sums[tile] + c * kLanes), load(sums[tile + 2] + c * kLanes));
       };
-      store(out, scales.add(load(out), sum(0), sum(1), scale[c]));
+      Ints mins = splat(0);
+#pragma GCC unroll 8
+      for (int i = 0; i < TilePanel<F>::kPairs; ++i)
+        mins = dot_pairs(mins, load(panel.pairs + kLanes * i), x.sums_of(c, i));
+      const Floats dots = to_float(cpu::add(sum(0), shift_left(sum(1), Planes<F>::kHighBits)));
+      store(out, accumulate256<F>(load(out), dots, d, to_float(mins), dmin, x.scale[c]));
     }
   }
 
@@ -334,14 +373,14 @@ void multiply_few(const StripProduct& p) {
   using F = typename Lying::Format;
   const TileScope tiles(p.n_columns, kLanes);
   TilePanel<F> panels[2];
-  TileSums sums;
+  alignas(64) TileDots sums;
   const int64_t n_steps = p.inputs->n_in / kSpan * p.n_groups;
   FewStep<Lying> step(p, 0);
   Ahead ahead = step.ahead(p);
   expand_block<F>(step.rows(p), panels[0], ahead);
   for (int64_t i = 0; i < n_steps; ++i) {
     finish_writes();
-    dot_few<F>(panels[i % 2], step.inputs(p).q);
+    dot_few<F>(panels[i % 2], step.inputs(p));
     const FewStep<Lying> before = step;
     ahead = step.ahead(p);
     if (i + 1 < n_steps) {

@@ -89,7 +89,7 @@ inline void multiply_span(const StripProduct& p, const SignedSpan32<F>& span, Ah
   TileSums sums;
   TileStep32<F> step;
   step.dot(p, span);
-  store_tiles(sums);
+  store_tiles(sums.of);
   for (bool goes_on = true; goes_on;) {
     // Columns behind the last are computed, and not written.
     float* out = p.out + step.first * p.out_stride + step.group * kLanes;
@@ -103,7 +103,7 @@ inline void multiply_span(const StripProduct& p, const SignedSpan32<F>& span, Ah
       goes_on = step.advance(p, span);
       if (goes_on) step.dot(p, span);
       before.add(p, span, sums, acc, ahead);
-      if (goes_on) store_tiles(sums);
+      if (goes_on) store_tiles(sums.of);
     } while (!step.begins_sums());
 #pragma GCC unroll 16
     for (int c = 0; c < kTileColumnsAmx; ++c) {

@@ -70,17 +70,12 @@ inline Floats accumulate32(Floats acc, Ints dots, const Scales32& s, const Input
   return acc;
 }
 
-// Those of a block of 256: of the dots with the integer scales, then of the minima times the sums.
-inline Floats add_dots(Floats acc, Ints dots, Floats d, float x_scale) {
-  return fma(to_float(dots), mul(d, splat(x_scale)), acc);
-}
-inline Floats take_mins(Floats acc, Ints mins, Floats dmin, float x_scale) {
-  return fnma(to_float(mins), mul(dmin, splat(x_scale)), acc);
-}
-
+// Those of a block of 256: of the dots with the integer scales, less the minima times the sums.
 template <class F>
-inline const int16_t* sums_of(const InputScale256& x_scale) {
-  return F::kSub == 32 ? x_scale.sums32 : x_scale.sums16;
+inline Floats accumulate256(Floats acc, Floats dots, Floats d, Floats mins, Floats dmin, float x_scale) {
+  Floats sum = mul(dots, d);
+  if constexpr (F::kHasMin) sum = fnma(mins, dmin, sum);
+  return fma(sum, splat(x_scale), acc);
 }
 
 // A block of a group in the panel: vector k of `q` holds codes [4k, 4k + 4) of every row. Nothing of the
@@ -135,39 +130,54 @@ struct Blocks;
 template <class F>
 struct Blocks<F, true> {
   using Panel = Panel32<F>;
-  using Scale = InputScale32;
   static constexpr InputKind kInput = InputKind::int8_32;
   static constexpr int kElems = 32;
-  static const int8_t* q(const Inputs& x) { return x.int8_32; }
-  static const Scale* scale(const Inputs& x) { return x.scale32; }
 };
 template <class F>
 struct Blocks<F, false> {
   using Panel = Panel256<F>;
-  using Scale = InputScale256;
   static constexpr InputKind kInput = InputKind::int8_256;
   static constexpr int kElems = 256;
-  static const int8_t* q(const Inputs& x) { return x.int8_256; }
-  static const Scale* scale(const Inputs& x) { return x.scale256; }
 };
 template <class F>
 inline constexpr int kSpanBlocks = kSpan / Blocks<F>::kElems;
 
 // The columns of one tile, and a span of them.
+template <class F, int kColumns, bool kIs32 = kIsBlock32<F>>
+struct TileInputs;
 template <class F, int kColumns>
-struct TileInputs {
-  using Scale = typename Blocks<F>::Scale;
+struct TileInputs<F, kColumns, true> {
+  TileInputs(const Inputs& inputs, int64_t span, int64_t first_column)
+      : q(inputs.int8_32 + (span * inputs.n_columns + first_column) * kSpan),
+        scale(inputs.scale32 + (span * inputs.n_columns + first_column) * kSpanBlocks<F>) {}
 
-  TileInputs(const Inputs& inputs, int64_t span, int64_t first_column) {
-    const int64_t at = span * inputs.n_columns + first_column;
-    q = Blocks<F>::q(inputs) + at * kSpan;
-    scale = Blocks<F>::scale(inputs) + at * kSpanBlocks<F>;
-  }
   const int8_t* bytes(int c, int at) const { return q + c * kSpan + at; }
-  const Scale& scale_of(int c, int block) const { return scale[c * kSpanBlocks<F> + block]; }
+  const InputScale32& scale_of(int c, int block) const { return scale[c * kSpanBlocks<F> + block]; }
 
   const int8_t* q;
-  const Scale* scale;
+  const InputScale32* scale;
+};
+template <class F, int kColumns>
+struct TileInputs<F, kColumns, false> {
+  TileInputs(const Inputs& inputs, int64_t span, int64_t first_column)
+      : quarter_stride(inputs.quarter_stride),
+        q(inputs.int8_256 + 4 * span * quarter_stride + first_column * kQuarter),
+        scale(inputs.scale256 + span * inputs.n_columns + first_column),
+        sums(inputs.sums256 + span * inputs.n_columns + first_column) {}
+
+  // From byte `at` of the span on, as far as its quarter goes.
+  const int8_t* bytes(int c, int at) const {
+    return q + at / kQuarter * quarter_stride + c * kQuarter + at % kQuarter;
+  }
+  // A pair of sums of the format's sub-blocks, for all rows.
+  Ints sums_of(int c, int pair) const {
+    return repeat_pair((F::kSub == 32 ? sums[c].of32 : sums[c].of16) + 2 * pair);
+  }
+
+  int64_t quarter_stride;
+  const int8_t* q;
+  const float* scale;
+  const InputSums256* sums;
 };
 
 // The first path: a block of a group times all columns, acc[c] += theirs.
@@ -211,8 +221,7 @@ inline void multiply_direct256(Floats (&acc)[kColumns], R rows, const TileInputs
     sums[c] = splat(0);
     if constexpr (F::kHasMin || F::kOffset != 0) {
 #pragma GCC unroll 8
-      for (int i = 0; i < 256 / F::kSub / 2; ++i)
-        sums[c] = dot_pairs(sums[c], s.pairs[i], repeat_pair(sums_of<F>(x.scale_of(c, 0)) + 2 * i));
+      for (int i = 0; i < 256 / F::kSub / 2; ++i) sums[c] = dot_pairs(sums[c], s.pairs[i], x.sums_of(c, i));
     }
     dots[c] = F::kOffset != 0 ? mul(sums[c], splat(-F::kOffset)) : splat(0);
   }
@@ -232,8 +241,8 @@ inline void multiply_direct256(Floats (&acc)[kColumns], R rows, const TileInputs
   });
 #pragma GCC unroll 4
   for (int c = 0; c < kColumns; ++c) {
-    acc[c] = add_dots(acc[c], dots[c], s.d, x.scale_of(c, 0).scale);
-    if constexpr (F::kHasMin) acc[c] = take_mins(acc[c], sums[c], s.dmin, x.scale_of(c, 0).scale);
+    const Floats mins = F::kHasMin ? to_float(sums[c]) : zeros();
+    acc[c] = accumulate256<F>(acc[c], to_float(dots[c]), s.d, mins, s.dmin, x.scale[c]);
   }
 }
 
@@ -284,7 +293,7 @@ inline void dot_sums(Ints (&sums)[kGroups][kColumns], const Panel256<F>* const (
 #pragma GCC unroll 8
   for (int i = 0; i < Panel256<F>::kSubs / 2; ++i) {
     for (int c = 0; c < kColumns; ++c) {
-      const Ints pair = repeat_pair(sums_of<F>(x.scale_of(c, 0)) + 2 * i);
+      const Ints pair = x.sums_of(c, i);
       for (int g = 0; g < kGroups; ++g)
         sums[g][c] = dot_pairs(sums[g][c], load(panels[g]->pairs + kLanes * i), pair);
     }
@@ -314,18 +323,13 @@ inline void multiply_block(const Panel256<F>* const (&panels)[kGroups], int, con
       for (int c = 0; c < kColumns; ++c) totals[g][c] = add(totals[g][c], mul(dots[g][c], scale));
     }
   }
+  Ints sums[kGroups][kColumns];
+  if constexpr (F::kHasMin) dot_sums(sums, panels, x);
   for (int g = 0; g < kGroups; ++g) {
-    const Floats d = load(panels[g]->d);
-    for (int c = 0; c < kColumns; ++c)
-      acc[g][c] = add_dots(acc[g][c], totals[g][c], d, x.scale_of(c, 0).scale);
-  }
-  if constexpr (F::kHasMin) {
-    Ints mins[kGroups][kColumns];
-    dot_sums(mins, panels, x);
-    for (int g = 0; g < kGroups; ++g) {
-      const Floats dmin = load(panels[g]->dmin);
-      for (int c = 0; c < kColumns; ++c)
-        acc[g][c] = take_mins(acc[g][c], mins[g][c], dmin, x.scale_of(c, 0).scale);
+    const Floats d = load(panels[g]->d), dmin = F::kHasMin ? load(panels[g]->dmin) : zeros();
+    for (int c = 0; c < kColumns; ++c) {
+      const Floats mins = F::kHasMin ? to_float(sums[g][c]) : zeros();
+      acc[g][c] = accumulate256<F>(acc[g][c], to_float(totals[g][c]), d, mins, dmin, x.scale[c]);
     }
   }
 }
