@@ -75,6 +75,40 @@ TEST(Cpu, LinearIsNearTheReferenceAndTheSameForAnyNumberOfRows) {
   }
 }
 
+std::vector<float> linear_gated(Backend& backend, const Tensor& weight, std::vector<float> x,
+                                int64_t n_rows) {
+  std::vector<float> out(static_cast<size_t>(n_rows * weight.dim(0)));
+  backend.run(LinearGated{.x = Tensor(x.data(), Dtype::f32, {n_rows, weight.dim(1)}),
+                          .gate = weight,
+                          .up = weight,
+                          .out = Tensor(out.data(), Dtype::f32, {n_rows, weight.dim(0)}),
+                          .activation = Activation::silu});
+  return out;
+}
+
+// So many and so long that a strip is summed up in passes, and a few columns are left for other kernels.
+TEST(Cpu, ManyLongRowsHaveTheSameBitsAsOne) {
+  constexpr int64_t kIn = 4096, kOut = 48;
+  for (const Dtype dtype : {Dtype::q4_k, Dtype::q5_k, Dtype::q6_k, Dtype::q8_0, Dtype::q4_1}) {
+    const Weights weights(dtype, kOut, kIn);
+    const std::vector<float> x = random_floats(static_cast<size_t>(520 * kIn), 8);
+    for (const std::string_view set : cpu_instruction_sets()) {
+      const auto one = make_cpu_backend(1, set), two = make_cpu_backend(2, set);
+      for (const int64_t n_rows : {513, 520}) {
+        const auto compute = n_rows == 513 ? linear : linear_gated;
+        const std::vector<float> whole =
+            compute(*two, weights.tensor, {x.begin(), x.begin() + n_rows * kIn}, n_rows);
+        for (const int64_t row : {int64_t{0}, int64_t{300}, int64_t{511}, n_rows - 1}) {
+          const auto begin = x.begin() + row * kIn;
+          const std::vector<float> alone = compute(*one, weights.tensor, {begin, begin + kIn}, 1);
+          EXPECT_EQ(std::memcmp(alone.data(), whole.data() + row * kOut, kOut * sizeof(float)), 0)
+              << format_of(dtype).name << " " << set << ": row " << row << " of " << n_rows;
+        }
+      }
+    }
+  }
+}
+
 std::vector<float> embed(Backend& backend, const Tensor& table, std::vector<int32_t> tokens) {
   const auto n = static_cast<int64_t>(tokens.size());
   std::vector<float> out(static_cast<size_t>(n * table.dim(1)));

@@ -5,8 +5,6 @@ namespace {
 
 constexpr int64_t kBlocks32 = kSpan / 32;  // of a span
 
-int64_t n_spans_of(int64_t n_in) { return (n_in + kSpan - 1) / kSpan; }
-
 // In bytes. A task has but some of many columns, at most so many that they fit the second level of cache:
 // there its quarters must not fall into the same sets.
 int64_t quarter_stride_of(int64_t n_columns) {
@@ -49,15 +47,14 @@ InputViews::InputViews(const Kernels& kernels, std::initializer_list<Tensor> wei
     has_int8_256 |= kind == InputKind::int8_256;
     has_pairs |= kind == InputKind::int8_256 && kernels.reads_pairs;
     has_bf16 |= kind == InputKind::bf16_pairs;
+    has_f32 |= kind == InputKind::f32;
   }
 }
 
-// Tiles read a column again for every strip: a task's columns stay in the second level of cache.
 int64_t InputViews::max_columns(int64_t n_in) const {
-  const int64_t n_cached = has_bf16 ? 3 << 16 : 1 << 20;  // elements
-  constexpr int64_t kStep = 2 * kTileColumnsAmx;          // what a kernel takes at a time
+  constexpr int64_t kStep = 2 * kTileColumnsAmx;  // what a kernel takes at a time
   const int64_t fewest = has_bf16 ? kStep : 2 * kStep;
-  return std::clamp(n_cached / n_in / kStep * kStep, fewest, kMaxColumns);
+  return std::clamp(n_cached() / n_in / kStep * kStep, fewest, kMaxColumns);
 }
 
 InputMemory::InputMemory(Carver& carver, InputViews views, int64_t n_columns, int64_t n_in) {

@@ -73,6 +73,10 @@ struct StripProduct {
   const Inputs* inputs;
   int64_t first_column;  // of the inputs
   int n_columns;
+  // The elements that are multiplied, of int8 views; others take all. From a first_span beyond 0 on, what
+  // `out` holds is added to.
+  int64_t first_span;
+  int64_t end_span;
   float* out;  // (n_columns, out_stride), of which n_groups * n_lanes are written, more than once
   int64_t out_stride;
 };

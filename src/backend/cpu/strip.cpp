@@ -23,6 +23,13 @@ StripScratch::StripScratch(Carver& carver, const Kernels& kernels, std::initiali
 
 void multiply_strip(const Kernels& kernels, const Weight& read, RowRange range, const Inputs& inputs,
                     ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride) {
+  multiply_strip(kernels, read, range, inputs, columns, scratch, out, out_stride,
+                 {0, n_spans_of(inputs.n_in)});
+}
+
+void multiply_strip(const Kernels& kernels, const Weight& read, RowRange range, const Inputs& inputs,
+                    ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride,
+                    SpanRange spans) {
   const int64_t n_lanes = kernels.n_lanes;
   Tensor weight = read.tensor;
   const bool is_copied = read.is_copied(range.first + range.n);
@@ -34,6 +41,8 @@ void multiply_strip(const Kernels& kernels, const Weight& read, RowRange range, 
                        .inputs = &inputs,
                        .first_column = columns.first,
                        .n_columns = static_cast<int>(columns.n),
+                       .first_span = spans.first,
+                       .end_span = spans.end,
                        .out = out,
                        .out_stride = out_stride};
   const int64_t n_computed = round_up(range.n, n_lanes);

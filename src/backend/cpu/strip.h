@@ -42,8 +42,19 @@ struct ColumnRange {
   int64_t n;
 };
 
+// The elements that are multiplied, from span `first` to before span `end`.
+struct SpanRange {
+  int64_t first;
+  int64_t end;
+};
+
 // out[c * out_stride + i] = row (range.first + i) of `weight` (n_out, n_in) times column columns.first + c,
-// for i < range.n and c < columns.n.
+// for i < range.n and c < columns.n. Of products of int8 views, where range.n is a multiple of the lanes and
+// out_stride kMaxStrip, `spans` may be a part of them: those behind the first are added to `out`.
+void multiply_strip(const Kernels& kernels, const Weight& weight, RowRange range, const Inputs& inputs,
+                    ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride,
+                    SpanRange spans);
+// Of all elements.
 void multiply_strip(const Kernels& kernels, const Weight& weight, RowRange range, const Inputs& inputs,
                     ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride);
 

@@ -302,7 +302,7 @@ void multiply_many(const StripProduct& p) {
   const TileScope tiles(kTileColumnsAmx, kLanes);
   TileSpan<F> span;
   span.n_blocks = 1;
-  for (span.index = 0; span.index < p.inputs->n_in / kSpan; ++span.index) {
+  for (span.index = p.first_span; span.index < p.end_span; ++span.index) {
     const int n_steps = (p.n_columns + TileStep<F>::kColumns - 1) / TileStep<F>::kColumns;
     Ahead ahead = ahead_of_span<F>(p, span, p.n_groups * (1 + n_steps));
     expand_span<Lying>(p, span, ahead);
@@ -374,16 +374,16 @@ void multiply_few(const StripProduct& p) {
   const TileScope tiles(p.n_columns, kLanes);
   TilePanel<F> panels[2];
   alignas(64) TileDots sums;
-  const int64_t n_steps = p.inputs->n_in / kSpan * p.n_groups;
-  FewStep<Lying> step(p, 0);
+  const int64_t first_step = p.first_span * p.n_groups, end_step = p.end_span * p.n_groups;
+  FewStep<Lying> step(p, first_step);
   Ahead ahead = step.ahead(p);
-  expand_block<F>(step.rows(p), panels[0], ahead);
-  for (int64_t i = 0; i < n_steps; ++i) {
+  expand_block<F>(step.rows(p), panels[first_step % 2], ahead);
+  for (int64_t i = first_step; i < end_step; ++i) {
     finish_writes();
     dot_few<F>(panels[i % 2], step.inputs(p));
     const FewStep<Lying> before = step;
     ahead = step.ahead(p);
-    if (i + 1 < n_steps) {
+    if (i + 1 < end_step) {
       step = FewStep<Lying>(p, i + 1);
       expand_block<F>(step.rows(p), panels[(i + 1) % 2], ahead);
     }
@@ -394,7 +394,7 @@ void multiply_few(const StripProduct& p) {
 
 template <class Lying>
 void multiply_amx(const StripProduct& p) {
-  for (int c = 0; c < p.n_columns; ++c) {
+  for (int c = 0; p.first_span == 0 && c < p.n_columns; ++c) {
     for (int g = 0; g < p.n_groups; ++g) store(p.out + c * p.out_stride + g * kLanes, zeros());
   }
   if (p.n_columns <= kTileColumnsAmx) return multiply_few<Lying>(p);

@@ -115,12 +115,13 @@ inline void multiply_span(const StripProduct& p, const SignedSpan32<F>& span, Ah
 template <class Lying>
 void multiply_amx32(const StripProduct& p) {
   using F = typename Lying::Format;
-  const int64_t n_blocks = p.inputs->n_in / 32;
+  const BlockRange<F> blocks(p);
   const TileScope tiles(p.n_columns < kTileColumnsAmx ? p.n_columns : kTileColumnsAmx, kLanes, 32);
   SignedSpan32<F> span;
-  for (int64_t first = 0; first < n_blocks; first += kSpanBlocks<F>) {
+  for (int64_t first = blocks.first; first < blocks.end; first += kSpanBlocks<F>) {
     span.index = first / kSpanBlocks<F>;
-    span.n_blocks = static_cast<int>(n_blocks - first < kSpanBlocks<F> ? n_blocks - first : kSpanBlocks<F>);
+    const int64_t n_left = blocks.end - first;
+    span.n_blocks = static_cast<int>(n_left < kSpanBlocks<F> ? n_left : kSpanBlocks<F>);
     const int n_tiles = (p.n_columns + kTileColumnsAmx - 1) / kTileColumnsAmx;
     Ahead ahead = ahead_of_span<F>(p, span, p.n_groups * (1 + n_tiles));
     expand_span<Lying>(p, span, ahead);
