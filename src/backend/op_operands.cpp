@@ -209,6 +209,12 @@ Operands list(DrawTokens& op) {
           {"sums", &op.sums, kWrite, kRows}};
 }
 
+Operands list(FeedTokens& op) {
+  return {{"top", &op.top, kRead, kWhole},
+          {"drawn", &op.drawn, kRead, kWhole},
+          {"tokens", &op.tokens, kUpdate, kRows}};
+}
+
 template <size_t... kIndex>
 constexpr std::array<std::string_view, kNOps> names(std::index_sequence<kIndex...>) {
   return {std::variant_alternative_t<kIndex, Op>::kName...};

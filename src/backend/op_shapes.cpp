@@ -453,6 +453,12 @@ void check_op(const DrawTokens& op, const Rules& rules) {
   rules.expect(op.sums, "sums", Kind::integer, {n_rows, 2});
 }
 
+void check_op(const FeedTokens& op, const Rules& rules) {
+  rules.expect(op.top, "top", Kind::integer, {op.top.dim(0), op.top.dim(1)});
+  rules.expect_optional(op.drawn, "drawn", Kind::integer, {op.top.dim(0)});
+  rules.expect(op.tokens, "tokens", Kind::integer, {op.tokens.dim(0)});
+}
+
 }  // namespace
 
 std::span<const Dtype> page_types() {

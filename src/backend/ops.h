@@ -431,10 +431,19 @@ struct DrawTokens {
   Tensor sums;          // int32 (n_rows, 2): the halves of a double
 };
 
+// Puts tokens that were drawn into a batch: where tokens[i] is ~r (below 0), what was drawn of row r; its
+// likeliest token where nothing was; 0 where that is none either, since its logits are not finite.
+struct FeedTokens {
+  static constexpr std::string_view kName = "feed_tokens";
+  Tensor top;     // int32 (n_drawn, n_top): the tokens of TopLogits
+  Tensor drawn;   // optional int32 (n_drawn): those of DrawTokens
+  Tensor tokens;  // int32 (n_rows), in place
+};
+
 // One line an op. Whoever handles ops (backends, decorators) visits this.
 using Op = std::variant<Embed, Linear, HeadLinear, LinearGated, Gate, Norm, Add, MatchRms, MixStreams,
                         RopeStoreKv, PagedAttention, BidirectionalAttention, SelectPositions, CompressKv,
                         Route, MoeGated, MoeDown, Split, CausalConv, GatedDeltaRule, HyperCollapse,
-                        HyperExpand, GatherRows, MeanRows, TopLogits, DrawTokens>;
+                        HyperExpand, GatherRows, MeanRows, TopLogits, DrawTokens, FeedTokens>;
 
 }  // namespace millrace

@@ -1167,12 +1167,34 @@ void add_draw_tokens(Table& table, int64_t n_rows, int64_t n_vocab) {
   });
 }
 
+// Every third token is there already; of the others some are drawn, some the likeliest, some neither.
+void add_feed_tokens(Table& table, int64_t n_rows, int64_t n_top, bool has_drawn) {
+  const std::string name = fmt::format("feed_tokens {} {}{}", n_rows, n_top, has_drawn ? " drawn" : "");
+  table.add(name, [=](CaseMaker& maker) -> Op {
+    const int64_t n_drawn = n_rows / 2 + 1;
+    const auto tokens_or_none = [&](std::initializer_list<int64_t> dims) {
+      const Tensor tokens = maker.integers(dims, 1000);
+      for (int64_t i = 0; i < tokens.n_elems(); i += 3) tokens.i32()[i] = -1;
+      return tokens;
+    };
+    FeedTokens op{.top = tokens_or_none({n_drawn, n_top}),
+                  .drawn = has_drawn ? tokens_or_none({n_drawn}) : Tensor(),
+                  .tokens = maker.integers({n_rows}, static_cast<int32_t>(n_drawn))};
+    for (int64_t i = 0; i < n_rows; ++i)
+      if (i % 3 != 1) op.tokens.i32()[i] = ~op.tokens.i32()[i];
+    return op;
+  });
+}
+
 void add_logit_cases(Table& table) {
   for (const int64_t n_rows : {1, 7, 17}) {
     for (const int64_t n_vocab : {50, 1025, 20011}) {
       for (const int64_t n_top : {1, 2, 50}) add_top_logits(table, n_rows, n_vocab, n_top);
       add_draw_tokens(table, n_rows, n_vocab);
     }
+  }
+  for (const int64_t n_rows : {1, 7, 300}) {
+    for (const bool has_drawn : {false, true}) add_feed_tokens(table, n_rows, has_drawn ? 1 : 5, has_drawn);
   }
   add_top_logits(table, 2, 1025, 1024);
   add_top_logits(table, 2, 20011, 1000);
@@ -1216,6 +1238,7 @@ std::vector<OpCase> op_bench_cases() {
     add_mix_streams(table, n_rows, 2048);
     for (const int64_t n_top : {1, 128}) add_top_logits(table, n_rows, 151936, n_top);
     add_draw_tokens(table, n_rows, 151936);
+    add_feed_tokens(table, n_rows, 1, true);
   }
   const KvCase kv{.seqs = {{4095, 1}}, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128, .v_head_dim = 128};
   KvCase many = kv;

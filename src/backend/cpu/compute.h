@@ -51,6 +51,7 @@ void compute(Machine& machine, const BidirectionalAttention& op);
 void compute(Machine& machine, const MeanRows& op);
 void compute(Machine& machine, const TopLogits& op);
 void compute(Machine& machine, const DrawTokens& op);
+void compute(Machine& machine, const FeedTokens& op);
 
 // Calls body(r, thread) for each row, on all threads when the rows hold enough to be worth it.
 template <class Body>

@@ -35,5 +35,6 @@ void compute(const BidirectionalAttention& op);
 void compute(const MeanRows& op);
 void compute(const TopLogits& op);
 void compute(const DrawTokens& op);
+void compute(const FeedTokens& op);
 
 }  // namespace millrace::reference

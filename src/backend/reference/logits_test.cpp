@@ -70,5 +70,13 @@ TEST(Reference, DrawsFromEveryBlock) {
     EXPECT_EQ(draw(logits, (token + 0.5) / n).token, token);
 }
 
+TEST(Reference, FeedsWhatWasDrawn) {
+  Ints top{5, 6, 7, 8, -1, -1}, drawn{9, -1, -1}, tokens{4, ~0, ~1, ~2, ~0}, likeliest = tokens;
+  compute(FeedTokens{.top = view(top, {3, 2}), .drawn = view(drawn, {3}), .tokens = view(tokens, {5})});
+  EXPECT_EQ(tokens, (Ints{4, 9, 7, 0, 9}));
+  compute(FeedTokens{.top = view(top, {3, 2}), .drawn = {}, .tokens = view(likeliest, {5})});
+  EXPECT_EQ(likeliest, (Ints{4, 5, 7, 0, 5}));
+}
+
 }  // namespace
 }  // namespace millrace

@@ -34,6 +34,7 @@ void compute(Machine& machine, const GatherRows& op);
 void compute(Machine& machine, const MeanRows& op);
 void compute(Machine& machine, const TopLogits& op);
 void compute(Machine& machine, const DrawTokens& op);
+void compute(Machine& machine, const FeedTokens& op);
 
 // How much of each limit is measured.
 struct Effort {

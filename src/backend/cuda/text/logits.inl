@@ -131,6 +131,22 @@ __global__ void draw_kernel(DrawArguments a) {
   }
 }
 
+struct FeedArguments {
+  const int32_t* top;    // (n_drawn, n_top)
+  const int32_t* drawn;  // optional (n_drawn)
+  int32_t* tokens;       // (n_rows)
+  int64_t n_top, n_rows;
+};
+
+// A thread a row.
+__global__ void feed_kernel(FeedArguments a) {
+  const int64_t i = block_x() * n_threads() + thread_index();
+  if (i >= a.n_rows || a.tokens[i] >= 0) return;
+  const int64_t row = ~a.tokens[i];
+  const int32_t likeliest = a.top[row * a.n_top], drawn = a.drawn != nullptr ? a.drawn[row] : -1;
+  a.tokens[i] = most(0, drawn >= 0 ? drawn : likeliest);
+}
+
 }  // namespace
 
 void compute(Machine& machine, const TopLogits& op) {
@@ -179,6 +195,17 @@ void compute(Machine& machine, const DrawTokens& op) {
   launch(machine, weight_lanes_kernel, {n_blocks_for(n_lanes, kThreads)}, kThreads, 0, arguments);
   launch(machine, draw_kernel, {n_rows}, kThreads,
          sizeof(DrawShared) + static_cast<size_t>(n_blocks) * sizeof(double), arguments);
+}
+
+void compute(Machine& machine, const FeedTokens& op) {
+  constexpr int kThreads = 128;
+  const int64_t n_rows = op.tokens.dim(0);
+  launch(machine, feed_kernel, {n_blocks_for(n_rows, kThreads)}, kThreads, 0,
+         FeedArguments{.top = op.top.i32(),
+                       .drawn = ints_of(op.drawn),
+                       .tokens = op.tokens.i32(),
+                       .n_top = op.top.dim(1),
+                       .n_rows = n_rows});
 }
 
 }  // namespace millrace::cuda::MILLRACE_CUDA_TARGET
