@@ -30,6 +30,8 @@ class Backend {
   // Computes the op. Operands must have the shapes the op states: anything else is a bug and aborts. It is
   // done when memory() is read.
   virtual void run(const Op& op) = 0;
+  // Whether that returns before the op is computed, so that more can be given to it meanwhile.
+  virtual bool computes_later() const { return false; }
 
   // Ops that a device keeps, to run them again on the same operands: what lies there may be other things by
   // then.

@@ -37,7 +37,25 @@ class ProgramMemory final : public Memory {
   }
 };
 
+class TransferAtOnce final : public Transfer {
+ public:
+  TransferAtOnce(Memory& memory, size_t n_bytes) : memory_(memory), room_(n_bytes) {}
+
+  std::span<std::byte> room() override { return room_; }
+  void write(std::byte* to, std::span<const std::byte> from) override { memory_.write(to, from); }
+  void read(const std::byte* from, std::span<std::byte> to) override { memory_.read(from, to); }
+  void wait() override {}
+
+ private:
+  Memory& memory_;
+  std::vector<std::byte> room_;
+};
+
 }  // namespace
+
+std::unique_ptr<Transfer> Memory::transfer(size_t n_bytes) {
+  return std::make_unique<TransferAtOnce>(*this, n_bytes);
+}
 
 int64_t Memory::kept_bytes(const Tensor& tensor, const KeptName& name, const Memory& part) {
   return &of_layer(name.layer) == &part ? tensor.n_bytes() : 0;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -16,6 +17,18 @@ struct Tensor;
 struct KeptName {
   int64_t layer;
   std::string_view name;  // among the tensors of the layer
+};
+
+// Copies between a memory and room in the program's own that nobody waits for at once.
+class Transfer {
+ public:
+  virtual ~Transfer() = default;
+  virtual std::span<std::byte> room() = 0;
+  // As Memory::write and read, from the room and to it. What they take part in is left alone until wait()
+  // returns, which waits for all of them and for the ops before the last one.
+  virtual void write(std::byte* to, std::span<const std::byte> from) = 0;
+  virtual void read(const std::byte* from, std::span<std::byte> to) = 0;
+  virtual void wait() = 0;
 };
 
 // What is copied has the state that all ops before the copy leave, and ops after it see the copy. Used by one
@@ -39,6 +52,8 @@ class Memory {
   // Returns when all is done that was given to a device that has this memory. Throws Error(runtime) where it
   // has failed; again where nothing can be computed there any more.
   virtual void wait() {}
+  // With so much room. This memory must outlive it. Without a way to copy later it copies at once.
+  virtual std::unique_ptr<Transfer> transfer(size_t n_bytes);
 
   // The memories that it is made of: what it allocates takes its room in each of them.
   virtual std::vector<Memory*> parts() { return {this}; }

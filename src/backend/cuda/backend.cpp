@@ -58,6 +58,7 @@ class CudaBackend final : public Backend {
     machine_.scratch.reserve(measured.scratch.n_most_bytes());
     machine_.inputs.reserve(measured.inputs.n_most_bytes());
   }
+  bool computes_later() const override { return true; }
 
   bool can_record() const override { return true; }
   std::unique_ptr<Recording> record(const std::function<void()>& ops) override {

@@ -7,15 +7,49 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
+using Work = std::vector<std::function<void()>>;
+
 class EmulatedGraph final : public Graph {
  public:
-  explicit EmulatedGraph(std::vector<std::function<void()>> work) : work_(std::move(work)) {}
+  EmulatedGraph(EmulatedDevice& device, Work work)
+      : device_(device), work_(std::make_shared<const Work>(std::move(work))) {}
   void launch() override {
-    for (const auto& each : work_) each();
+    device_.give([work = work_] {
+      for (const auto& each : *work) each();
+    });
   }
 
  private:
-  std::vector<std::function<void()>> work_;
+  EmulatedDevice& device_;
+  std::shared_ptr<const Work> work_;  // of what was launched, too
+};
+
+class EmulatedTransfer final : public Transfer {
+ public:
+  EmulatedTransfer(EmulatedDevice& device, size_t n_bytes) : device_(device), room_(n_bytes) {}
+  EmulatedTransfer(const EmulatedTransfer&) = delete;
+  EmulatedTransfer& operator=(const EmulatedTransfer&) = delete;
+  ~EmulatedTransfer() override { EmulatedTransfer::wait(); }
+
+  std::span<std::byte> room() override { return room_; }
+  void write(std::byte* to, std::span<const std::byte> from) override {
+    give([this, to, from] { device_.write_now(to, from); });
+  }
+  void read(const std::byte* from, std::span<std::byte> to) override {
+    give([this, from, to] { device_.read_now(from, to); });
+  }
+  void wait() override { device_.do_until(n_given_); }
+
+ private:
+  void give(std::function<void()> work) {
+    check(!device_.is_capturing(), "no copy from or to the program among what is captured");
+    device_.give(std::move(work));
+    n_given_ = device_.n_given();
+  }
+
+  EmulatedDevice& device_;
+  std::vector<std::byte> room_;
+  int64_t n_given_ = 0;  // with the last copy
 };
 
 }  // namespace
@@ -45,6 +79,7 @@ std::byte* EmulatedDevice::allocate(size_t n_bytes) {
 }
 
 void EmulatedDevice::release(std::byte* memory, size_t n_bytes) {
+  wait();
   check_inside(memory, n_bytes);
   {
     const Open open(*this);  // who still reads it finds NaN
@@ -61,19 +96,31 @@ void EmulatedDevice::check_inside(const std::byte* memory, size_t n_bytes) const
 }
 
 void EmulatedDevice::write(std::byte* to, std::span<const std::byte> from) {
-  check(!is_capturing_, "no copy from the program among what is captured");
+  wait();
+  write_now(to, from);
+}
+
+void EmulatedDevice::read(const std::byte* from, std::span<std::byte> to) {
+  wait();
+  read_now(from, to);
+}
+
+void EmulatedDevice::write_now(std::byte* to, std::span<const std::byte> from) {
   if (from.empty()) return;
   check_inside(to, from.size());
   const Open open(*this);
   std::memcpy(to, from.data(), from.size());
 }
 
-void EmulatedDevice::read(const std::byte* from, std::span<std::byte> to) {
-  check(!is_capturing_, "no copy to the program among what is captured");
+void EmulatedDevice::read_now(const std::byte* from, std::span<std::byte> to) {
   if (to.empty()) return;
   check_inside(from, to.size());
   const Open open(*this);
   std::memcpy(to.data(), from, to.size());
+}
+
+std::unique_ptr<Transfer> EmulatedDevice::transfer(size_t n_bytes) {
+  return std::make_unique<EmulatedTransfer>(*this, n_bytes);
 }
 
 void EmulatedDevice::copy(const std::byte* from, std::byte* to, size_t n_bytes) {
@@ -94,15 +141,26 @@ void EmulatedDevice::begin_capture() {
 std::unique_ptr<Graph> EmulatedDevice::end_capture() {
   check(is_capturing_, "a capture that has begun");
   is_capturing_ = false;
-  return std::make_unique<EmulatedGraph>(std::exchange(captured_, {}));
+  return std::make_unique<EmulatedGraph>(*this, std::exchange(captured_, {}));
 }
 
 void EmulatedDevice::give(std::function<void()> work) {
-  if (is_capturing_) {
-    captured_.push_back(std::move(work));
-  } else {
-    work();
+  if (is_capturing_) return captured_.push_back(std::move(work));
+  put_off_.push_back(std::move(work));
+  ++n_given_;
+}
+
+void EmulatedDevice::do_until(int64_t n_given) {
+  while (n_given_ - std::ssize(put_off_) < n_given) {
+    const std::function<void()> next = std::move(put_off_.front());
+    put_off_.pop_front();
+    next();
   }
+}
+
+void EmulatedDevice::wait() {
+  check(!is_capturing_, "no wait among what is captured");
+  do_until(n_given_);
 }
 
 void EmulatedDevice::protect(int protection) {

@@ -1,6 +1,8 @@
-// The GPU of the emulation: memory that the program may look into only while a kernel runs.
+// The GPU of the emulation: memory that the program may look into only while a kernel runs. What it is given
+// it puts off until somebody waits for it: nothing is done earlier than on the slowest GPU.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <vector>
@@ -21,17 +23,27 @@ class EmulatedDevice final : public Device {
   void write(std::byte* to, std::span<const std::byte> from) override;
   void read(const std::byte* from, std::span<std::byte> to) override;
   void copy(const std::byte* from, std::byte* to, size_t n_bytes) override;
+  std::unique_ptr<Transfer> transfer(size_t n_bytes) override;
   void* stream() override { return nullptr; }
   int n_processors() const override { return 4; }
   std::string model() const override { return "emulation"; }
   int64_t free_bytes() const override { return static_cast<int64_t>(kRoom - used_bytes_); }
-  void wait() override { check(!is_capturing_, "no wait among what is captured"); }
+  void wait() override;
   void begin_capture() override;
   std::unique_ptr<Graph> end_capture() override;
 
+  // Of copies, when their turn has come.
+  void write_now(std::byte* to, std::span<const std::byte> from);
+  void read_now(const std::byte* from, std::span<std::byte> to);
+
+  bool is_capturing() const { return is_capturing_; }
   Order order() const { return order_; }
-  // Does it, or keeps it while the device captures.
+  // To be done in its turn, or to be kept while the device captures.
   void give(std::function<void()> work);
+  int64_t n_given() const { return n_given_; }
+  int64_t n_put_off() const { return std::ssize(put_off_); }
+  // Does what is left of the first so many that were given.
+  void do_until(int64_t n_given);
 
   // Lets the program look into the memory while it lives.
   class Open {
@@ -58,6 +70,8 @@ class EmulatedDevice final : public Device {
   std::map<size_t, size_t> pieces_;  // that are allocated: where they begin and end
   bool is_capturing_ = false;
   std::vector<std::function<void()>> captured_;
+  int64_t n_given_ = 0;
+  std::deque<std::function<void()>> put_off_;  // the last ones of those
 };
 
 }  // namespace millrace::cuda::emulated

@@ -40,6 +40,46 @@ class GpuGraph final : public Graph {
   cudaStream_t stream_;
 };
 
+// Its room is pinned: a copy from or to other memory of the program's would be waited for.
+class GpuTransfer final : public Transfer {
+ public:
+  GpuTransfer(Device& gpu, size_t n_bytes) : gpu_(gpu), n_bytes_(n_bytes) {
+    gpu_.stream();  // this thread is on its GPU now
+    expect_success(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming), "an event");
+    const cudaError_t status = cudaMallocHost(&room_, n_bytes);
+    if (status != cudaSuccess) cudaEventDestroy(done_);
+    expect_success(status, "an allocation of pinned memory");
+  }
+  GpuTransfer(const GpuTransfer&) = delete;
+  GpuTransfer& operator=(const GpuTransfer&) = delete;
+  ~GpuTransfer() override {
+    cudaEventSynchronize(done_);
+    cudaFreeHost(room_);
+    cudaEventDestroy(done_);
+  }
+
+  std::span<std::byte> room() override { return {static_cast<std::byte*>(room_), n_bytes_}; }
+  void write(std::byte* to, std::span<const std::byte> from) override {
+    gpu_.copy(from.data(), to, from.size());
+    mark();
+  }
+  void read(const std::byte* from, std::span<std::byte> to) override {
+    gpu_.copy(from, to.data(), to.size());
+    mark();
+  }
+  void wait() override { expect_success(cudaEventSynchronize(done_), "a kernel"); }
+
+ private:
+  void mark() {
+    expect_success(cudaEventRecord(done_, static_cast<cudaStream_t>(gpu_.stream())), "an event");
+  }
+
+  Device& gpu_;
+  size_t n_bytes_;
+  void* room_ = nullptr;
+  cudaEvent_t done_ = nullptr;  // after the last copy
+};
+
 class Gpu final : public Device {
  public:
   explicit Gpu(int number) : number_(number) {
@@ -81,6 +121,10 @@ class Gpu final : public Device {
     if (n_bytes == 0) return;
     use();
     expect_success(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDefault, stream_), "a copy");
+  }
+
+  std::unique_ptr<Transfer> transfer(size_t n_bytes) override {
+    return std::make_unique<GpuTransfer>(*this, n_bytes);
   }
 
   void* stream() override {
