@@ -17,7 +17,7 @@ class CacheTier final : public PageTier {
 
   // `memory` must outlive the tier.
   CacheTier(const SequenceMemory& memory, const PageStore::Options& options)
-      : memory_(memory), store_(options) {}
+      : memory_(memory), parts_memory_(*options.parts_memory), store_(options) {}
 
   bool has(const PageKey& key) const override { return store_.has(key); }
   void begin_step() override { load_until_ = Clock::now() + load_time_; }
@@ -57,6 +57,7 @@ class CacheTier final : public PageTier {
   int64_t largest_bytes() const { return largest_bytes({memory_.kv.shape(), memory_.states.shape()}); }
 
   const SequenceMemory& memory_;
+  Memory& parts_memory_;
   PageStore store_;
   double page_us_ = 0.0, state_us_ = 0.0;
   Clock::time_point finish_by_{}, load_until_{};

@@ -77,6 +77,7 @@ class Engine::Loop {
         plan_(fitting_plan(model, backend, options_)),
         model_(model),
         device_(backend.memory()),
+        can_run_ahead_(backend.computes_later()),
         memory_(memory_shape(model, options_), backend.memory()),
         mover_(memory_.kv),
         tier_(make_tier(model, backend, options_, memory_)),
@@ -129,13 +130,36 @@ class Engine::Loop {
   void take_in(std::unique_ptr<Job> job);
   void take_away(const Cancelled& what);
   void expire();
+  // Begins a step, and sees to the one before, which the backend has computed meanwhile: there the next one
+  // is planned and given to it before the tokens of this one are known, as long as nobody has to know them.
   void step();
+  struct Begun {
+    struct Rows {
+      PlannedRows planned;
+      uint64_t id;                       // of the sequence, which may be gone when they are computed
+      int64_t first_output, end_output;  // logits, or embeddings
+      bool wants_logits;
+    };
+    std::vector<Rows> rows;
+    std::vector<ShortlistWish> wishes;
+    Runner::Step computed;
+    std::chrono::steady_clock::time_point at;
+  };
+  std::optional<Begun> begin();
+  void commit(const Begun& step);
+  void finish(const Begun& step);
+  // Whether the step after this one may be begun before this one is computed.
+  bool may_run_ahead(const Begun& step) const;
+  // Stand-ins for the tokens that it will draw, until these are known.
+  void await_tokens(const Begun& step);
+  void forget_awaited();
   // Brings to the tier what should be there soon.
   void keep(std::chrono::duration<double> time);
   void keep_rest();
   bool keeps() const { return tier_ && tier_->is_lasting() && !has_failed_to_keep_; }
   void keep_no_more(const std::exception& error);
-  void note_cost(const std::vector<PlannedRows>& rows, std::chrono::duration<double> took);
+  bool has_to_keep() const;
+  void note_cost(const Begun& step, std::chrono::duration<double> took);
   TierCosts costs() const;
   void note_stats();
   void schedule(Choice& choice);
@@ -168,6 +192,7 @@ class Engine::Loop {
   const MemoryPlan plan_;
   const Model& model_;
   Memory& device_;  // of the backend
+  const bool can_run_ahead_;
   SequenceMemory memory_;
   CacheMover mover_;
   const std::unique_ptr<CacheTier> tier_;  // nullptr: there is none
@@ -179,6 +204,9 @@ class Engine::Loop {
   std::unordered_map<uint64_t, Choice*>
       choices_;  // those that the scheduler knows, by the id of the sequence
   std::set<std::pair<std::chrono::steady_clock::time_point, uint64_t>> deadlines_;  // with ids of jobs
+  std::optional<Begun> begun_;  // and not finished, but ahead of it another one may be begun
+  std::chrono::steady_clock::time_point finished_at_{};
+  std::chrono::duration<double> keep_time_{};  // that steps have left for it
   std::vector<float> forked_logits_;
   double row_us_ = TierCosts{}.row_us;  // a running mean
   uint64_t last_sequence_id_ = 0;
@@ -286,6 +314,8 @@ void Engine::Loop::keep_no_more(const std::exception& error) {
   log_warning("prefixes are kept no more: {}", error.what());
 }
 
+bool Engine::Loop::has_to_keep() const { return keeps() && scheduler_.has_to_keep() && tier_->has_room(); }
+
 bool Engine::Loop::receive() {
   std::vector<std::unique_ptr<Job>> incoming;
   std::vector<Cancelled> cancelled;
@@ -344,9 +374,9 @@ void Engine::Loop::expire() {
 }
 
 // Of steps that a prompt is part of: a row of an answer alone costs a whole pass over the weights.
-void Engine::Loop::note_cost(const std::vector<PlannedRows>& rows, std::chrono::duration<double> took) {
+void Engine::Loop::note_cost(const Begun& step, std::chrono::duration<double> took) {
   int64_t n_rows = 0;
-  for (const PlannedRows& planned : rows) n_rows += planned.end - planned.begin;
+  for (const Begun::Rows& rows : step.rows) n_rows += rows.planned.end - rows.planned.begin;
   if (n_rows < 16) return;
   row_us_ = row_us_ * 0.9 + took.count() * 1e6 / static_cast<double>(n_rows) * 0.1;
 }
@@ -368,36 +398,99 @@ void Engine::Loop::note_stats() {
 }
 
 void Engine::Loop::step() {
+  if (begun_) await_tokens(*begun_);
+  std::optional<Begun> next = begin();
+  if (begun_) finish(*std::exchange(begun_, std::nullopt));
+  if (!next) return;
+  commit(*next);
+  if (may_run_ahead(*next)) {
+    begun_ = std::move(next);
+  } else {
+    finish(*next);
+    keep(std::exchange(keep_time_, {}));
+  }
+}
+
+std::optional<Engine::Loop::Begun> Engine::Loop::begin() {
   if (tier_) scheduler_.set_costs(costs());
-  const std::vector<PlannedRows> rows = scheduler_.plan();
-  if (rows.empty()) return;
-  const auto begin = std::chrono::steady_clock::now();
+  // To fetch something would be to wait for the step that is computed now.
+  const std::vector<PlannedRows> rows = scheduler_.plan(!begun_);
+  if (rows.empty()) return std::nullopt;
+  Begun step{.rows = {}, .wishes = wishes_of(rows), .computed = {}, .at = std::chrono::steady_clock::now()};
+  int64_t n_outputs = 0;
   for (const PlannedRows& planned : rows) {
     Job& job = *choices_.at(planned.sequence->id)->job;
-    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - job.submitted;
+    const std::chrono::duration<double> waited = step.at - job.submitted;
     if (job.queue_s < 0) job.queue_s = waited.count();
+    const int64_t first = n_outputs;
+    n_outputs += model_.shape().gives_embeddings() ? std::ssize(pools_of(planned, 0, *options_.pooling))
+                                                   : planned.end - planned.logits_begin();
+    step.rows.push_back({planned, planned.sequence->id, first, n_outputs, planned.wants_logits()});
   }
-  const bool gives_embeddings = model_.shape().gives_embeddings();
-  const Runner::Step computed = runner_.step(rows, scheduler_.panes(), wishes_of(rows));
+  step.computed = runner_.begin(rows, scheduler_.panes(), step.wishes);
+  return step;
+}
+
+void Engine::Loop::commit(const Begun& step) {
+  std::vector<PlannedRows> rows;
+  for (const Begun::Rows& each : step.rows)
+    if (choices_.contains(each.id)) rows.push_back(each.planned);
   scheduler_.commit(rows);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  note_cost(rows, took);
+}
+
+bool Engine::Loop::may_run_ahead(const Begun& step) const {
+  if (!can_run_ahead_ || model_.shape().gives_embeddings() || scheduler_.is_fetching()) return false;
+  if (has_to_keep() && keep_time_.count() * 1e6 >= tier_->page_us()) return false;
+  return std::ranges::all_of(step.rows, [&](const Begun::Rows& rows) {
+    const auto found = choices_.find(rows.id);
+    if (found == choices_.end()) return true;
+    const bool is_drawn =
+        !rows.wants_logits || (step.wishes[static_cast<size_t>(rows.end_output) - 1].is_draw &&
+                               !found->second->job->request.reasoning);
+    return is_drawn && !rows.planned.is_scored;
+  });
+}
+
+// Whose answer ends with that token by its length needs none.
+void Engine::Loop::await_tokens(const Begun& step) {
+  for (const Begun::Rows& rows : step.rows) {
+    const auto found = choices_.find(rows.id);
+    if (found == choices_.end() || !rows.wants_logits) continue;
+    Choice& choice = *found->second;
+    if (usage_of(choice).n_generated + 1 < max_tokens_of(choice))
+      choice.sequence.tokens.push_back(token_of_row(rows.end_output - 1));
+  }
+}
+
+void Engine::Loop::forget_awaited() {
+  for (const auto& [id, choice] : choices_) {
+    std::vector<int32_t>& tokens = choice->sequence.tokens;
+    if (!tokens.empty() && tokens.back() < 0) tokens.pop_back();
+  }
+}
+
+void Engine::Loop::finish(const Begun& step) {
+  const std::vector<Shortlist> shortlists = runner_.shortlists(step.computed);
+  forget_awaited();
+  const auto now = std::chrono::steady_clock::now();
+  const std::chrono::duration<double> took = now - std::max(step.at, std::exchange(finished_at_, now));
+  note_cost(step, took);
   if (tier_) tier_->note_step(took);
-  keep(took * kKeepShare);
-  int64_t end = 0;  // of the rows of logits, or embeddings, so far
-  for (const PlannedRows& planned : rows) {
-    const int64_t first = end;
-    end += gives_embeddings ? std::ssize(pools_of(planned, 0, *options_.pooling))
-                            : planned.end - planned.logits_begin();
-    Choice& choice = *choices_.at(planned.sequence->id);
-    if (choice.job->request.n_prompt_logprobs >= 0)
-      score_prompt(*choice.job, planned, runner_.read(computed.logits, first, end));
-    if (!planned.wants_logits()) continue;
-    if (gives_embeddings) {
-      finish_embedding(choice, runner_.read(computed.logits, first, end));
+  keep_time_ = took * kKeepShare + (has_to_keep() ? keep_time_ : keep_time_.zero());
+  for (const Begun::Rows& rows : step.rows) {
+    const auto found = choices_.find(rows.id);
+    if (found == choices_.end()) continue;
+    Choice& choice = *found->second;
+    const auto read_from = [&](int64_t first) {
+      return runner_.read(step.computed.logits, first, rows.end_output);
+    };
+    if (rows.planned.is_scored) score_prompt(*choice.job, rows.planned, read_from(rows.first_output));
+    if (!rows.wants_logits) continue;
+    const int64_t last = rows.end_output - 1;
+    if (model_.shape().gives_embeddings()) {
+      finish_embedding(choice, read_from(rows.first_output));
     } else {
-      answer(choice, {computed.shortlists[static_cast<size_t>(end) - 1],
-                      [&] { return runner_.read(computed.logits, end - 1, end); }});
+      answer(choice, {shortlists[static_cast<size_t>(last)], [&] { return read_from(last); }});
     }
   }
 }
@@ -592,6 +685,8 @@ void Engine::Loop::finish(Job& job, FinishReason reason, const std::string& erro
 // device does.
 void Engine::Loop::fail_all(const std::string& sentence) {
   log_line(LogLevel::error, sentence);
+  begun_.reset();
+  forget_awaited();
   while (!jobs_.empty()) finish(*jobs_.begin()->second, FinishReason::error, sentence);
 }
 

@@ -22,20 +22,16 @@ SequenceMemory::Shape without_memory(SequenceMemory::Shape shape) {
   return shape;
 }
 
-// What shortlists are made of, in elements of four bytes.
-struct ShortlistTensors {
-  ShortlistTensors(Arena& arena, int64_t n_rows, int64_t n_top)
-      : tokens(arena.take(Dtype::i32, {n_rows, n_top})),
-        top(arena.take(Dtype::f32, {n_rows, n_top})),
-        drawn(arena.take(Dtype::i32, {n_rows})),
-        sums(arena.take(Dtype::i32, {n_rows, 2})) {}
+Findings take_findings(Arena& arena, int64_t n_rows, int64_t n_top) {
+  return {.tokens = arena.take(Dtype::i32, {n_rows, n_top}),
+          .top = arena.take(Dtype::f32, {n_rows, n_top}),
+          .drawn = arena.take(Dtype::i32, {n_rows}),
+          .sums = arena.take(Dtype::i32, {n_rows, 2})};
+}
 
-  Tensor tokens, top, drawn, sums;
-};
-
-int64_t shortlists_bytes(const BatchLimits& limits) {
+int64_t findings_bytes(const BatchLimits& limits) {
   Arena arena;
-  const ShortlistTensors tensors(arena, limits.max_logit_rows, kShortlist);
+  take_findings(arena, limits.max_logit_rows, kShortlist);
   return static_cast<int64_t>(arena.peak_bytes());
 }
 
@@ -78,7 +74,7 @@ std::vector<Op> ops_of_steps(const Model& model, const RunnerShape& shape) {
   if (model.shape().gives_embeddings()) return std::move(recorder.ops);
   Arena arena;
   const int64_t n_rows = limits.max_logit_rows;
-  const ShortlistTensors at(arena, n_rows, kShortlist);
+  const Findings at = take_findings(arena, n_rows, kShortlist);
   const Tensor logits = arena.take(Dtype::f32, {n_rows, model.shape().n_vocab});
   recorder.run(TopLogits{.logits = logits, .tokens = at.tokens, .top = at.top});
   recorder.run(DrawTokens{.logits = logits,
@@ -123,7 +119,9 @@ Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memor
   Memory& where = backend.memory();
   arena_memory_ = Buffer(static_cast<size_t>(arena_bytes(model, shape)), where);
   numbers_memory_ = Buffer(static_cast<size_t>(placed_bytes(limits)), where);
-  shortlists_memory_ = Buffer(static_cast<size_t>(shortlists_bytes(limits)), where);
+  found_memory_ = Buffer(static_cast<size_t>(findings_bytes(limits)), where);
+  for (std::unique_ptr<Transfer>& transfer : transfers_)
+    transfer = where.transfer(numbers_memory_.n_bytes() + found_memory_.n_bytes());
   if (!where.is_of_program()) backend.prepare(ops_of_steps(model, shape));
 }
 
@@ -141,7 +139,7 @@ SequenceMemory::Shape SequenceMemory::Shape::of_layers(
 
 int64_t Runner::step_bytes(const Model& model, const RunnerShape& shape, Backend* backend) {
   const int64_t n_bytes =
-      arena_bytes(model, shape) + placed_bytes(shape.limits) + shortlists_bytes(shape.limits);
+      arena_bytes(model, shape) + placed_bytes(shape.limits) + findings_bytes(shape.limits);
   const bool has_own_memory = backend != nullptr && !backend->memory().is_of_program();
   return has_own_memory ? n_bytes + backend->scratch_bytes(ops_of_steps(model, shape)) : n_bytes;
 }
@@ -187,11 +185,11 @@ Runner::Wanted Runner::wanted_of(std::span<const PlannedRows> rows) const {
 }
 
 Tensor Runner::run(std::span<const PlannedRows> rows, std::span<const Pane> panes) {
-  return readable(step(rows, panes, {}).logits);
+  return readable(begin(rows, panes, {}).logits);
 }
 
-Runner::Step Runner::step(std::span<const PlannedRows> rows, std::span<const Pane> panes,
-                          std::span<const ShortlistWish> wishes) {
+Runner::Step Runner::begin(std::span<const PlannedRows> rows, std::span<const Pane> panes,
+                           std::span<const ShortlistWish> wishes) {
   return forward(rows, panes, wanted_of(rows), wishes);
 }
 
@@ -204,6 +202,8 @@ Tensor Runner::run_all_logits(const PlannedRows& rows, std::span<const Pane> pan
 
 Runner::Step Runner::forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, Wanted wanted,
                              std::span<const ShortlistWish> wishes) {
+  ++n_begun_;
+  transfer().wait();  // for a step that has failed since it was begun
   const std::optional<StepShape> shape = recorded_shape(rows);
   const int64_t n_wanted = std::ssize(wanted.logit_rows);
   fill(rows, panes, static_cast<size_t>(shape ? shape->n_pages : most_pages(rows)));
@@ -226,6 +226,8 @@ Runner::Step Runner::forward(std::span<const PlannedRows> rows, std::span<const 
                     .token_types = placed(token_types_)};
   const Draws draws = placed(wishes);
   write_numbers();
+  if (std::ranges::any_of(tokens_, [](int32_t token) { return token < 0; }))
+    backend_.run(FeedTokens{.top = found_.tokens, .drawn = found_.drawn, .tokens = batch.tokens});
   const auto run = [&] {
     Arena arena(arena_memory_.data(), arena_memory_.n_bytes());
     return model_.forward({.backend = backend_,
@@ -235,8 +237,12 @@ Runner::Step Runner::forward(std::span<const PlannedRows> rows, std::span<const 
                            .states = memory_.states,
                            .wants_scores = limits_.pooling == Pooling::rank});
   };
-  const Tensor logits = shape ? recorded_.run(*shape, run).slice(0, n_wanted) : run();
-  return {logits, shortlists(logits, wishes, draws)};
+  Step step;
+  step.logits = shape ? recorded_.run(*shape, run).slice(0, n_wanted) : run();
+  step.wishes_.assign(wishes.begin(), wishes.end());
+  step.found_ = found_ = find_out(step.logits, wishes, draws);
+  step.transfer_ = &transfer();
+  return step;
 }
 
 std::optional<StepShape> Runner::recorded_shape(std::span<const PlannedRows> rows) const {
@@ -269,16 +275,15 @@ void Runner::fill_up(const StepShape& shape, Wanted& wanted) {
 }
 
 Tensor Runner::placed(std::span<const int32_t> numbers) {
-  const size_t begin = numbers_.size();
-  numbers_.insert(numbers_.end(), numbers.begin(), numbers.end());
-  numbers_.resize((numbers_.size() + kNumbersALine - 1) / kNumbersALine * kNumbersALine);
-  return {numbers_memory_.data() + begin * sizeof(int32_t), Dtype::i32, {std::ssize(numbers)}};
+  const size_t begin = n_numbers_ * sizeof(int32_t);
+  n_numbers_ += (numbers.size() + kNumbersALine - 1) / kNumbersALine * kNumbersALine;
+  check(n_numbers_ * sizeof(int32_t) <= numbers_memory_.n_bytes(), "a step within its limits");
+  std::ranges::copy(std::as_bytes(numbers), transfer().room().subspan(begin).begin());
+  return {numbers_memory_.data() + begin, Dtype::i32, {std::ssize(numbers)}};
 }
 
 void Runner::write_numbers() {
-  const auto bytes = std::as_bytes(std::span(numbers_));
-  check(bytes.size() <= numbers_memory_.n_bytes(), "a step within its limits");
-  backend_.memory().write(numbers_memory_.data(), bytes);
+  transfer().write(numbers_memory_.data(), transfer().room().first(n_numbers_ * sizeof(int32_t)));
 }
 
 Tensor Runner::readable(Tensor logits) {
@@ -308,46 +313,60 @@ Runner::Draws Runner::placed(std::span<const ShortlistWish> wishes) {
   return draws;
 }
 
-std::vector<Shortlist> Runner::shortlists(const Tensor& logits, std::span<const ShortlistWish> wishes,
-                                          const Draws& draws) {
-  std::vector<Shortlist> lists(wishes.size());
+Findings Runner::find_out(const Tensor& logits, std::span<const ShortlistWish> wishes, const Draws& draws) {
   int64_t n_top = 0;
   bool has_draws = false;
   for (const ShortlistWish& wish : wishes) {
     n_top = std::max(n_top, wish.n_top);
     has_draws |= wish.temperature > 0.0f;
   }
-  if (n_top == 0) return lists;
-  Arena arena(shortlists_memory_.data(), shortlists_memory_.n_bytes());
-  const ShortlistTensors at(arena, std::ssize(wishes), n_top);
-  backend_.run(TopLogits{.logits = logits, .tokens = at.tokens, .top = at.top});
-  if (has_draws) {
-    backend_.run(DrawTokens{.logits = logits,
-                            .top = at.top,
-                            .temperatures = draws.temperatures,
-                            .uniforms = draws.uniforms,
-                            .tokens = at.drawn,
-                            .sums = at.sums});
+  Findings found;
+  size_t n_bytes = 0;
+  if (n_top > 0) {
+    Arena arena(found_memory_.data(), found_memory_.n_bytes());
+    found = take_findings(arena, std::ssize(wishes), n_top);
+    backend_.run(TopLogits{.logits = logits, .tokens = found.tokens, .top = found.top});
+    if (has_draws) {
+      backend_.run(DrawTokens{.logits = logits,
+                              .top = found.top,
+                              .temperatures = draws.temperatures,
+                              .uniforms = draws.uniforms,
+                              .tokens = found.drawn,
+                              .sums = found.sums});
+    } else {
+      found.drawn = found.sums = {};
+    }
+    const Tensor& last = has_draws ? found.sums : found.top;
+    n_bytes = static_cast<size_t>(last.data + last.n_bytes() - found_memory_.data());
   }
-  const Tensor& last = has_draws ? at.sums : at.top;
-  shortlists_.resize(static_cast<size_t>(last.data + last.n_bytes() - at.tokens.data));
-  backend_.memory().read(at.tokens.data, shortlists_);
+  // Of nothing, too: the step is waited for by it.
+  transfer().read(found_memory_.data(), transfer().room().subspan(numbers_memory_.n_bytes(), n_bytes));
+  return found;
+}
+
+std::vector<Shortlist> Runner::shortlists(const Step& step) const {
+  step.transfer_->wait();
+  const auto& [tokens, top, drawn, sums] = step.found_;
+  std::vector<Shortlist> lists(step.wishes_.size());
+  if (!tokens) return lists;
+  const std::byte* const read = step.transfer_->room().data() + numbers_memory_.n_bytes();
   const auto element = [&](const Tensor& tensor, size_t i) {
-    return shortlists_.data() + (tensor.data - at.tokens.data) + i * sizeof(int32_t);
+    return read + (tensor.data - found_memory_.data()) + i * sizeof(int32_t);
   };
   for (size_t row = 0; row < lists.size(); ++row) {
-    const size_t first = row * static_cast<size_t>(n_top), n = static_cast<size_t>(wishes[row].n_top);
-    lists[row].tokens = {reinterpret_cast<const int32_t*>(element(at.tokens, first)), n};
-    lists[row].logits = {reinterpret_cast<const float*>(element(at.top, first)), n};
-    if (!has_draws) continue;
-    lists[row].drawn = *reinterpret_cast<const int32_t*>(element(at.drawn, row));
-    lists[row].sum = double_of_halves(reinterpret_cast<const int32_t*>(element(at.sums, 2 * row)));
+    const size_t first = row * static_cast<size_t>(tokens.dim(1));
+    const auto n = static_cast<size_t>(step.wishes_[row].n_top);
+    lists[row].tokens = {reinterpret_cast<const int32_t*>(element(tokens, first)), n};
+    lists[row].logits = {reinterpret_cast<const float*>(element(top, first)), n};
+    if (!drawn) continue;
+    lists[row].drawn = *reinterpret_cast<const int32_t*>(element(drawn, row));
+    lists[row].sum = double_of_halves(reinterpret_cast<const int32_t*>(element(sums, 2 * row)));
   }
   return lists;
 }
 
 void Runner::fill(std::span<const PlannedRows> rows, std::span<const Pane> panes, size_t n_pages) {
-  numbers_.clear();
+  n_numbers_ = 0;
   tokens_.clear();
   positions_.clear();
   seq_of_row_.clear();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -60,6 +61,16 @@ struct RunnerShape {
   BatchLimits limits;
 };
 
+// In the place of a token: the one that the step before draws of a row of its logits
+// (ShortlistWish::is_draw).
+constexpr int32_t token_of_row(int64_t logits_row) { return ~static_cast<int32_t>(logits_row); }
+
+// What a step finds out of rows of logits, where the backend computes.
+struct Findings {
+  Tensor tokens, top;  // as TopLogits gives them; nothing where nothing was wished
+  Tensor drawn, sums;  // as DrawTokens gives them; likewise
+};
+
 class Runner {
  public:
   // Everything is allocated here, in the backend's memory; `model`, `backend` and `memory` must outlive the
@@ -71,15 +82,24 @@ class Runner {
   // embeddings: those of pools_of() each planned sequence. `panes`: of each page; empty: the
   // one of its own number.
   Tensor run(std::span<const PlannedRows> rows, std::span<const Pane> panes = {});
-  // The same where the backend computes, and what was wished for each row, or for none: valid until the next
-  // run. The logits are for read() alone.
-  struct Step {
-    Tensor logits;
-    std::vector<Shortlist> shortlists;
+  // The same, begun: the backend may still compute it. `wishes`: of each row of logits, or of none. Of all
+  // steps the last two are known here.
+  class Step {
+   public:
+    Tensor logits;  // for read() alone
+
+   private:
+    friend Runner;
+    std::vector<ShortlistWish> wishes_;
+    Findings found_{};
+    Transfer* transfer_ = nullptr;
   };
-  Step step(std::span<const PlannedRows> rows, std::span<const Pane> panes,
-            std::span<const ShortlistWish> wishes);
-  // Rows [begin, end) of them, which the caller may overwrite; valid until the next call.
+  Step begin(std::span<const PlannedRows> rows, std::span<const Pane> panes,
+             std::span<const ShortlistWish> wishes);
+  // What was wished. Waits for the step, and for nothing that was begun after it.
+  std::vector<Shortlist> shortlists(const Step& step) const;
+  // Rows [begin, end) of the logits of the last step, which the caller may overwrite; valid until the next
+  // call.
   std::span<float> read(const Tensor& logits, int64_t begin, int64_t end);
   // The same with the logits of every row, at most limits.max_logit_rows.
   Tensor run_all_logits(const PlannedRows& rows, std::span<const Pane> panes = {});
@@ -101,8 +121,7 @@ class Runner {
   Wanted wanted_of(std::span<const PlannedRows> rows) const;
   Step forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, Wanted wanted,
                std::span<const ShortlistWish> wishes = {});
-  std::vector<Shortlist> shortlists(const Tensor& logits, std::span<const ShortlistWish> wishes,
-                                    const Draws& draws);
+  Findings find_out(const Tensor& logits, std::span<const ShortlistWish> wishes, const Draws& draws);
   // The shape to record it by, where the backend records steps and the rows are such a step's.
   std::optional<StepShape> recorded_shape(std::span<const PlannedRows> rows) const;
   // With so many pages in each table.
@@ -114,6 +133,7 @@ class Runner {
   // A tensor of them where the backend computes: there once write_numbers() has been called.
   Tensor placed(std::span<const int32_t> numbers);
   void write_numbers();
+  Transfer& transfer() const { return *transfers_[static_cast<size_t>(n_begun_ % 2)]; }
   // The same in the program's memory.
   Tensor readable(Tensor logits);
 
@@ -121,9 +141,12 @@ class Runner {
   Backend& backend_;
   const SequenceMemory& memory_;
   BatchLimits limits_;
-  Buffer arena_memory_, numbers_memory_, shortlists_memory_;
-  std::vector<int32_t> numbers_;       // of the step, to be written to numbers_memory_
-  std::vector<std::byte> shortlists_;  // what lies in their memory
+  Buffer arena_memory_, numbers_memory_, found_memory_;
+  // Of each step one in turn, with the room of its numbers and, behind them, of what is found out.
+  std::unique_ptr<Transfer> transfers_[2];
+  int64_t n_begun_ = 0;   // steps
+  size_t n_numbers_ = 0;  // of the last one
+  Findings found_{};      // likewise
   RecordedSteps recorded_;
   std::vector<float> read_back_;  // what the step gave, where the program cannot look at it
   std::vector<int32_t> tokens_, positions_, seq_of_row_, row_begin_, page_tables_, pane_tables_, rope_tables_,

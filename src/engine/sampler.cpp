@@ -241,12 +241,13 @@ Sampled sample(std::span<float> logits, std::span<const int32_t> history, const 
 
 ShortlistWish wish_of(const Sampling& sampling, int64_t n_vocab, size_t position) {
   if (!sampling.logit_bias.empty() || has_penalties(sampling)) return {};
-  if (sampling.temperature == 0.0f) return {.n_top = 1};
+  if (sampling.temperature == 0.0f) return {.n_top = 1, .is_draw = true};
   if (sampling.mirostat != 0 || sampling.top_n_sigma > 0.0f) return {};
   if (keeps_all(sampling, n_vocab)) {
     return {.n_top = 1,
             .temperature = sampling.temperature,
-            .uniform = uniform(sampling.seed, position, kTokenDraw)};
+            .uniform = uniform(sampling.seed, position, kTokenDraw),
+            .is_draw = true};
   }
   if (sampling.top_k > 0 && sampling.top_k < n_vocab)
     return {.n_top = sampling.top_k <= kShortlist ? sampling.top_k : 0};

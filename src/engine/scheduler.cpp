@@ -60,12 +60,15 @@ void Scheduler::fork(const Sequence& parent, Sequence& child) {
   start(child);
 }
 
-std::vector<PlannedRows> Scheduler::plan() {
+std::vector<PlannedRows> Scheduler::plan(bool may_fetch) {
   ++n_steps_;
   if (tier_ != nullptr) tier_->begin_step();
   while (admit_next()) {
   }
-  Step step{.rows = {}, .budget = limits_.max_rows, .logits_budget = limits_.max_sequences - n_running()};
+  Step step{.rows = {},
+            .budget = limits_.max_rows,
+            .logits_budget = limits_.max_sequences - n_running(),
+            .may_fetch = may_fetch};
   // Parted before anything is planned: what is matched or fetched on the way may make an answer of a prompt,
   // or a prompt of an answer.
   std::vector<Sequence*> answers, prompts;
@@ -101,7 +104,7 @@ void Scheduler::plan_prompts(Step& step, std::vector<Sequence*>& prompts) {
 void Scheduler::give_rows(Step& step, Sequence& sequence, int64_t n_rows) {
   const bool is_whole = limits_.keeps_sequences_whole;
   if (is_whole && sequence.n_left() > step.budget) return;  // it is the first one some time
-  if (!sequence.has_rows && !match_again(sequence)) return;
+  if (!sequence.has_rows && !match_again(sequence, step.may_fetch)) return;
   const int64_t begin = sequence.n_computed;
   if (sequence.is_scored) n_rows = std::min(n_rows, 1 + step.logits_budget);
   const int64_t wanted = begin + std::min({sequence.n_left(), n_rows, step.budget});
@@ -197,7 +200,7 @@ void Scheduler::match(Sequence& sequence) {
   sequence.n_passed = pool_.window().first_page(sequence.n_computed);
 }
 
-bool Scheduler::match_again(Sequence& sequence) {
+bool Scheduler::match_again(Sequence& sequence, bool may_fetch) {
   if (!sequence.fetch) {
     if (limits_.has_prefix_cache && sequence.matched_at != n_steps_) {
       release(sequence);
@@ -206,6 +209,7 @@ bool Scheduler::match_again(Sequence& sequence) {
     sequence.fetch = find_in_tier(sequence);
   }
   if (sequence.fetch) {
+    if (!may_fetch) return false;
     const Fetched fetched = fetch(sequence);
     if (fetched == Fetched::later) return false;
     const bool is_parked = std::exchange(sequence.fetch, std::nullopt)->is_parked;

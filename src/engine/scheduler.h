@@ -96,9 +96,14 @@ class Scheduler {
   // `child` has the same tokens as `parent`, all of which are computed: it goes on beside it on the same
   // pages, and on a copy of the page that is not full. Where there is no room it waits. Owned as by add().
   void fork(const Sequence& parent, Sequence& child);
-  // The rows of the next step. Empty only when nothing waits or runs, or when pages are fetched.
-  std::vector<PlannedRows> plan();
-  // The rows were computed: n_computed grows, full pages become known to the prefix cache.
+  // The rows of the next step. Empty only when nothing waits or runs, or when pages are fetched; or when all
+  // rows are of sequences whose newest token is computed. Who needs something of the tier gets no rows where
+  // it may not be fetched now.
+  std::vector<PlannedRows> plan(bool may_fetch = true);
+  // Whether somebody has to be fetched for.
+  bool is_fetching() const;
+  // The rows were computed, or will be before anything that is planned from now on: n_computed grows, full
+  // pages become known to the prefix cache. The tokens of the rows must be known.
   void commit(const std::vector<PlannedRows>& rows);
   // The sequence is done or cancelled, waiting or running: its pages are free or left to the prefix cache.
   void remove(Sequence& sequence);
@@ -130,6 +135,7 @@ class Scheduler {
     std::vector<PlannedRows> rows;
     int64_t budget;
     int64_t logits_budget;  // rows of logits beyond the one that each running sequence may want
+    bool may_fetch;
   };
 
   // What sequences take of the memory.
@@ -169,7 +175,7 @@ class Scheduler {
   void match(Sequence& sequence);
   // The same before its first rows, where more may be known now, in the tier too and down to a part of a
   // page. False while it is fetched.
-  bool match_again(Sequence& sequence);
+  bool match_again(Sequence& sequence, bool may_fetch);
   void copy_partial_page(Sequence& sequence);
   // What the tier has beyond what is matched; nothing where it is cheaper to compute.
   std::optional<Fetch> find_in_tier(const Sequence& sequence) const;

@@ -41,6 +41,10 @@ std::optional<Fetch> Scheduler::find_in_tier(const Sequence& sequence) const {
   return Fetch{.n_shared = n_found, .n_pages = n_found, .n_computed = n_found * limits_.page_size};
 }
 
+bool Scheduler::is_fetching() const {
+  return std::ranges::any_of(running_, [](const Sequence* sequence) { return sequence->fetch.has_value(); });
+}
+
 Scheduler::Fetched Scheduler::fetch(Sequence& sequence) {
   const Fetch& wanted = *sequence.fetch;
   pass(sequence, pool_.window().first_page(wanted.n_computed), PagePool::Left::behind);

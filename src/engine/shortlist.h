@@ -14,6 +14,7 @@ struct ShortlistWish {
   int64_t n_top = 0;         // of the largest logits, at least 1; 0: nothing, the row will be read
   float temperature = 0.0f;  // above 0: the sum of all weights, and a draw from all of them
   double uniform = 0.0;      // by which it draws
+  bool is_draw = false;      // what it draws, or at no temperature the largest logit, is the token
 };
 
 struct Shortlist {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "engine/engine.h"
@@ -115,6 +116,24 @@ class WindowModel final : public HashModel {
     }
     return logits;
   }
+};
+
+// Token 13 makes the logits NaN.
+class UnsoundModel final : public Model {
+ public:
+  const ModelShape& shape() const override { return model_.shape(); }
+  Tensor forward(const Pass& pass) const override {
+    const Tensor logits = model_.forward(pass);
+    if (pass.arena.is_measuring()) return logits;
+    for (int64_t i = 0; i < pass.batch.logit_rows.dim(0); ++i) {
+      const int32_t row = pass.batch.logit_rows.i32()[i];
+      if (pass.batch.tokens.i32()[row] == 13) logits.f32()[i * kVocab] = std::nanf("");
+    }
+    return logits;
+  }
+
+ private:
+  HashModel model_;
 };
 
 // Of such models, which run no ops: what draws their tokens.
