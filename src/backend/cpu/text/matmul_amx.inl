@@ -108,9 +108,9 @@ struct Planes {
 
 template <class F>
 struct alignas(64) TilePanel {
+  static constexpr int kPairs = F::kHasMin ? 128 / F::kSub : 0;
   uint8_t low[256 * kLanes];
   uint8_t high[256 * kLanes];
-  static constexpr int kPairs = F::kHasMin ? 128 / F::kSub : 0;
   int32_t pairs[kPairs * kLanes];              // as in Scales256
   int32_t mins[F::kHasMin ? 16 * kLanes : 0];  // minima of each 16 values, twice, in bfloat16
   float d[kLanes];
