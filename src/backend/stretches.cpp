@@ -7,7 +7,7 @@ namespace millrace {
 std::vector<std::span<const std::byte>> stretches_of(std::span<const Tensor> tensors) {
   std::vector<std::span<const std::byte>> all;
   for (const Tensor& tensor : tensors) {
-    if (tensor.n_bytes() > 0) all.emplace_back(tensor.data, static_cast<size_t>(tensor.n_bytes()));
+    if (tensor.n_bytes() > 0) all.push_back(tensor.bytes());
   }
   std::ranges::sort(all, {}, &std::span<const std::byte>::data);
   std::vector<std::span<const std::byte>> joined;

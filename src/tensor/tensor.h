@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
 
 #include "base/error.h"
@@ -32,6 +33,7 @@ struct Tensor {
   int64_t n_rows() const { return n_cols() == 0 ? 0 : n_elems() / n_cols(); }
   int64_t row_bytes() const { return n_bytes_of(dtype, n_cols()); }
   int64_t n_bytes() const { return n_rows() * row_bytes(); }
+  std::span<const std::byte> bytes() const { return {data, static_cast<size_t>(n_bytes())}; }
 
   std::byte* row(int64_t i) const { return data + i * row_bytes(); }
   // The elements as float or int32_t; aborts when the format is another one.

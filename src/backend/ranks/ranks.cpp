@@ -22,10 +22,6 @@ struct Division {
   bool gives_result = false;
 };
 
-std::span<const std::byte> bytes_of(const Tensor& tensor) {
-  return {tensor.data, static_cast<size_t>(tensor.n_bytes())};
-}
-
 // What is gathered of a tensor to which every rank gives as much; and of a result, of which each has columns,
 // with what it gives itself.
 int64_t gathered_bytes(const Tensor& tensor, int n_ranks) { return n_ranks * tensor.n_bytes(); }
@@ -115,7 +111,7 @@ class Rank {
   void sum(const Tensor& tensor) {
     if (tensor.n_bytes() == 0) return;
     std::byte* const all = scratch(gathered_bytes(tensor, n_ranks_));
-    collective_.all_gather(number_, bytes_of(tensor), all);
+    collective_.all_gather(number_, tensor.bytes(), all);
     backend_.memory().copy(all, tensor.data, static_cast<size_t>(tensor.n_bytes()));
     const Tensor total = tensor.reshaped({tensor.n_rows(), tensor.n_cols()});
     for (int64_t rank = 1; rank < n_ranks_; ++rank) {
@@ -189,7 +185,7 @@ class RanksBackend final : public Backend {
       workers_.finish();
       for (const Plan::Weight* weight : group) {
         const bool is_given_back =
-            give_back_ && plan_.is_replaced(*weight) && give_back_(bytes_of(weight->whole));
+            give_back_ && plan_.is_replaced(*weight) && give_back_(weight->whole.bytes());
         if (is_given_back && backends_.front()->memory().is_of_program())
           n_replaced_bytes_ += weight->whole.n_bytes();
       }

@@ -75,8 +75,7 @@ int64_t n_held_bytes(const Plan& plan, int rank) {
   for (const auto& [address, weight] : plan.weights) {
     if (weight.cut.is_view(weight.whole) && plan.whole.contains(address))
       continue;  // a part of what is there
-    const Tensor part = weight.cut.local_shape(weight.whole, rank);
-    const std::span<const std::byte> bytes(part.data, static_cast<size_t>(part.n_bytes()));
+    const std::span<const std::byte> bytes = weight.cut.local_shape(weight.whole, rank).bytes();
     n_bytes += static_cast<int64_t>(copied_bytes({&bytes, 1}));
   }
   return n_bytes;

@@ -82,9 +82,6 @@ class SplitBackend final : public Backend {
   }
 
  private:
-  static std::span<const std::byte> bytes_of(const Tensor& tensor) {
-    return {tensor.data, static_cast<size_t>(tensor.n_bytes())};
-  }
   bool is_of_device(const Tensor& weight) const { return on_device_.has(weight) && !shared_.has(weight); }
 
   Side side_of(const std::vector<Operand>& operands) {
@@ -101,10 +98,10 @@ class SplitBackend final : public Backend {
   }
 
   void bring(const Tensor& tensor) {
-    if (Mirror* mirror = memory_.mirror_of(tensor.data)) mirror->bring(bytes_of(tensor), last_);
+    if (Mirror* mirror = memory_.mirror_of(tensor.data)) mirror->bring(tensor.bytes(), last_);
   }
   void note_written(const Tensor& tensor) {
-    if (Mirror* mirror = memory_.mirror_of(tensor.data)) mirror->note_written(bytes_of(tensor), last_);
+    if (Mirror* mirror = memory_.mirror_of(tensor.data)) mirror->note_written(tensor.bytes(), last_);
   }
   // Points at what the tensor is on the side of the op.
   void move(Tensor& tensor) {
