@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "backend/cpu/compute.h"
+#include "backend/feed_tokens.h"
 #include "backend/token_weights.h"
 
 namespace millrace::cpu {
@@ -183,14 +184,6 @@ void compute(Machine& machine, const DrawTokens& op) {
   });
 }
 
-void compute(Machine& /*machine*/, const FeedTokens& op) {
-  for (int64_t i = 0; i < op.tokens.dim(0); ++i) {
-    int32_t& token = op.tokens.i32()[i];
-    if (token >= 0) continue;
-    const int64_t row = ~token;
-    const int32_t likeliest = op.top.i32()[row * op.top.dim(1)], drawn = op.drawn ? op.drawn.i32()[row] : -1;
-    token = std::max(0, drawn >= 0 ? drawn : likeliest);
-  }
-}
+void compute(Machine& /*machine*/, const FeedTokens& op) { feed_tokens(op); }
 
 }  // namespace millrace::cpu
