@@ -301,8 +301,7 @@ void multiply_many(const StripProduct& p) {
   using F = typename Lying::Format;
   const TileScope tiles(kTileColumnsAmx, kLanes);
   TileSpan<F> span;
-  span.n_blocks = 1;
-  for (span.index = p.first_span; span.index < p.end_span; ++span.index) {
+  for_each_span<F>(p, span, [&] {
     const int n_steps = (p.n_columns + TileStep<F>::kColumns - 1) / TileStep<F>::kColumns;
     Ahead ahead = ahead_of_span<F>(p, span, p.n_groups * (1 + n_steps));
     expand_span<Lying>(p, span, ahead);
@@ -311,7 +310,7 @@ void multiply_many(const StripProduct& p) {
     }
     finish_writes();
     multiply_span(p, span, ahead);
-  }
+  });
 }
 
 // Up to 16 columns times a group: in tiles 0 and 2 the low, in 1 and 3 the high ones, as a product waits long

@@ -115,17 +115,13 @@ inline void multiply_span(const StripProduct& p, const SignedSpan32<F>& span, Ah
 template <class Lying>
 void multiply_amx32(const StripProduct& p) {
   using F = typename Lying::Format;
-  const BlockRange<F> blocks(p);
   const TileScope tiles(p.n_columns < kTileColumnsAmx ? p.n_columns : kTileColumnsAmx, kLanes, 32);
   SignedSpan32<F> span;
-  for (int64_t first = blocks.first; first < blocks.end; first += kSpanBlocks<F>) {
-    span.index = first / kSpanBlocks<F>;
-    const int64_t n_left = blocks.end - first;
-    span.n_blocks = static_cast<int>(n_left < kSpanBlocks<F> ? n_left : kSpanBlocks<F>);
+  for_each_span<F>(p, span, [&] {
     const int n_tiles = (p.n_columns + kTileColumnsAmx - 1) / kTileColumnsAmx;
     Ahead ahead = ahead_of_span<F>(p, span, p.n_groups * (1 + n_tiles));
     expand_span<Lying>(p, span, ahead);
     finish_writes();
     multiply_span(p, span, ahead);
-  }
+  });
 }

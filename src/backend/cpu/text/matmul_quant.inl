@@ -387,31 +387,30 @@ inline Ahead ahead_of_span(const StripProduct& p, const AnySpan& span, int n_pas
           span.n_blocks * share, n_passes * kSpan / 32};
 }
 
-// Blocks [first, end) of the product's spans.
-template <class F>
-struct BlockRange {
-  explicit BlockRange(const StripProduct& p)
-      : first(p.first_span * kSpanBlocks<F>),
-        end(p.inputs->n_in / Blocks<F>::kElems < p.end_span * kSpanBlocks<F>
-                ? p.inputs->n_in / Blocks<F>::kElems
-                : p.end_span * kSpanBlocks<F>) {}
-
-  int64_t first;
-  int64_t end;
-};
+// Calls body() for each span of the product, with its index and its number of blocks in `span`.
+template <class F, class AnySpan, class Body>
+inline void for_each_span(const StripProduct& p, AnySpan& span, const Body& body) {
+  const int64_t n_blocks = p.inputs->n_in / Blocks<F>::kElems;
+  for (span.index = p.first_span; span.index < p.end_span; ++span.index) {
+    const int64_t n_left = n_blocks - span.index * kSpanBlocks<F>;
+    span.n_blocks = static_cast<int>(n_left < kSpanBlocks<F> ? n_left : kSpanBlocks<F>);
+    body();
+  }
+}
 
 // Up to kColumns; more are computed, of what lies behind the last, and not written.
 template <class Lying, int kColumns>
 void multiply_direct(const StripProduct& p) {
   using F = typename Lying::Format;
-  const BlockRange<F> blocks(p);
+  const int64_t first = p.first_span * kSpanBlocks<F>, n_blocks = p.inputs->n_in / Blocks<F>::kElems;
+  const int64_t end = n_blocks < p.end_span * kSpanBlocks<F> ? n_blocks : p.end_span * kSpanBlocks<F>;
   for (int g = 0; g < p.n_groups; ++g) {
     const Lying group(p.groups[g], p.row_bytes);
     Floats acc[kColumns];
     float* out = p.out + g * kLanes;
     for (int c = 0; c < kColumns; ++c)
       acc[c] = p.first_span > 0 && c < p.n_columns ? load(out + c * p.out_stride) : zeros();
-    for (int64_t b = blocks.first; b < blocks.end; ++b) {
+    for (int64_t b = first; b < end; ++b) {
       const TileInputs<F, kColumns> x(*p.inputs, b / kSpanBlocks<F>, p.first_column);
       const BlockAhead<F> ahead(p, g, b);
       if constexpr (kIsBlock32<F>)
@@ -434,12 +433,8 @@ void multiply_quant(const StripProduct& p) {
     if (p.n_columns == 2) return multiply_direct<Lying, 2>(p);
     if (p.n_columns <= 4) return multiply_direct<Lying, 4>(p);
   }
-  const BlockRange<F> blocks(p);
   Span<F> span;
-  for (int64_t first = blocks.first; first < blocks.end; first += kSpanBlocks<F>) {
-    span.index = first / kSpanBlocks<F>;
-    const int64_t n_left = blocks.end - first;
-    span.n_blocks = static_cast<int>(n_left < kSpanBlocks<F> ? n_left : kSpanBlocks<F>);
+  for_each_span<F>(p, span, [&] {
     const int n_tiles = (p.n_columns + kTileColumns - 1) / kTileColumns;  // or some more
     Ahead ahead =
         ahead_of_span<F>(p, span, p.n_groups + (p.n_groups + kTileGroups - 1) / kTileGroups * n_tiles);
@@ -449,7 +444,7 @@ void multiply_quant(const StripProduct& p) {
       for (; group + 2 <= p.n_groups; group += 2) multiply_tiles<F, 2>(p, span, group, ahead);
     }
     for (; group < p.n_groups; ++group) multiply_tiles<F, 1>(p, span, group, ahead);
-  }
+  });
 }
 
 // Of formats whose rows do not come apart into quads.
