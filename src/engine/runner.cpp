@@ -58,7 +58,7 @@ int64_t run_dry_step(const Model& model, const RunnerShape& shape, int64_t n_row
   return static_cast<int64_t>(arena.peak_bytes());
 }
 
-int64_t arena_bytes(const Model& model, const RunnerShape& shape) {
+int64_t arena_bytes_of(const Model& model, const RunnerShape& shape) {
   NullBackend backend;
   return run_dry_step(model, shape, shape.limits.max_rows, backend);
 }
@@ -86,11 +86,23 @@ std::vector<Op> ops_of_steps(const Model& model, const RunnerShape& shape) {
   return std::move(recorder.ops);
 }
 
+// What the widest step takes: Runner::step_bytes, and what that is made of.
+struct StepNeed {
+  StepNeed(const Model& model, const RunnerShape& shape, Backend* backend)
+      : arena_bytes(arena_bytes_of(model, shape)),
+        n_bytes(arena_bytes + placed_bytes(shape.limits) + findings_bytes(shape.limits)) {
+    if (backend == nullptr || backend->memory().is_of_program()) return;
+    ops = ops_of_steps(model, shape);
+    n_bytes += backend->scratch_bytes(ops);
+  }
+
+  int64_t arena_bytes;
+  int64_t n_bytes;
+  std::vector<Op> ops;  // that take room of the backend's; none where that is the program's
+};
+
 // Memory is only taken when it is touched: without this, too much would be noticed when it is too late.
-void need_step(const Model& model, const RunnerShape& shape, Backend& backend) {
-  const int64_t step_bytes = Runner::step_bytes(model, shape, &backend);
-  Memory& where = backend.memory();
-  const SequenceMemory::Shape& whole = shape.memory;
+void expect_room(int64_t step_bytes, const SequenceMemory::Shape& whole, Memory& where) {
   for (Memory* part : where.parts()) {
     const bool is_of_program = part->is_of_program();  // else the pages are taken already
     need_memory({.kv_bytes = is_of_program ? whole.kv_bytes(where, *part) : 0,
@@ -115,14 +127,15 @@ int64_t most_pages(std::span<const PlannedRows> rows) {
 Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits)
     : model_(model), backend_(backend), memory_(memory), limits_(limits), recorded_(backend) {
   const RunnerShape shape{{memory.kv.shape(), memory.states.shape()}, limits};
-  need_step(model, shape, backend);
   Memory& where = backend.memory();
-  arena_memory_ = Buffer(static_cast<size_t>(arena_bytes(model, shape)), where);
+  const StepNeed need(model, shape, &backend);
+  expect_room(need.n_bytes, shape.memory, where);
+  arena_memory_ = Buffer(static_cast<size_t>(need.arena_bytes), where);
   numbers_memory_ = Buffer(static_cast<size_t>(placed_bytes(limits)), where);
   found_memory_ = Buffer(static_cast<size_t>(findings_bytes(limits)), where);
   for (std::unique_ptr<Transfer>& transfer : transfers_)
     transfer = where.transfer(numbers_memory_.n_bytes() + found_memory_.n_bytes());
-  if (!where.is_of_program()) backend.prepare(ops_of_steps(model, shape));
+  if (!need.ops.empty()) backend.prepare(need.ops);
 }
 
 SequenceMemory::Shape SequenceMemory::Shape::of_layers(
@@ -138,10 +151,7 @@ SequenceMemory::Shape SequenceMemory::Shape::of_layers(
 }
 
 int64_t Runner::step_bytes(const Model& model, const RunnerShape& shape, Backend* backend) {
-  const int64_t n_bytes =
-      arena_bytes(model, shape) + placed_bytes(shape.limits) + findings_bytes(shape.limits);
-  const bool has_own_memory = backend != nullptr && !backend->memory().is_of_program();
-  return has_own_memory ? n_bytes + backend->scratch_bytes(ops_of_steps(model, shape)) : n_bytes;
+  return StepNeed(model, shape, backend).n_bytes;
 }
 
 std::vector<Pool> pools_of(const PlannedRows& rows, int32_t first_row, Pooling pooling) {
