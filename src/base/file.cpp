@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -62,6 +63,12 @@ void MappedFile::release(std::span<const std::byte> part) {
 
 void MappedFile::prepare_release(std::span<const std::byte> file) {
   ::madvise(const_cast<std::byte*>(file.data()), file.size(), MADV_NOHUGEPAGE);
+}
+
+bool MappedFile::have(std::span<const std::span<const std::byte>> files, const std::byte* address) {
+  return std::ranges::any_of(files, [address](std::span<const std::byte> file) {
+    return address >= file.data() && address < file.data() + file.size();
+  });
 }
 
 std::vector<std::span<const std::byte>> bytes_of(std::span<const MappedFile> files) {

@@ -30,6 +30,8 @@ class MappedFile {
   // prepare_release() of the file.
   static void release(std::span<const std::byte> part);
   static void prepare_release(std::span<const std::byte> file);
+  // Whether one of the files has that address in it.
+  static bool have(std::span<const std::span<const std::byte>> files, const std::byte* address);
   const std::filesystem::path& path() const { return path_; }
 
  private:

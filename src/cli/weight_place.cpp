@@ -25,11 +25,7 @@ void yield_to_others() { ::setpriority(PRIO_PROCESS, 0, 10); }  // of this threa
 std::vector<Tensor> mapped_weights(const LoadedModel& loaded) {
   const std::vector<std::span<const std::byte>> files = loaded.checkpoint->mapped_files();
   std::vector<Tensor> weights = multiplied_weights(*loaded.model);
-  std::erase_if(weights, [&](const Tensor& weight) {
-    return std::ranges::none_of(files, [&](std::span<const std::byte> file) {
-      return weight.data >= file.data() && weight.data < file.data() + file.size();
-    });
-  });
+  std::erase_if(weights, [&](const Tensor& weight) { return !MappedFile::have(files, weight.data); });
   return weights;
 }
 

@@ -14,6 +14,7 @@
 #include "engine/cache_tier.h"
 #include "engine/engine_options.h"
 #include "engine/job.h"
+#include "engine/memory.h"
 #include "engine/rate_limit.h"
 #include "engine/request_faults.h"
 #include "engine/sampler.h"
@@ -726,7 +727,6 @@ uint64_t seed_of_choice(uint64_t seed, int index) {
 }
 
 std::string MemoryPlan::Part::text() const {
-  const auto mib = [](int64_t n_bytes) { return static_cast<double>(n_bytes) / 0x1p20; };
   return fmt::format("{:.1f} MiB for weights, {:.1f} MiB for keys, values and states, {:.1f} MiB for a step",
                      mib(weights_bytes), mib(kv_bytes + state_bytes), mib(arena_bytes));
 }

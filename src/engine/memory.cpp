@@ -139,7 +139,6 @@ int64_t program_bytes(int64_t weights_bytes, const fs::path& root) {
 void need_memory(const MemoryNeed& need, int64_t available_bytes) {
   const int64_t fixed = need.weights_bytes + need.state_bytes + need.arena_bytes + need.tier_bytes;
   if (fixed + need.kv_bytes <= available_bytes) return;
-  const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / 0x1p20; };
   const int64_t n_fit = n_fitting(need, available_bytes - fixed);
   const std::string weights =
       need.weights_bytes > 0 ? fmt::format(", {:.1f} MiB for the weights", mib(need.weights_bytes)) : "";

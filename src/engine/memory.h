@@ -17,6 +17,9 @@ int64_t available_memory_bytes(const std::filesystem::path& root = "/");
 // The same for memory that a backend computes in: what it says itself where it is not the program's.
 int64_t available_memory_bytes(const Memory& memory);
 
+// As sentences say them.
+constexpr double mib(int64_t n_bytes) { return static_cast<double>(n_bytes) / 0x1p20; }
+
 // Of a GPU left alone where nothing else is asked for: the driver rounds allocations up, 32 graphs and NCCL
 // take some, others use the card too, and attention of few rows may keep more than the widths of steps that
 // were asked about (at most 384 MiB).

@@ -7,12 +7,11 @@
 
 #include "backend/stretches.h"
 #include "base/error.h"
+#include "engine/memory.h"
 #include "model/weights_of.h"
 
 namespace millrace {
 namespace {
-
-double mib(int64_t n_bytes) { return static_cast<double>(n_bytes) / 0x1p20; }
 
 struct Choice {
   int64_t n_gpu_layers, n_cpu_moe;

@@ -11,8 +11,6 @@
 namespace millrace {
 namespace {
 
-double mib(int64_t n_bytes) { return static_cast<double>(n_bytes) / 0x1p20; }
-
 int64_t n_whole_bytes(const ranks::Plan& plan) {
   int64_t n_bytes = 0;
   for (const auto& [address, weight] : plan.whole) n_bytes += weight.n_bytes();
@@ -40,30 +38,16 @@ void need_division(const ranks::Plan& plan) {
   fail(ErrorKind::usage, "the model does not divide among {} ranks: {}", plan.n_ranks, undivided_text(plan));
 }
 
-// What lies in files that are mapped: given back, it is read again by whoever wants it.
-class MappedWeights {
- public:
-  explicit MappedWeights(const Checkpoint& checkpoint) : files_(checkpoint.mapped_files()) {}
+using MappedFiles = std::vector<std::span<const std::byte>>;
 
-  bool has(std::span<const std::byte> weight) const {
-    return std::ranges::any_of(files_, [&](std::span<const std::byte> file) {
-      return weight.data() >= file.data() && weight.data() < file.data() + file.size();
-    });
-  }
-  GiveBack give_back() const {
-    std::ranges::for_each(files_, MappedFile::prepare_release);
-    return [*this](std::span<const std::byte> weight) {
-      if (has(weight)) MappedFile::release(weight);
-      return has(weight);
-    };
-  }
-
- private:
-  std::vector<std::span<const std::byte>> files_;
-};
-
-std::span<const std::byte> bytes_of(const Tensor& tensor) {
-  return {tensor.data, static_cast<size_t>(tensor.n_bytes())};
+// Of what lies in mapped files: it is read again by whoever wants it.
+GiveBack give_back_to(MappedFiles files) {
+  std::ranges::for_each(files, MappedFile::prepare_release);
+  return [files = std::move(files)](std::span<const std::byte> weight) {
+    const bool is_mapped = MappedFile::have(files, weight.data());
+    if (is_mapped) MappedFile::release(weight);
+    return is_mapped;
+  };
 }
 
 int64_t copied_bytes(const ranks::Plan& plan) {
@@ -76,10 +60,10 @@ int64_t copied_bytes(const ranks::Plan& plan) {
 // ranks hold.
 int64_t weights_bytes(const ranks::Plan& plan, const Checkpoint& checkpoint, const Memory& memory, int rank) {
   if (!memory.is_of_program()) return ranks::n_held_bytes(plan, rank);
-  const MappedWeights mapped(checkpoint);
+  const MappedFiles files = checkpoint.mapped_files();
   int64_t n_bytes = checkpoint.n_bytes() + copied_bytes(plan);
   for (const auto& [address, weight] : plan.weights) {
-    if (plan.is_replaced(weight) && mapped.has(bytes_of(weight.whole))) n_bytes -= weight.whole.n_bytes();
+    if (plan.is_replaced(weight) && MappedFile::have(files, address)) n_bytes -= weight.whole.n_bytes();
   }
   return n_bytes;
 }
@@ -130,7 +114,7 @@ TensorParallel place_on_ranks(const Model& model, const Checkpoint& checkpoint, 
   std::vector<Memory*> memories;
   for (const auto& backend : ranks.backends) memories.push_back(&backend->memory());
   std::unique_ptr<Backend> all = make_ranks_backend(
-      std::move(ranks.backends), plan, std::move(ranks.collective), MappedWeights(checkpoint).give_back());
+      std::move(ranks.backends), plan, std::move(ranks.collective), give_back_to(checkpoint.mapped_files()));
   const int64_t step_bytes = Runner::step_bytes(model, shape, all.get());
   std::vector<MemoryPlan::Part> planned;
   for (int rank = 0; rank < n_ranks; ++rank) {
