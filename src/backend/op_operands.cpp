@@ -202,8 +202,10 @@ Operands list(TopLogits& op) {
 
 Operands list(DrawTokens& op) {
   return {{"logits", &op.logits, kRead, kRows},
+          {"top_tokens", &op.top_tokens, kRead, kRows},
           {"top", &op.top, kRead, kRows},
           {"temperatures", &op.temperatures, kRead, kRows},
+          {"truncations", &op.truncations, kRead, kRows},
           {"uniforms", &op.uniforms, kRead, kRows},
           {"tokens", &op.tokens, kWrite, kRows},
           {"sums", &op.sums, kWrite, kRows}};

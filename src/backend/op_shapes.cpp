@@ -444,10 +444,13 @@ void check_op(const TopLogits& op, const Rules& rules) {
 }
 
 void check_op(const DrawTokens& op, const Rules& rules) {
-  const int64_t n_rows = op.logits.dim(0);
+  const int64_t n_rows = op.logits.dim(0), n_top = op.top.dim(1);
   rules.expect(op.logits, "logits", Kind::activation, {n_rows, op.logits.dim(1)});
-  rules.expect(op.top, "top", Kind::activation, {n_rows, op.top.dim(1)});
+  rules.expect(op.top_tokens, "top_tokens", Kind::integer, {n_rows, n_top});
+  rules.expect(op.top, "top", Kind::activation, {n_rows, n_top});
+  rules.require(n_top >= 1 && n_top <= TopLogits::kMost, "as many tokens as an op gives");
   rules.expect(op.temperatures, "temperatures", Kind::activation, {n_rows});
+  rules.expect(op.truncations, "truncations", Kind::activation, {n_rows, 3});
   rules.expect(op.uniforms, "uniforms", Kind::integer, {n_rows, 2});
   rules.expect(op.tokens, "tokens", Kind::integer, {n_rows});
   rules.expect(op.sums, "sums", Kind::integer, {n_rows, 2});

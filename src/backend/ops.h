@@ -419,16 +419,18 @@ struct TopLogits {
 };
 
 // Draws a token of each row by the weights of token_weights.h: the first whose weight makes the sum exceed
-// uniform * the sum of all. Rows at no temperature, and those whose largest logit is not finite, get -1 and a
-// sum of 0.
+// uniform * the sum of all that the truncation keeps. Rows at no temperature, those whose largest logit is
+// not finite, and those of which the largest logits do not tell what is kept (token_truncation.h) get -1.
 struct DrawTokens {
   static constexpr std::string_view kName = "draw_tokens";
   Tensor logits;        // (n_rows, n_vocab)
-  Tensor top;           // (n_rows, n_top) of TopLogits: the first is the largest
+  Tensor top_tokens;    // int32 (n_rows, n_top) of TopLogits
+  Tensor top;           // (n_rows, n_top): their logits
   Tensor temperatures;  // float32 (n_rows); 0: nothing is drawn
+  Tensor truncations;   // float32 (n_rows, 3): top_k, top_p, min_p as in Truncation
   Tensor uniforms;      // int32 (n_rows, 2): the halves of a double in [0, 1)
   Tensor tokens;        // int32 (n_rows)
-  Tensor sums;          // int32 (n_rows, 2): the halves of a double
+  Tensor sums;          // int32 (n_rows, 2): of all weights, the halves of a double; 0 where it is not needed
 };
 
 // Puts tokens that were drawn into a batch: where tokens[i] is ~r (below 0), what was drawn of row r; its

@@ -3,14 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backend/token_weights.h"
-
 namespace millrace {
 namespace {
-
-bool is_likelier(const Candidate& a, const Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-}
 
 // Of the weights of all logits, and of each block.
 struct Weights {
@@ -82,50 +76,27 @@ Candidates::Candidates(std::span<const float> logits, float max, const Sampling&
 std::optional<Candidates> Candidates::of(const Shortlist& shortlist, int64_t n_vocab,
                                          const Sampling& sampling) {
   Candidates out(shortlist.logits.front(), sampling.temperature);
-  const auto n = std::ssize(shortlist.tokens);
-  if (sampling.top_k > 0 && sampling.top_k < n_vocab) {
-    if (sampling.top_k > n) return std::nullopt;
-    for (size_t i = 0; i < static_cast<size_t>(sampling.top_k); ++i)
-      out.list_.push_back({shortlist.tokens[i], shortlist.logits[i], 0.0f});
-    out.weigh_list();
-    out.keep_top_p(sampling.top_p);
-    return out;
-  }
-  out.sum_ = shortlist.sum;
-  const float least = out.least_weight(sampling, n_vocab);
-  Candidate last{};
-  for (size_t i = 0; i < shortlist.tokens.size(); ++i) {
-    last = out.candidate(shortlist.tokens[i], shortlist.logits[i]);
-    if (last.weight >= least && last.weight > 0.0f) out.list_.push_back(last);
-  }
-  // Whoever is not in the shortlist is no likelier than its last one, whose weight may be off by an ulp.
-  const bool has_all = n == n_vocab || last.weight == 0.0f || last.weight < 0.999f * least;
-  if (has_all) {
-    std::ranges::sort(out.list_, {}, &Candidate::token);
-    out.keep_top_p(sampling.top_p);
-    return out;
-  }
-  const double mass = sampling.top_p * out.sum_;
-  out.keep_top_p(sampling.top_p);
-  const bool is_cut = sampling.top_p < 1.0f && out.sum_ >= mass && out.list_.back().logit > last.logit;
-  return is_cut ? std::optional(std::move(out)) : std::nullopt;
-}
-
-Candidate Candidates::candidate(int32_t token, float logit) const {
-  const float scaled = (logit - max_) / temperature_;
-  return {token, scaled, weight_of(scaled)};
+  out.list_.resize(shortlist.tokens.size());
+  const Kept kept = truncated({.tokens = shortlist.tokens.data(),
+                               .logits = shortlist.logits.data(),
+                               .n = std::ssize(shortlist.tokens),
+                               .n_vocab = n_vocab,
+                               .temperature = sampling.temperature,
+                               .sum = shortlist.sum},
+                              truncation_of(sampling, n_vocab), out.list_.data());
+  if (kept.n == 0) return std::nullopt;
+  out.list_.resize(static_cast<size_t>(kept.n));
+  out.sum_ = kept.sum;
+  return out;
 }
 
 // The list has raw logits.
 void Candidates::weigh_list() {
-  for (Candidate& c : list_) c = candidate(c.token, c.logit);
+  for (Candidate& c : list_) {
+    c.logit = (c.logit - max_) / temperature_;
+    c.weight = weight_of(c.logit);
+  }
   keep_if([](const Candidate& c) { return c.weight > 0.0f; });
-}
-
-// All tokens with a probability below (1 - p) / n have less than 1 - p together: top_p does not reach them.
-float Candidates::least_weight(const Sampling& sampling, int64_t n_vocab) const {
-  const double by_top_p = (1.0 - sampling.top_p) / static_cast<double>(n_vocab) * sum_;
-  return static_cast<float>(std::max<double>(sampling.min_p, by_top_p) * 0.999);  // rounding
 }
 
 // One pass that skips what is no better than the k-th best so far; a full buffer is cut back to k.
@@ -153,7 +124,7 @@ void Candidates::take_all(std::span<const float> logits, const Sampling& samplin
   const Weights weights(logits, max_, temperature_);
   sum_ = weights.sum;
   list_.reserve(sampling.top_p < 1.0f || sampling.min_p > 0.0f ? 0 : logits.size());
-  const float least = least_weight(sampling, std::ssize(logits));
+  const float least = truncation_of(sampling, std::ssize(logits)).least_weight(sum_, std::ssize(logits));
   for (size_t i = 0; i < logits.size(); ++i) {
     const float weight = weights.of_tokens[i];
     if (weight < least || weight <= 0.0f) continue;
@@ -247,13 +218,7 @@ std::span<const Candidate> Candidates::keep_likeliest(size_t n) {
 }
 
 const Candidate& Candidates::draw(double u) const {
-  const double target = u * sum_;
-  double sum = 0.0;
-  for (const Candidate& c : list_) {
-    sum += c.weight;
-    if (target < sum) return c;
-  }
-  return list_.back();  // the weights were added up in another order to a little more
+  return list_[static_cast<size_t>(drawn_of(list_.data(), {std::ssize(list_), sum_}, u))];
 }
 
 }  // namespace millrace

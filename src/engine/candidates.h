@@ -11,11 +11,12 @@
 
 namespace millrace {
 
-struct Candidate {
-  int32_t token;
-  float logit;   // (logit - the largest of all) / temperature, at most 0
-  float weight;  // exp(logit), above 0; divided by sum() it is the probability
-};
+// What of it the largest logits of a row may tell.
+inline Truncation truncation_of(const Sampling& sampling, int64_t n_vocab) {
+  return {.top_k = sampling.top_k < n_vocab ? sampling.top_k : 0,
+          .top_p = sampling.top_p,
+          .min_p = sampling.min_p};
+}
 
 // The sum of exp(logit - max): max + its logarithm turns logits into log-probabilities.
 double sum_of_exp(std::span<const float> logits, float max);
@@ -31,7 +32,8 @@ class Candidates {
   // 0), cut to sampling.top_k (Fan et al. 2018), then to the fewest likeliest ones whose probabilities sum to
   // sampling.top_p (Holtzman et al. 2020). What sampling.min_p will drop for sure may be missing.
   Candidates(std::span<const float> logits, float max, const Sampling& sampling);
-  // The same ones in the same order from a shortlist of those logits; nothing where it does not tell them.
+  // The same ones in the same order, cut to sampling.min_p too, from a shortlist of those logits; nothing
+  // where it does not tell them.
   static std::optional<Candidates> of(const Shortlist& shortlist, int64_t n_vocab, const Sampling& sampling);
 
   // Those at least `share` times as likely as the likeliest one (Nguyen et al. 2024).
@@ -59,9 +61,7 @@ class Candidates {
  private:
   Candidates(float max, float temperature) : max_(max), temperature_(temperature) {}
 
-  Candidate candidate(int32_t token, float logit) const;
   void weigh_list();
-  float least_weight(const Sampling& sampling, int64_t n_vocab) const;
   void keep_top_p(float p);
   void take_likeliest(std::span<const float> logits, size_t k);
   void take_all(std::span<const float> logits, const Sampling& sampling);

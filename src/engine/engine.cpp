@@ -446,7 +446,7 @@ bool Engine::Loop::may_run_ahead(const Begun& step) const {
     const auto found = choices_.find(rows.id);
     if (found == choices_.end()) return true;
     const bool is_drawn =
-        !rows.wants_logits || (step.wishes[static_cast<size_t>(rows.end_output) - 1].is_draw &&
+        !rows.wants_logits || (step.wishes[static_cast<size_t>(rows.end_output) - 1].is_sure_draw() &&
                                !found->second->job->request.reasoning);
     return is_drawn && !rows.planned.is_scored;
   });

@@ -2,6 +2,7 @@
 // are those of steps one by one, whoever ends, joins, is cancelled or preempted meanwhile.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <random>
 
 #include "backend/cuda/backend.h"
@@ -47,12 +48,12 @@ class Counted final : public Backend {
 };
 
 std::shared_ptr<const Grammar> digits_grammar(int64_t n_vocab) {
+  static std::map<int64_t, ListTokenizer> tokenizers;  // which outlive the grammars
   std::vector<std::string> pieces;
   for (int64_t i = 0; i < n_vocab; ++i) pieces.push_back(fmt::format("{} ", i));
-  static const ListTokenizer tokenizer(std::move(pieces));
-  static const auto grammar = std::make_shared<const Grammar>(parse_gbnf("root ::= ([0-9] [02468]? \" \")+"),
-                                                              std::make_shared<const TokenTrie>(tokenizer));
-  return grammar;
+  const ListTokenizer& tokenizer = tokenizers.try_emplace(n_vocab, std::move(pieces)).first->second;
+  return std::make_shared<const Grammar>(parse_gbnf("root ::= ([0-9] [02468]? \" \")+"),
+                                         std::make_shared<const TokenTrie>(tokenizer));
 }
 
 struct Traffic {
@@ -78,6 +79,10 @@ std::vector<Traffic> mixed_traffic(int n_requests, int64_t max_tokens, int64_t n
     request.ignore_end = i % 3 == 1;
     request.priority = i % 7 == 0 ? 1 : 0;
     switch (i % 24) {
+      case 1:
+        request.sampling.top_k = 20;
+        request.sampling.top_p = 0.95f;
+        break;
       case 3:
         request.sampling.top_p = 0.7f;
         break;
@@ -95,6 +100,9 @@ std::vector<Traffic> mixed_traffic(int n_requests, int64_t max_tokens, int64_t n
         break;
       case 14:
         request.grammar = digits_grammar(n_vocab);
+        break;
+      case 17:
+        request.sampling.top_k = 5;
         break;
       default:
         break;
@@ -211,7 +219,8 @@ Engine::Options options_of(int64_t n_ctx, Dtype kv_dtype) {
 
 void expect_same_of_hashes(const Model& model) {
   NoBackend backend;
-  const Alone alone(model, backend, options_of(160, Dtype::f32), mixed_traffic(80, 60, kVocab));
+  const Alone alone(model, backend, options_of(160, Dtype::f32),
+                    mixed_traffic(80, 60, model.shape().n_vocab));
   Engine::Options options = alone.options();
   alone.expect_same(backend, options);
   options.has_prefix_cache = false;
@@ -233,6 +242,36 @@ void expect_same_of_hashes(const Model& model) {
 TEST(RunAhead, TokensInPagesAreTheSame) { expect_same_of_hashes(HashModel()); }
 TEST(RunAhead, TokensInStatesAreTheSame) { expect_same_of_hashes(StateModel()); }
 TEST(RunAhead, TokensInAWindowAreTheSame) { expect_same_of_hashes(WindowModel()); }
+
+constexpr int64_t kFlatVocab = 300;
+
+struct Steps {
+  int64_t n_begun, n_ahead;
+  std::vector<int32_t> tokens;
+};
+
+Steps steps_of(const Model& model, const Sampling& sampling, bool computes_later) {
+  NoBackend backend;
+  Counted counted(backend, computes_later);
+  Engine engine(model, counted, options_of(160, Dtype::f32));
+  const Traffic traffic{
+      .request = {.prompt = {1, 2, 3}, .sampling = sampling, .max_tokens = 50, .ignore_end = true}};
+  std::vector<int32_t> tokens = outcomes_of(engine, submit(engine, traffic), traffic).front().answer.tokens;
+  return {counted.n_begun, counted.n_ahead, std::move(tokens)};
+}
+
+TEST(RunAhead, WhatTheLargestLogitsTellHoldsNobodyBack) {
+  for (const Sampling& sampling : {Sampling{.top_k = 20, .top_p = 0.95f},
+                                   {.top_k = 128},
+                                   {.top_k = 64, .top_p = 0.9f, .min_p = 0.05f}}) {
+    SCOPED_TRACE(fmt::format("{} {} {}", sampling.top_k, sampling.top_p, sampling.min_p));
+    const HashModel model(kFlatVocab);
+    const Steps ahead = steps_of(model, sampling, true), one_by_one = steps_of(model, sampling, false);
+    EXPECT_EQ(ahead.tokens, one_by_one.tokens);
+    EXPECT_EQ(ahead.n_begun, 50);
+    EXPECT_EQ(ahead.n_ahead, 49);
+  }
+}
 
 // The row that was computed ahead of it took some token, and is dropped with the answer.
 TEST(RunAhead, WhatCannotBeDrawnEndsThatRequestAlone) {
@@ -331,15 +370,16 @@ Turns turns_of(const Request& request, bool computes_later) {
 }
 
 TEST(RunAhead, ATokenIsOutWhileTheNextStepIsComputed) {
-  Request request{.prompt = {1, 2, 3}, .max_tokens = 8, .ignore_end = true};
-  request.sampling.temperature = 0.0f;
-  const Turns ahead = turns_of(request, true), one_by_one = turns_of(request, false);
-  EXPECT_EQ(ahead.tokens, one_by_one.tokens);
-  EXPECT_EQ(one_by_one.n_put_off, std::vector<int64_t>(8, 0));
-  ASSERT_EQ(ahead.n_put_off.size(), 9u);  // the last token comes when there is nothing to begin
-  EXPECT_EQ(ahead.n_put_off.back(), 0);
-  for (size_t i = 0; i < 8; ++i) EXPECT_GT(ahead.n_put_off[i], 0);
-  EXPECT_EQ(ahead.n_begun, 8);  // the length of an answer is known before
+  for (const Sampling& sampling : {Sampling{.temperature = 0.0f}, {}, {.top_k = 20, .top_p = 0.95f}}) {
+    const Request request{.prompt = {1, 2, 3}, .sampling = sampling, .max_tokens = 8, .ignore_end = true};
+    const Turns ahead = turns_of(request, true), one_by_one = turns_of(request, false);
+    EXPECT_EQ(ahead.tokens, one_by_one.tokens);
+    EXPECT_EQ(one_by_one.n_put_off, std::vector<int64_t>(8, 0));
+    ASSERT_EQ(ahead.n_put_off.size(), 9u);  // the last token comes when there is nothing to begin
+    EXPECT_EQ(ahead.n_put_off.back(), 0);
+    for (size_t i = 0; i < 8; ++i) EXPECT_GT(ahead.n_put_off[i], 0);
+    EXPECT_EQ(ahead.n_begun, 8);  // the length of an answer is known before
+  }
 }
 
 TEST(RunAhead, OfAnAnswerThatEndsByATokenARowIsWasted) {

@@ -37,7 +37,7 @@ int64_t findings_bytes(const BatchLimits& limits) {
 
 // Of all that is placed() in a step.
 int64_t placed_bytes(const BatchLimits& limits) {
-  constexpr int64_t kOfRows = 4, kOfSequences = 4, kOfPages = 2, kOfLogits = 6;
+  constexpr int64_t kOfRows = 4, kOfSequences = 4, kOfPages = 2, kOfLogits = 9;
   const int64_t n = kOfRows * limits.max_rows + kOfSequences * (limits.max_sequences + 1) +
                     kOfPages * limits.max_sequences * limits.max_pages + kOfLogits * limits.max_logit_rows;
   constexpr int64_t kTensors = kOfRows + kOfSequences + kOfPages + kOfLogits;
@@ -78,8 +78,10 @@ std::vector<Op> ops_of_steps(const Model& model, const RunnerShape& shape) {
   const Tensor logits = arena.take(Dtype::f32, {n_rows, model.shape().n_vocab});
   recorder.run(TopLogits{.logits = logits, .tokens = at.tokens, .top = at.top});
   recorder.run(DrawTokens{.logits = logits,
+                          .top_tokens = at.tokens,
                           .top = at.top,
                           .temperatures = arena.take(Dtype::f32, {n_rows}),
+                          .truncations = arena.take(Dtype::f32, {n_rows, 3}),
                           .uniforms = arena.take(Dtype::i32, {n_rows, 2}),
                           .tokens = at.drawn,
                           .sums = at.sums});
@@ -312,14 +314,18 @@ std::span<float> Runner::read(const Tensor& logits, int64_t begin, int64_t end) 
 }
 
 Runner::Draws Runner::placed(std::span<const ShortlistWish> wishes) {
-  std::vector<int32_t> temperatures, uniforms(2 * wishes.size());
+  std::vector<int32_t> temperatures, truncations, uniforms(2 * wishes.size());
   for (const ShortlistWish& wish : wishes) {
     write_halves(wish.uniform, uniforms.data() + 2 * temperatures.size());
     temperatures.push_back(std::bit_cast<int32_t>(wish.temperature));
+    for (const float number : numbers_of(wish.truncation))
+      truncations.push_back(std::bit_cast<int32_t>(number));
   }
-  Draws draws{.temperatures = placed(temperatures), .uniforms = placed(uniforms)};
-  draws.temperatures.dtype = Dtype::f32;
-  draws.uniforms = draws.uniforms.reshaped({std::ssize(wishes), 2});
+  const int64_t n = std::ssize(wishes);
+  Draws draws{.temperatures = placed(temperatures),
+              .truncations = placed(truncations).reshaped({n, 3}),
+              .uniforms = placed(uniforms).reshaped({n, 2})};
+  draws.temperatures.dtype = draws.truncations.dtype = Dtype::f32;
   return draws;
 }
 
@@ -338,8 +344,10 @@ Findings Runner::find_out(const Tensor& logits, std::span<const ShortlistWish> w
     backend_.run(TopLogits{.logits = logits, .tokens = found.tokens, .top = found.top});
     if (has_draws) {
       backend_.run(DrawTokens{.logits = logits,
+                              .top_tokens = found.tokens,
                               .top = found.top,
                               .temperatures = draws.temperatures,
+                              .truncations = draws.truncations,
                               .uniforms = draws.uniforms,
                               .tokens = found.drawn,
                               .sums = found.sums});

@@ -116,7 +116,7 @@ class Runner {
   };
   // How tokens are drawn of all logits.
   struct Draws {
-    Tensor temperatures, uniforms;  // as in DrawTokens
+    Tensor temperatures, truncations, uniforms;  // as in DrawTokens
   };
   Wanted wanted_of(std::span<const PlannedRows> rows) const;
   Step forward(std::span<const PlannedRows> rows, std::span<const Pane> panes, Wanted wanted,

@@ -120,13 +120,13 @@ int32_t draw_mirostat(std::span<const float> logits, float max, const Sampling& 
   return drawn.token;
 }
 
-bool cuts_by_rank(const Sampling& sampling, int64_t n_vocab) {
-  return (sampling.top_k > 0 && sampling.top_k < n_vocab) || sampling.top_p < 1.0f || sampling.min_p > 0.0f;
+// Beyond what a Truncation says.
+bool is_truncated_further(const Sampling& sampling) {
+  return sampling.typical_p < 1.0f || sampling.top_n_sigma > 0.0f || sampling.xtc_probability > 0.0f;
 }
 
 bool keeps_all(const Sampling& sampling, int64_t n_vocab) {
-  return !cuts_by_rank(sampling, n_vocab) && sampling.typical_p >= 1.0f && sampling.top_n_sigma <= 0.0f &&
-         sampling.xtc_probability <= 0.0f;
+  return truncation_of(sampling, n_vocab).keeps_all() && !is_truncated_further(sampling);
 }
 
 // `least`: of the logits, on the scale of Candidate.
@@ -243,18 +243,15 @@ ShortlistWish wish_of(const Sampling& sampling, int64_t n_vocab, size_t position
   if (!sampling.logit_bias.empty() || has_penalties(sampling)) return {};
   if (sampling.temperature == 0.0f) return {.n_top = 1, .is_draw = true};
   if (sampling.mirostat != 0 || sampling.top_n_sigma > 0.0f) return {};
-  if (keeps_all(sampling, n_vocab)) {
-    return {.n_top = 1,
-            .temperature = sampling.temperature,
-            .uniform = uniform(sampling.seed, position, kTokenDraw),
-            .is_draw = true};
-  }
-  if (sampling.top_k > 0 && sampling.top_k < n_vocab)
-    return {.n_top = sampling.top_k <= kShortlist ? sampling.top_k : 0};
-  if (!cuts_by_rank(sampling, n_vocab)) return {};
-  // The sum of all weights is what top_p is a share of.
-  return {.n_top = std::min(n_vocab, kShortlist),
-          .temperature = sampling.top_p < 1.0f ? sampling.temperature : 0.0f};
+  const Truncation truncation = truncation_of(sampling, n_vocab);
+  const bool is_draw = !is_truncated_further(sampling);
+  if (truncation.top_k > kShortlist || (truncation.keeps_all() && !is_draw)) return {};
+  const int64_t n_most = truncation.top_k > 0 ? truncation.top_k : std::min(n_vocab, kShortlist);
+  return {.n_top = truncation.keeps_all() ? 1 : n_most,
+          .temperature = sampling.temperature,
+          .truncation = truncation,
+          .uniform = uniform(sampling.seed, position, kTokenDraw),
+          .is_draw = is_draw};
 }
 
 std::optional<Sampled> sample(const Shortlist& shortlist, int64_t n_vocab, const Sampling& sampling,
@@ -262,7 +259,10 @@ std::optional<Sampled> sample(const Shortlist& shortlist, int64_t n_vocab, const
   if (shortlist.tokens.front() < 0) return Sampled{.fault = kUnsound};
   if (shortlist.logits.front() == -INFINITY) return Sampled{.fault = kForbidden};
   if (sampling.temperature == 0.0f) return Sampled{.token = shortlist.tokens.front()};
-  if (keeps_all(sampling, n_vocab)) return Sampled{.token = shortlist.drawn};
+  if (!is_truncated_further(sampling)) {
+    if (shortlist.drawn < 0) return std::nullopt;
+    return Sampled{.token = shortlist.drawn};
+  }
   std::optional<Candidates> candidates = Candidates::of(shortlist, n_vocab, sampling);
   if (!candidates) return std::nullopt;
   return Sampled{.token = draw(*std::move(candidates), std::nullopt, sampling, position)};

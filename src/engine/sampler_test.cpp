@@ -214,11 +214,14 @@ struct Told {
     backend->run(
         TopLogits{.logits = row, .tokens = view(tokens, Dtype::i32, {1, wish.n_top}), .top = values});
     std::vector<float> temperature{wish.temperature};
+    std::array<float, 3> truncation = numbers_of(wish.truncation);
     std::vector<int32_t> uniform(2), drawn(1), sum(2);
     write_halves(wish.uniform, uniform.data());
     backend->run(DrawTokens{.logits = row,
+                            .top_tokens = view(tokens, Dtype::i32, {1, wish.n_top}),
                             .top = values,
                             .temperatures = view(temperature, Dtype::f32, {1}),
+                            .truncations = view(truncation, Dtype::f32, {1, 3}),
                             .uniforms = view(uniform, Dtype::i32, {1, 2}),
                             .tokens = view(drawn, Dtype::i32, {1}),
                             .sums = view(sum, Dtype::i32, {1, 2})});
@@ -254,7 +257,8 @@ Counts expect_same_draws(std::vector<float> logits, Sampling sampling) {
   return counts;
 }
 
-// Peaked as those of a model, or flat, and many of them equal.
+// Peaked as those of a model, or flat, and many of them equal; or so close that some are equal once they are
+// divided by a temperature of 10.
 std::vector<std::vector<float>> rows_of_logits() {
   std::vector<std::vector<float>> rows;
   for (const size_t n : {3u, 128u, 129u, 5000u}) {
@@ -264,6 +268,8 @@ std::vector<std::vector<float>> rows_of_logits() {
       rows.push_back(rows.back());
       for (float& logit : rows.back()) logit = std::round(logit * 8) / 8;
     }
+    rows.emplace_back(n);
+    for (size_t i = 1; i < n; ++i) rows.back()[i] = -7.9f + static_cast<float>(i * 7 % 16) * 0x1p-21f;
   }
   return rows;
 }
@@ -279,6 +285,10 @@ TEST(Shortlist, ADrawIsThatOfTheRow) {
   all["top_p"].top_p = 0.9f;
   all["least top_p"].top_p = 0.0f;
   all["min_p"].min_p = 0.05f;
+  all["warm top_k"] = {.temperature = 10.0f, .top_k = 100};
+  all["warm top_k, top_p"] = {.temperature = 10.0f, .top_k = 100, .top_p = 0.7f};
+  all["warm top_p"] = {.temperature = 10.0f, .top_p = 0.3f};
+  all["warm min_p"] = {.temperature = 10.0f, .min_p = 0.3f};
   all["all"] = {.temperature = 0.7f, .top_k = 50, .top_p = 0.95f, .min_p = 0.02f, .typical_p = 0.9f};
   all["both"] = {.temperature = 0.7f, .top_p = 0.95f, .min_p = 0.02f};
   all["xtc"] = {.top_p = 0.8f, .xtc_probability = 0.5f};

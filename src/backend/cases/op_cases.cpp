@@ -4,9 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include "backend/backend.h"
 #include "backend/cases/case_maker.h"
 #include "backend/op_shapes.h"  // page_types
-#include "backend/token_weights.h"
+#include "backend/token_truncation.h"
 
 namespace millrace {
 namespace {
@@ -1143,21 +1144,29 @@ void add_top_logits(Table& table, int64_t n_rows, int64_t n_vocab, int64_t n_top
   });
 }
 
-void add_draw_tokens(Table& table, int64_t n_rows, int64_t n_vocab) {
-  table.add(fmt::format("draw_tokens {}x{}", n_rows, n_vocab), [=](CaseMaker& maker) -> Op {
+// Rows of every kind of truncation in turn. `n_top` may tell too little.
+void add_draw_tokens(Table& table, int64_t n_rows, int64_t n_vocab, int64_t n_top) {
+  table.add(fmt::format("draw_tokens {}x{} {}", n_rows, n_vocab, n_top), [=](CaseMaker& maker) -> Op {
+    static constexpr Truncation kTruncations[] = {{},
+                                                  {.top_k = 20, .top_p = 0.9f},
+                                                  {.top_p = 0.9f},
+                                                  {.min_p = 0.1f},
+                                                  {.top_p = 0.7f, .min_p = 0.02f},
+                                                  {.top_k = 40},
+                                                  {.top_k = 20, .top_p = 0.95f, .min_p = 0.05f},
+                                                  {.top_p = 0.0f}};
     DrawTokens op{.logits = logits_of(maker, n_rows, n_vocab),
-                  .top = maker.output(Dtype::f32, {n_rows, 2}),
+                  .top_tokens = maker.output(Dtype::i32, {n_rows, n_top}),
+                  .top = maker.output(Dtype::f32, {n_rows, n_top}),
                   .temperatures = maker.norm_weight(n_rows),
+                  .truncations = maker.output(Dtype::f32, {n_rows, 3}),
                   .uniforms = maker.output(Dtype::i32, {n_rows, 2}),
                   .tokens = maker.output(Dtype::i32, {n_rows}),
                   .sums = maker.output(Dtype::i32, {n_rows, 2})};
+    make_reference_backend()->run(TopLogits{.logits = op.logits, .tokens = op.top_tokens, .top = op.top});
     const Tensor uniforms = maker.integers({n_rows}, 1000);
     for (int64_t r = 0; r < n_rows; ++r) {
-      const float* logits = op.logits.f32() + r * n_vocab;
-      const bool is_sound = std::all_of(logits, logits + n_vocab,
-                                        [](float x) { return x < std::numeric_limits<float>::infinity(); });
-      op.top.f32()[2 * r] =
-          is_sound ? *std::max_element(logits, logits + n_vocab) : std::numeric_limits<float>::infinity();
+      std::ranges::copy(numbers_of(kTruncations[r % std::ssize(kTruncations)]), op.truncations.f32() + 3 * r);
       // The last one draws at the very end.
       const double uniform = r + 1 == n_rows ? 1.0 - 0x1p-53 : uniforms.i32()[r] / 1000.0;
       write_halves(uniform, op.uniforms.i32() + 2 * r);
@@ -1190,7 +1199,7 @@ void add_logit_cases(Table& table) {
   for (const int64_t n_rows : {1, 7, 17}) {
     for (const int64_t n_vocab : {50, 1025, 20011}) {
       for (const int64_t n_top : {1, 2, 50}) add_top_logits(table, n_rows, n_vocab, n_top);
-      add_draw_tokens(table, n_rows, n_vocab);
+      for (const int64_t n_top : {1, 50}) add_draw_tokens(table, n_rows, n_vocab, n_top);
     }
   }
   for (const int64_t n_rows : {1, 7, 300}) {
@@ -1198,6 +1207,7 @@ void add_logit_cases(Table& table) {
   }
   add_top_logits(table, 2, 1025, 1024);
   add_top_logits(table, 2, 20011, 1000);
+  add_draw_tokens(table, 9, 20011, 1000);
 }
 
 }  // namespace
@@ -1236,8 +1246,10 @@ std::vector<OpCase> op_bench_cases() {
     add_gate(table, n_rows, 4096, Activation::sigmoid);
     add_match_rms(table, n_rows, 2048, 2.0f);
     add_mix_streams(table, n_rows, 2048);
-    for (const int64_t n_top : {1, 128}) add_top_logits(table, n_rows, 151936, n_top);
-    add_draw_tokens(table, n_rows, 151936);
+    for (const int64_t n_top : {1, 128}) {
+      add_top_logits(table, n_rows, 151936, n_top);
+      add_draw_tokens(table, n_rows, 151936, n_top);
+    }
     add_feed_tokens(table, n_rows, 1, true);
   }
   const KvCase kv{.seqs = {{4095, 1}}, .n_heads = 32, .n_kv_heads = 8, .head_dim = 128, .v_head_dim = 128};

@@ -5,7 +5,7 @@
 
 #include "backend/cpu/compute.h"
 #include "backend/feed_tokens.h"
-#include "backend/token_weights.h"
+#include "backend/token_truncation.h"
 
 namespace millrace::cpu {
 namespace {
@@ -151,7 +151,9 @@ void compute(Machine& machine, const DrawTokens& op) {
   const int64_t n_rows = op.logits.dim(0), n_vocab = op.logits.dim(1);
   const int64_t n_blocks = n_weight_blocks(n_vocab), n_parts = (n_vocab + kPart - 1) / kPart;
   const auto sums = machine.scratch.shared<WeightSums>(n_rows * n_blocks);
-  const auto max_of = [&](int64_t row) { return op.top.f32()[row * op.top.dim(1)]; };
+  const int64_t n_top = op.top.dim(1);
+  const auto max_of = [&](int64_t row) { return op.top.f32()[row * n_top]; };
+  const auto truncation_at = [&](int64_t row) { return truncation_of(op.truncations.f32() + 3 * row); };
   const auto is_drawn = [&](int64_t row) {
     return op.temperatures.f32()[row] > 0.0f && __builtin_isfinite(max_of(row));
   };
@@ -162,25 +164,42 @@ void compute(Machine& machine, const DrawTokens& op) {
   };
   machine.pool.run(static_cast<int>(n_rows * n_parts), [&](int part, int) {
     const int64_t row = part / n_parts, first = part % n_parts * (kPart / kWeightBlock);
-    if (!is_drawn(row)) return;
+    if (!is_drawn(row) || !truncation_at(row).needs_sum()) return;
     float weights[kWeightBlock];
     for (int64_t block = first; block < std::min(n_blocks, first + kPart / kWeightBlock); ++block)
       sums.of_blocks[row * n_blocks + block] = sum_of_block(weights, weigh_block(row, block, weights));
   });
-  machine.pool.run(static_cast<int>(n_rows), [&](int row, int) {
+  const auto draw_of_all = [&](int64_t row, double sum, double uniform) {
+    const double target = uniform * sum;
+    const DrawEnd block = draw_end(sums.of_blocks + row * n_blocks, n_blocks, 0.0, target);
+    float weights[kWeightBlock];
+    const DrawEnd end = draw_end(weights, weigh_block(row, block.item, weights), block.before, target);
+    return static_cast<int32_t>(block.item * kWeightBlock + end.item);
+  };
+  const auto draw_of_top = [&](int64_t row, double sum, double uniform) {
+    const TopOfRow top{.tokens = op.top_tokens.i32() + row * n_top,
+                       .logits = op.top.f32() + row * n_top,
+                       .n = n_top,
+                       .n_vocab = n_vocab,
+                       .temperature = op.temperatures.f32()[row],
+                       .sum = sum};
+    Candidate candidates[TopLogits::kMost];
+    const Kept kept = truncated(top, truncation_at(row), candidates);
+    return kept.n > 0 ? candidates[drawn_of(candidates, kept, uniform)].token : -1;
+  };
+  machine.pool.run(static_cast<int>(n_rows), [&](int task, int) {
+    const int64_t row = task;
     int32_t token = -1;
     double sum = 0.0;
     if (is_drawn(row)) {
-      const double* blocks = sums.of_blocks + row * n_blocks;
-      for (int64_t block = 0; block < n_blocks; ++block) sum += blocks[block];
-      const double target = double_of_halves(op.uniforms.i32() + 2 * int64_t{row}) * sum;
-      const DrawEnd block = draw_end(blocks, n_blocks, 0.0, target);
-      float weights[kWeightBlock];
-      const DrawEnd end = draw_end(weights, weigh_block(row, block.item, weights), block.before, target);
-      token = static_cast<int32_t>(block.item * kWeightBlock + end.item);
+      const Truncation truncation = truncation_at(row);
+      for (int64_t block = 0; truncation.needs_sum() && block < n_blocks; ++block)
+        sum += sums.of_blocks[row * n_blocks + block];
+      const double uniform = double_of_halves(op.uniforms.i32() + 2 * row);
+      token = truncation.keeps_all() ? draw_of_all(row, sum, uniform) : draw_of_top(row, sum, uniform);
     }
     op.tokens.i32()[row] = token;
-    write_halves(sum, op.sums.i32() + 2 * int64_t{row});
+    write_halves(sum, op.sums.i32() + 2 * row);
   });
 }
 

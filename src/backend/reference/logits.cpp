@@ -7,7 +7,7 @@
 
 #include "backend/feed_tokens.h"
 #include "backend/reference/compute.h"
-#include "backend/token_weights.h"
+#include "backend/token_truncation.h"
 
 namespace millrace::reference {
 
@@ -39,7 +39,7 @@ struct Drawn {
   double sum = 0.0;
 };
 
-Drawn draw(const float* logits, int64_t n_vocab, float max, float temperature, double uniform) {
+Drawn draw_of_all(const float* logits, int64_t n_vocab, float max, float temperature, double uniform) {
   std::vector<float> weights(static_cast<size_t>(n_vocab));
   for (int64_t i = 0; i < n_vocab; ++i)
     weights[static_cast<size_t>(i)] = weight_of((logits[i] - max) / temperature);
@@ -61,17 +61,32 @@ Drawn draw(const float* logits, int64_t n_vocab, float max, float temperature, d
   return {static_cast<int32_t>(begin + token.item), sum};
 }
 
+Drawn draw_row(const DrawTokens& op, int64_t row) {
+  const int64_t n_vocab = op.logits.dim(1), n_top = op.top.dim(1);
+  TopOfRow top{.tokens = op.top_tokens.i32() + row * n_top,
+               .logits = op.top.f32() + row * n_top,
+               .n = n_top,
+               .n_vocab = n_vocab,
+               .temperature = op.temperatures.f32()[row],
+               .sum = 0.0};
+  if (top.temperature <= 0.0f || !std::isfinite(top.logits[0])) return {};
+  const Truncation truncation = truncation_of(op.truncations.f32() + 3 * row);
+  const double uniform = double_of_halves(op.uniforms.i32() + 2 * row);
+  const Drawn of_all =
+      draw_of_all(op.logits.f32() + row * n_vocab, n_vocab, top.logits[0], top.temperature, uniform);
+  if (truncation.keeps_all()) return of_all;
+  if (truncation.needs_sum()) top.sum = of_all.sum;
+  std::vector<Candidate> candidates(static_cast<size_t>(n_top));
+  const Kept kept = truncated(top, truncation, candidates.data());
+  if (kept.n == 0) return {.token = -1, .sum = top.sum};
+  return {candidates[static_cast<size_t>(drawn_of(candidates.data(), kept, uniform))].token, top.sum};
+}
+
 }  // namespace
 
 void compute(const DrawTokens& op) {
-  const int64_t n_vocab = op.logits.dim(1);
   for (int64_t r = 0; r < op.logits.dim(0); ++r) {
-    const float max = op.top.f32()[r * op.top.dim(1)], temperature = op.temperatures.f32()[r];
-    Drawn drawn;
-    if (temperature > 0.0f && std::isfinite(max)) {
-      drawn = draw(op.logits.f32() + r * n_vocab, n_vocab, max, temperature,
-                   double_of_halves(op.uniforms.i32() + 2 * r));
-    }
+    const Drawn drawn = draw_row(op, r);
     op.tokens.i32()[r] = drawn.token;
     write_halves(drawn.sum, op.sums.i32() + 2 * r);
   }

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "backend/reference/by_hand.h"
-#include "backend/token_weights.h"
+#include "backend/token_truncation.h"
 
 namespace millrace {
 namespace {
@@ -29,13 +29,26 @@ struct Drawn {
   double sum;
 };
 
-Drawn draw(Floats logits, double uniform, float temperature = 1.0f) {
-  Floats top{*std::ranges::max_element(logits)}, temperatures{temperature};
-  Ints uniforms(2), tokens(1), sums(2);
-  write_halves(uniform, uniforms.data());
+struct Draw {
+  double uniform;
+  float temperature = 1.0f;
+  Truncation truncation{};
+  int64_t n_top = 1;
+};
+
+Drawn draw(Floats logits, const Draw& draw) {
+  Floats top(static_cast<size_t>(draw.n_top)), temperatures{draw.temperature}, truncations(3);
+  Ints top_tokens(top.size()), uniforms(2), tokens(1), sums(2);
+  compute(TopLogits{.logits = view(logits, {1, std::ssize(logits)}),
+                    .tokens = view(top_tokens, {1, draw.n_top}),
+                    .top = view(top, {1, draw.n_top})});
+  write_halves(draw.uniform, uniforms.data());
+  std::ranges::copy(numbers_of(draw.truncation), truncations.begin());
   compute(DrawTokens{.logits = view(logits, {1, std::ssize(logits)}),
-                     .top = view(top, {1, 1}),
+                     .top_tokens = view(top_tokens, {1, draw.n_top}),
+                     .top = view(top, {1, draw.n_top}),
                      .temperatures = view(temperatures, {1}),
+                     .truncations = view(truncations, {1, 3}),
                      .uniforms = view(uniforms, {1, 2}),
                      .tokens = view(tokens, {1}),
                      .sums = view(sums, {1, 2})});
@@ -46,28 +59,61 @@ Drawn draw(Floats logits, double uniform, float temperature = 1.0f) {
 TEST(Reference, DrawsByWeights) {
   const float half = std::log(2.0f);
   const Floats logits{5 - half, 5, 5 - 2 * half};
-  EXPECT_NEAR(draw(logits, 0.0).sum, 1.75, 1e-6);
-  EXPECT_EQ(draw(logits, 0.28).token, 0);
-  EXPECT_EQ(draw(logits, 0.29).token, 1);
-  EXPECT_EQ(draw(logits, 0.85).token, 1);
-  EXPECT_EQ(draw(logits, 0.86).token, 2);
-  EXPECT_NEAR(draw(logits, 0.0, 2.0f).sum, 1.5 + std::sqrt(0.5), 1e-6);
+  EXPECT_NEAR(draw(logits, {0.0}).sum, 1.75, 1e-6);
+  EXPECT_EQ(draw(logits, {0.28}).token, 0);
+  EXPECT_EQ(draw(logits, {0.29}).token, 1);
+  EXPECT_EQ(draw(logits, {0.85}).token, 1);
+  EXPECT_EQ(draw(logits, {0.86}).token, 2);
+  EXPECT_NEAR(draw(logits, {0.0, 2.0f}).sum, 1.5 + std::sqrt(0.5), 1e-6);
 }
 
 TEST(Reference, DrawsNothingWithoutTemperatureOrLogits) {
-  EXPECT_EQ(draw({1, 2}, 0.5, 0.0f).token, -1);
-  EXPECT_EQ(draw({-kInfinity, -kInfinity}, 0.5).token, -1);
-  EXPECT_EQ(draw({-kInfinity, kInfinity}, 0.5).token, -1);
-  EXPECT_EQ(draw({-kInfinity, kInfinity}, 0.5).sum, 0.0);
+  EXPECT_EQ(draw({1, 2}, {0.5, 0.0f}).token, -1);
+  EXPECT_EQ(draw({-kInfinity, -kInfinity}, {0.5}).token, -1);
+  EXPECT_EQ(draw({-kInfinity, kInfinity}, {0.5}).token, -1);
+  EXPECT_EQ(draw({-kInfinity, kInfinity}, {0.5}).sum, 0.0);
+}
+
+// Weights of 1/4, 1, 1/2, 1/8, 1/16 by their tokens.
+TEST(Reference, DrawsFromWhatTruncationsKeep) {
+  const float half = std::log(2.0f);
+  const Floats logits{-2 * half, 0, -half, -3 * half, -4 * half};
+  const auto token = [&](const Truncation& truncation, double uniform, int64_t n_top = 4) {
+    return draw(logits, {.uniform = uniform, .truncation = truncation, .n_top = n_top}).token;
+  };
+  // By rank: 1, 2 and 0 have 7/4.
+  EXPECT_EQ(token({.top_k = 3}, 0.57), 1);
+  EXPECT_EQ(token({.top_k = 3}, 0.58), 2);
+  EXPECT_EQ(token({.top_k = 3}, 0.99), 0);
+  EXPECT_EQ(token({.top_k = 3}, 0.5, 2), -1);
+  EXPECT_EQ(token({.top_k = 3, .top_p = 0.8f}, 0.99), 2);
+  EXPECT_EQ(token({.top_k = 3, .min_p = 0.3f}, 0.99), 2);
+  // All have 31/16, of which 1 and 2 are 0.774, with 0 0.903.
+  EXPECT_EQ(token({.top_p = 0.77f}, 0.99), 2);
+  EXPECT_EQ(token({.top_p = 0.78f}, 0.99), 0);
+  EXPECT_EQ(token({.top_p = 0.99f}, 0.0), -1);
+  EXPECT_EQ(token({.top_p = 0.99f}, 0.99, 5), 4);
+  EXPECT_EQ(token({.top_p = 0.95f, .min_p = 0.3f}, 0.99), 2);
+  // By token: 0, 1 and 2.
+  EXPECT_EQ(token({.min_p = 0.2f}, 0.14), 0);
+  EXPECT_EQ(token({.min_p = 0.2f}, 0.15), 1);
+  EXPECT_EQ(token({.min_p = 0.2f}, 0.72), 2);
+  EXPECT_EQ(token({.min_p = 0.1f}, 0.5), -1);
+  const auto sum = [&](const Truncation& truncation) {
+    return draw(logits, {.uniform = 0.5, .truncation = truncation, .n_top = 3}).sum;
+  };
+  EXPECT_NEAR(sum({.top_p = 0.5f}), 31.0 / 16.0, 1e-6);
+  EXPECT_EQ(sum({.top_k = 2, .top_p = 0.5f}), 0.0);
+  EXPECT_EQ(sum({.min_p = 0.5f}), 0.0);
 }
 
 // 3 blocks, the last one short: all weights are 1.
 TEST(Reference, DrawsFromEveryBlock) {
   const Floats logits(2 * kWeightBlock + 10, 0.5f);
   const auto n = static_cast<double>(logits.size());
-  EXPECT_EQ(draw(logits, 0.0).sum, n);
+  EXPECT_EQ(draw(logits, {0.0}).sum, n);
   for (const int32_t token : {0, 1023, 1024, 2047, 2048, 2057})
-    EXPECT_EQ(draw(logits, (token + 0.5) / n).token, token);
+    EXPECT_EQ(draw(logits, {(token + 0.5) / n}).token, token);
 }
 
 TEST(Reference, FeedsWhatWasDrawn) {

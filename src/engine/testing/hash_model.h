@@ -16,11 +16,11 @@ constexpr int64_t kVocab = 50;
 // pages.
 class HashModel : public Model {
  public:
-  HashModel() {
+  explicit HashModel(int64_t n_vocab = kVocab) {
     shape_.family = "hash";
     shape_.n_layers = 1;
     shape_.hidden = 1;
-    shape_.n_vocab = kVocab;
+    shape_.n_vocab = n_vocab;
     shape_.n_ctx_train = 200;
     shape_.kv_layers = {{.n_kv_heads = 1, .k_head_dim = 1, .v_head_dim = 1}};
     shape_.long_rope_from = 40;
@@ -30,13 +30,13 @@ class HashModel : public Model {
 
   Tensor forward(const Pass& pass) const override {
     const Batch& batch = pass.batch;
-    const Tensor logits = pass.arena.take(Dtype::f32, {batch.logit_rows.dim(0), kVocab});
+    const Tensor logits = pass.arena.take(Dtype::f32, {batch.logit_rows.dim(0), shape_.n_vocab});
     if (pass.arena.is_measuring()) return logits;
     for (int64_t row = 0; row < batch.n_rows(); ++row) {
       *slot(pass, 0, row, batch.positions.i32()[row]) = static_cast<float>(batch.tokens.i32()[row]);
     }
     for (int64_t i = 0; i < batch.logit_rows.dim(0); ++i)
-      write_logits(pass, batch.logit_rows.i32()[i], logits.f32() + i * kVocab);
+      write_logits(pass, batch.logit_rows.i32()[i], logits.f32() + i * shape_.n_vocab);
     return logits;
   }
 
@@ -54,12 +54,12 @@ class HashModel : public Model {
   }
 
  private:
-  static void write_logits(const Pass& pass, int64_t row, float* logits) {
+  void write_logits(const Pass& pass, int64_t row, float* logits) const {
     uint64_t hash = static_cast<uint64_t>(pass.batch.rope_tables.i32()[pass.batch.seq_of_row.i32()[row]]);
     for (int64_t position = 0; position <= pass.batch.positions.i32()[row]; ++position) {
       hash = (hash + static_cast<uint64_t>(*slot(pass, 0, row, position)) + 1) * 0x9e3779b97f4a7c15;
     }
-    for (int64_t token = 0; token < kVocab; ++token) {
+    for (int64_t token = 0; token < shape_.n_vocab; ++token) {
       hash = hash * 6364136223846793005u + 1442695040888963407u;
       logits[token] = static_cast<float>(hash >> 40) * 0x1p-22f;
     }
@@ -69,7 +69,9 @@ class HashModel : public Model {
 // Folds the tokens of a sequence into its state besides, and turns the logits by it.
 class StateModel final : public HashModel {
  public:
-  StateModel() { shape_.state_layers = {{.n_v_heads = 1, .k_head_dim = 1, .v_head_dim = 1}}; }
+  explicit StateModel(int64_t n_vocab = kVocab) : HashModel(n_vocab) {
+    shape_.state_layers = {{.n_v_heads = 1, .k_head_dim = 1, .v_head_dim = 1}};
+  }
 
   Tensor forward(const Pass& pass) const override {
     const Tensor logits = HashModel::forward(pass);
@@ -83,8 +85,8 @@ class StateModel final : public HashModel {
       for (int32_t row = batch.row_begin.i32()[s]; row < batch.row_begin.i32()[s + 1]; ++row) {
         state = (state * 31 + batch.tokens.i32()[row] + 1) % 65521;
         if (n_turned == logits.dim(0) || batch.logit_rows.i32()[n_turned] != row) continue;
-        float* turned = logits.f32() + kVocab * n_turned++;
-        std::rotate(turned, turned + state % kVocab, turned + kVocab);
+        float* turned = logits.f32() + shape_.n_vocab * n_turned++;
+        std::rotate(turned, turned + state % shape_.n_vocab, turned + shape_.n_vocab);
       }
       slots[batch.state_to.i32()[s]] = static_cast<float>(state);
     }
@@ -96,7 +98,7 @@ class StateModel final : public HashModel {
 class WindowModel final : public HashModel {
  public:
   static constexpr int64_t kWindow = 5;
-  WindowModel() {
+  explicit WindowModel(int64_t n_vocab = kVocab) : HashModel(n_vocab) {
     shape_.kv_layers.push_back({.n_kv_heads = 1, .k_head_dim = 1, .v_head_dim = 1, .window = kWindow});
   }
 
@@ -111,8 +113,8 @@ class WindowModel final : public HashModel {
       int32_t sum = 0;
       for (int64_t j = std::max<int64_t>(0, position - kWindow + 1); j <= position; ++j)
         sum = (sum * 31 + static_cast<int32_t>(*slot(pass, 1, row, j)) + 1) % 65521;
-      float* turned = logits.f32() + kVocab * i;
-      std::rotate(turned, turned + sum % kVocab, turned + kVocab);
+      float* turned = logits.f32() + shape_.n_vocab * i;
+      std::rotate(turned, turned + sum % shape_.n_vocab, turned + shape_.n_vocab);
     }
     return logits;
   }

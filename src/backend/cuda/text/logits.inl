@@ -2,7 +2,7 @@
 // draw adds up the weights of blocks in the order of token_weights.h.
 #include "backend/cuda/text/compute.inl"
 #include "backend/cuda/text/largest.inl"
-#include "backend/token_weights.h"
+#include "backend/token_truncation.h"
 
 namespace millrace::cuda::MILLRACE_CUDA_TARGET {
 namespace {
@@ -63,8 +63,10 @@ __global__ void top_kernel(TopArguments a) {
 
 struct DrawArguments {
   const float* logits;  // (n_rows, n_vocab)
-  const float* top;     // (n_rows, n_top)
+  const int32_t* top_tokens;
+  const float* top;  // (n_rows, n_top)
   const float* temperatures;
+  const float* truncations;
   const int32_t* uniforms;
   double* lanes;  // (n_rows, n_blocks, kWeightLanes)
   int64_t n_rows, n_vocab, n_top, n_blocks;
@@ -78,13 +80,23 @@ struct DrawArguments {
   __device__ float weight(int64_t row, int64_t token) const {
     return weight_of((logits[row * n_vocab + token] - max_of(row)) / temperatures[row]);
   }
+  __device__ Truncation truncation(int64_t row) const { return truncation_of(truncations + 3 * row); }
+  __device__ double uniform(int64_t row) const { return double_of_halves(uniforms + 2 * row); }
+  __device__ TopOfRow top_of(int64_t row, double sum) const {
+    return {.tokens = top_tokens + row * n_top,
+            .logits = top + row * n_top,
+            .n = n_top,
+            .n_vocab = n_vocab,
+            .temperature = temperatures[row],
+            .sum = sum};
+  }
 };
 
 // A thread a lane of a block of weights.
 __global__ void weight_lanes_kernel(DrawArguments a) {
   const int64_t at = block_x() * n_threads() + thread_index(), block = at / kWeightLanes;
   const int64_t row = block / a.n_blocks, begin = block % a.n_blocks * kWeightBlock;
-  if (row >= a.n_rows || !a.is_drawn(row)) return;
+  if (row >= a.n_rows || !a.is_drawn(row) || !a.truncation(row).needs_sum()) return;
   double sum = 0.0;
   for (int64_t i = begin + at % kWeightLanes; i < least(a.n_vocab, begin + kWeightBlock); i += kWeightLanes)
     sum += static_cast<double>(a.weight(row, i));
@@ -92,22 +104,15 @@ __global__ void weight_lanes_kernel(DrawArguments a) {
 }
 
 struct DrawShared {
-  double sum, target;
+  double sum;
   DrawEnd block;
   float weights[kWeightBlock];
 };
 
-// A block a row.
-__global__ void draw_kernel(DrawArguments a) {
-  auto& shared = *reinterpret_cast<DrawShared*>(shared_memory());
-  auto* sums = reinterpret_cast<double*>(&shared + 1);  // (n_blocks)
-  const int64_t row = block_x();
-  if (!a.is_drawn(row)) {
-    if (thread_index() == 0) a.tokens[row] = -1, write_halves(0.0, a.sums + 2 * row);
-    return;
-  }
+// Of the weights of all; `sums` (n_blocks) gets those of blocks.
+__device__ inline void add_up_blocks(const DrawArguments& a, DrawShared& shared, double* sums) {
   for (int64_t block = thread_index(); block < a.n_blocks; block += n_threads()) {
-    const double* lanes = a.lanes + (row * a.n_blocks + block) * kWeightLanes;
+    const double* lanes = a.lanes + (block_x() * a.n_blocks + block) * kWeightLanes;
     double sum = 0.0;
     for (int64_t lane = 0; lane < kWeightLanes; ++lane) sum += lanes[lane];
     sums[block] = sum;
@@ -117,17 +122,65 @@ __global__ void draw_kernel(DrawArguments a) {
     double sum = 0.0;
     for (int64_t block = 0; block < a.n_blocks; ++block) sum += sums[block];
     shared.sum = sum;
-    shared.target = double_of_halves(a.uniforms + 2 * row) * sum;
-    shared.block = draw_end(sums, a.n_blocks, 0.0, shared.target);
   }
+  sync_block();
+}
+
+__device__ inline void draw_of_all(const DrawArguments& a, DrawShared& shared, const double* sums) {
+  const int64_t row = block_x();
+  const double target = a.uniform(row) * shared.sum;
+  if (thread_index() == 0) shared.block = draw_end(sums, a.n_blocks, 0.0, target);
   sync_block();
   const int64_t begin = shared.block.item * kWeightBlock, n = least(kWeightBlock, a.n_vocab - begin);
   for (int64_t i = thread_index(); i < n; i += n_threads()) shared.weights[i] = a.weight(row, begin + i);
   sync_block();
   if (thread_index() == 0) {
-    const DrawEnd end = draw_end(shared.weights, n, shared.block.before, shared.target);
+    const DrawEnd end = draw_end(shared.weights, n, shared.block.before, target);
     a.tokens[row] = static_cast<int32_t>(begin + end.item);
-    write_halves(shared.sum, a.sums + 2 * row);
+  }
+}
+
+// `candidates` (2, n_top): as the largest logits come, and in the order in which they are added up.
+__device__ inline void draw_of_top(const DrawArguments& a, const DrawShared& shared, Candidate* candidates) {
+  const int64_t row = block_x();
+  const TopOfRow top = a.top_of(row, shared.sum);
+  const Truncation truncation = a.truncation(row);
+  const int64_t n = top.n_candidates(truncation);
+  Candidate* ordered = candidates + a.n_top;
+  for (int64_t i = thread_index(); i < n; i += n_threads()) candidates[i] = top.candidate(i);
+  sync_block();
+  for (int64_t i = thread_index(); i < n; i += n_threads()) {
+    int64_t place = truncation.has_order() ? i : 0;
+    for (int64_t j = 0; !truncation.has_order() && j < n; ++j)
+      place += truncation.is_before(candidates[j], candidates[i]) ? 1 : 0;
+    ordered[place] = candidates[i];
+  }
+  sync_block();
+  if (thread_index() == 0) {
+    const Kept kept = truncate(ordered, top, truncation);
+    a.tokens[row] = kept.n > 0 ? ordered[drawn_of(ordered, kept, a.uniform(row))].token : -1;
+  }
+}
+
+// A block a row.
+__global__ void draw_kernel(DrawArguments a) {
+  auto& shared = *reinterpret_cast<DrawShared*>(shared_memory());
+  auto* sums = reinterpret_cast<double*>(&shared + 1);
+  auto* candidates = reinterpret_cast<Candidate*>(sums + a.n_blocks);
+  const int64_t row = block_x();
+  if (!a.is_drawn(row)) {
+    if (thread_index() == 0) a.tokens[row] = -1, write_halves(0.0, a.sums + 2 * row);
+    return;
+  }
+  const Truncation truncation = a.truncation(row);
+  if (thread_index() == 0) shared.sum = 0.0;
+  sync_block();
+  if (truncation.needs_sum()) add_up_blocks(a, shared, sums);
+  if (thread_index() == 0) write_halves(shared.sum, a.sums + 2 * row);
+  if (truncation.keeps_all()) {
+    draw_of_all(a, shared, sums);
+  } else {
+    draw_of_top(a, shared, candidates);
   }
 }
 
@@ -181,8 +234,10 @@ void compute(Machine& machine, const DrawTokens& op) {
   const int64_t n_lanes = n_rows * n_blocks * kWeightLanes;
   const DrawArguments arguments{
       .logits = op.logits.f32(),
+      .top_tokens = op.top_tokens.i32(),
       .top = op.top.f32(),
       .temperatures = op.temperatures.f32(),
+      .truncations = op.truncations.f32(),
       .uniforms = op.uniforms.i32(),
       .lanes = reinterpret_cast<double*>(machine.scratch.take(static_cast<size_t>(n_lanes) * sizeof(double))),
       .n_rows = n_rows,
@@ -193,8 +248,9 @@ void compute(Machine& machine, const DrawTokens& op) {
       .sums = op.sums.i32()};
   constexpr int kThreads = 256;
   launch(machine, weight_lanes_kernel, {n_blocks_for(n_lanes, kThreads)}, kThreads, 0, arguments);
-  launch(machine, draw_kernel, {n_rows}, kThreads,
-         sizeof(DrawShared) + static_cast<size_t>(n_blocks) * sizeof(double), arguments);
+  const size_t shared_bytes = sizeof(DrawShared) + static_cast<size_t>(n_blocks) * sizeof(double) +
+                              2 * static_cast<size_t>(op.top.dim(1)) * sizeof(Candidate);
+  launch(machine, draw_kernel, {n_rows}, kThreads, shared_bytes, arguments);
 }
 
 void compute(Machine& machine, const FeedTokens& op) {
