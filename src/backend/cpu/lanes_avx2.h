@@ -17,6 +17,7 @@ constexpr int kTileColumns = 4;
 constexpr int kFloatTileColumns = 3;
 // Signed weights stay signed: vpmaddubsw would saturate on larger unsigned ones.
 constexpr int kWideOffset = 0;
+constexpr bool kDotsAnyBytes = false;  // see lanes_avx512.h
 
 using Floats = __m256;
 using Ints = __m256i;

@@ -20,6 +20,8 @@ constexpr int kTileColumns = 6;
 constexpr int kFloatTileColumns = 6;
 // Signed weights are stored with this added, because dot() wants them unsigned.
 constexpr int kWideOffset = 128;
+// Whether dot<false>() takes any unsigned bytes and any signed ones.
+constexpr bool kDotsAnyBytes = true;
 
 using Floats = __m512;
 using Ints = __m512i;

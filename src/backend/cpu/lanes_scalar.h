@@ -19,6 +19,7 @@ constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 2;
 constexpr int kFloatTileColumns = 2;
 constexpr int kWideOffset = 0;
+constexpr bool kDotsAnyBytes = false;  // see lanes_avx512.h
 
 template <class T>
 struct Lanes {

@@ -86,12 +86,19 @@ struct alignas(64) Panel32 {
   float d[kLanes];
   float m[F::kHasMin ? kLanes : 0];
 };
+// Where a format of blocks of 256 has an offset, it is subtracted beforehand and the product is that of
+// signed weights with activations that 128 is added to: what is too much, `shift`, is then the same for all
+// columns.
+template <class F>
+inline constexpr bool kIsShifted = F::kOffset != 0 && kDotsAnyBytes;
 template <class F>
 struct alignas(64) Panel256 {
   static constexpr int kSubs = 256 / F::kSub;
+  static constexpr bool kHasPairs = F::kHasMin || (F::kOffset != 0 && !kIsShifted<F>);
   uint8_t q[256 * kLanes];
   int32_t sub[kSubs * kLanes];
-  int32_t pairs[F::kHasMin || F::kOffset != 0 ? kSubs / 2 * kLanes : 0];  // as in Scales256
+  int32_t pairs[kHasPairs ? kSubs / 2 * kLanes : 0];  // as in Scales256
+  int32_t shift[kIsShifted<F> ? kLanes : 0];
   float d[kLanes];
   float dmin[F::kHasMin ? kLanes : 0];
 };
@@ -108,20 +115,47 @@ inline void expand_block(R rows, Panel32<F>& panel, Ahead& ahead) {
   if constexpr (F::kHasMin) store(panel.m, s.m);
 }
 
+// A code less the offset.
+template <class F>
+inline Bytes signed_weights(Bytes code) {
+  if constexpr (F::kOffset == 128)
+    return widen_signed(code);
+  else
+    return widen_signed(sub(widen_signed(code), splat(F::kOffset * 0x01010101)));  // no byte borrows
+}
+
 template <class F, class R>
 inline void expand_block(R rows, Panel256<F>& panel, Ahead& ahead) {
+  const Scales256 s = F::scales(rows);
+  [[maybe_unused]] Ints weighted = splat(0);  // the sum of all weights by their scales
   F::expand(rows, [&](int c, const auto& code) {
     ahead.prefetch_part();
+    uint8_t* q = panel.q + 32 * kLanes * c;
+    if constexpr (kIsShifted<F>) {
+      constexpr int kVectors = F::kSub / 4;
+#pragma GCC unroll 2
+      for (int i = 0; i < 8 / kVectors; ++i) {
+        Ints sum = splat(0);
 #pragma GCC unroll 8
-    for (int k = 0; k < 8; ++k) store_bytes(panel.q + 4 * kLanes * (8 * c + k), code(k));
+        for (int k = kVectors * i; k < kVectors * (i + 1); ++k) {
+          const Bytes weights = signed_weights<F>(code(k));
+          store_bytes(q + 4 * kLanes * k, weights);
+          sum = dot<false>(sum, as_bytes(splat(0x01010101)), weights);
+        }
+        weighted = add(weighted, mul(sum, s.sub[8 / kVectors * c + i]));
+      }
+    } else {
+#pragma GCC unroll 8
+      for (int k = 0; k < 8; ++k) store_bytes(q + 4 * kLanes * k, code(k));
+    }
   });
-  const Scales256 s = F::scales(rows);
   store(panel.d, s.d);
   if constexpr (F::kHasMin) store(panel.dmin, s.dmin);
   for (int i = 0; i < Panel256<F>::kSubs; ++i) store(panel.sub + kLanes * i, s.sub[i]);
-  if constexpr (F::kHasMin || F::kOffset != 0) {
+  if constexpr (Panel256<F>::kHasPairs) {
     for (int i = 0; i < Panel256<F>::kSubs / 2; ++i) store(panel.pairs + kLanes * i, s.pairs[i]);
   }
+  if constexpr (kIsShifted<F>) store(panel.shift, shift_left(weighted, 7));
 }
 
 // What blocks of 32 and of 256 differ in.
@@ -151,7 +185,9 @@ struct TileInputs<F, kColumns, true> {
       : q(inputs.int8_32 + (span * inputs.n_columns + first_column) * kSpan),
         scale(inputs.scale32 + (span * inputs.n_columns + first_column) * kSpanBlocks<F>) {}
 
-  const int8_t* bytes(int c, int at) const { return q + c * kSpan + at; }
+  static constexpr int kStride = kSpan;  // bytes from a column to the next
+
+  const int8_t* bytes(int c, int at) const { return q + c * kStride + at; }
   const InputScale32& scale_of(int c, int block) const { return scale[c * kSpanBlocks<F> + block]; }
 
   const int8_t* q;
@@ -165,9 +201,11 @@ struct TileInputs<F, kColumns, false> {
         scale(inputs.scale256 + span * inputs.n_columns + first_column),
         sums(inputs.sums256 + span * inputs.n_columns + first_column) {}
 
+  static constexpr int kStride = kQuarter;
+
   // From byte `at` of the span on, as far as its quarter goes.
   const int8_t* bytes(int c, int at) const {
-    return q + at / kQuarter * quarter_stride + c * kQuarter + at % kQuarter;
+    return q + at / kQuarter * quarter_stride + c * kStride + at % kQuarter;
   }
   // A pair of sums of the format's sub-blocks, for all rows.
   Ints sums_of(int c, int pair) const {
@@ -246,19 +284,23 @@ inline void multiply_direct256(Floats (&acc)[kColumns], R rows, const TileInputs
   }
 }
 
-// acc[g][c] += kDepth bytes from `w` (one pointer a group) times columns' bytes from `x_at` on.
+// acc[g][c] += kDepth bytes from `w` (one pointer a group) times as many of each column from `x` on.
 template <class F, int kGroups, int kColumns, int kDepth>
-inline void dot_tile(Ints (&acc)[kGroups][kColumns], const uint8_t* const (&w)[kGroups],
-                     const TileInputs<F, kColumns>& x, int x_at) {
+inline void dot_tile(Ints (&acc)[kGroups][kColumns], const uint8_t* const (&w)[kGroups], const int8_t* x) {
 #pragma GCC unroll 8
   for (int k = 0; k < kDepth / 4; ++k) {
     Bytes weights[kGroups];
     for (int g = 0; g < kGroups; ++g) weights[g] = load_bytes(w[g] + 4 * kLanes * k);
 #pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
-      const Bytes four = repeat4(x.bytes(c, x_at + 4 * k));
+      const Bytes four = repeat4(x + c * TileInputs<F, kColumns>::kStride + 4 * k);
 #pragma GCC unroll 4
-      for (int g = 0; g < kGroups; ++g) acc[g][c] = dot<F::kIsWide>(acc[g][c], weights[g], four);
+      for (int g = 0; g < kGroups; ++g) {
+        if constexpr (!kIsBlock32<F> && kIsShifted<F>)
+          acc[g][c] = dot<false>(acc[g][c], widen_signed(four), weights[g]);
+        else
+          acc[g][c] = dot<F::kIsWide>(acc[g][c], weights[g], four);
+      }
     }
   }
 }
@@ -275,7 +317,7 @@ inline void multiply_block(const Panel32<F>* const (&panels)[kGroups], int b,
     for (int g = 0; g < kGroups; ++g)
       dots[g][c] = F::kOffset == 0 ? splat(0) : splat(-F::kOffset * x.scale_of(c, b).sum);
   }
-  dot_tile<F, kGroups, kColumns, 32>(dots, w, x, 32 * b);
+  dot_tile<F, kGroups, kColumns, 32>(dots, w, x.bytes(0, 32 * b));
   for (int g = 0; g < kGroups; ++g) {
     const Scales32 s = {load(panels[g][b].d), F::kHasMin ? load(panels[g][b].m) : zeros()};
     for (int c = 0; c < kColumns; ++c)
@@ -287,49 +329,61 @@ inline void multiply_block(const Panel32<F>* const (&panels)[kGroups], int b,
 template <class F, int kGroups, int kColumns>
 inline void dot_sums(Ints (&sums)[kGroups][kColumns], const Panel256<F>* const (&panels)[kGroups],
                      const TileInputs<F, kColumns>& x) {
+#pragma GCC unroll 2
   for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) sums[g][c] = splat(0);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < Panel256<F>::kSubs / 2; ++i) {
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
       const Ints pair = x.sums_of(c, i);
+#pragma GCC unroll 2
       for (int g = 0; g < kGroups; ++g)
         sums[g][c] = dot_pairs(sums[g][c], load(panels[g]->pairs + kLanes * i), pair);
     }
   }
 }
 
+// Loads stay where they stand: the compiler would begin with all of them, and have registers for half.
+inline void hold_loads() { asm volatile("" : : : "memory"); }
+
+// totals[g][c] = the products of the sub-blocks, by their integer scales.
 template <class F, int kGroups, int kColumns>
-inline void multiply_block(const Panel256<F>* const (&panels)[kGroups], int, const TileInputs<F, kColumns>& x,
-                           Floats (&acc)[kGroups][kColumns], Ahead& ahead) {
-  Ints totals[kGroups][kColumns];
-  if constexpr (F::kOffset != 0) dot_sums(totals, panels, x);
+inline void dot_subs(Ints (&totals)[kGroups][kColumns], const Panel256<F>* const (&panels)[kGroups],
+                     const TileInputs<F, kColumns>& x, Ahead& ahead) {
+#pragma GCC unroll 2
   for (int g = 0; g < kGroups; ++g) {
-    for (int c = 0; c < kColumns; ++c)
-      totals[g][c] = F::kOffset != 0 ? mul(totals[g][c], splat(-F::kOffset)) : splat(0);
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) totals[g][c] = splat(0);
   }
-  for (int i = 0; i < Panel256<F>::kSubs; ++i) {
-    if (F::kSub == 32 || i % 2 == 0) ahead.prefetch_part();
-    Ints dots[kGroups][kColumns];
-    const uint8_t* w[kGroups];
-    for (int g = 0; g < kGroups; ++g) {
-      w[g] = panels[g]->q + F::kSub * kLanes * i;
-      for (int c = 0; c < kColumns; ++c) dots[g][c] = splat(0);
-    }
-    dot_tile<F, kGroups, kColumns, F::kSub>(dots, w, x, F::kSub * i);
-    for (int g = 0; g < kGroups; ++g) {
-      const Ints scale = load(panels[g]->sub + kLanes * i);
-      for (int c = 0; c < kColumns; ++c) totals[g][c] = add(totals[g][c], mul(dots[g][c], scale));
-    }
-  }
-  Ints sums[kGroups][kColumns];
-  if constexpr (F::kHasMin) dot_sums(sums, panels, x);
+  const uint8_t* w[kGroups];
+  const int32_t* scales[kGroups];
+#pragma GCC unroll 2
   for (int g = 0; g < kGroups; ++g) {
-    const Floats d = load(panels[g]->d), dmin = F::kHasMin ? load(panels[g]->dmin) : zeros();
-    for (int c = 0; c < kColumns; ++c) {
-      const Floats mins = F::kHasMin ? to_float(sums[g][c]) : zeros();
-      acc[g][c] = accumulate256<F>(acc[g][c], to_float(totals[g][c]), d, mins, dmin, x.scale[c]);
+    w[g] = panels[g]->q;
+    scales[g] = panels[g]->sub;
+  }
+  const int8_t* quarter = x.bytes(0, 0);
+  for (int at = 0; at < kSpan; at += kQuarter, quarter += x.quarter_stride) {
+    for (int i = 0; i < kQuarter; i += F::kSub) {
+      if (i % 32 == 0) ahead.prefetch_part();
+      Ints dots[kGroups][kColumns];
+#pragma GCC unroll 2
+      for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
+        for (int c = 0; c < kColumns; ++c) dots[g][c] = splat(0);
+      }
+      dot_tile<F, kGroups, kColumns, F::kSub>(dots, w, quarter + i);
+#pragma GCC unroll 2
+      for (int g = 0; g < kGroups; ++g) {
+        const Ints scale = load(scales[g]);
+#pragma GCC unroll 8
+        for (int c = 0; c < kColumns; ++c) totals[g][c] = add(totals[g][c], mul(dots[g][c], scale));
+        w[g] += F::kSub * kLanes;
+        scales[g] += kLanes;
+      }
     }
   }
 }
@@ -342,14 +396,11 @@ struct Span {
   typename Blocks<F>::Panel panels[kStripGroups][kSpanBlocks<F>];
 };
 
-// Adds the span to columns [first, first + kColumns) of the output, for kGroups groups from `group` on.
-template <class F, int kGroups, int kColumns>
-inline void multiply_columns(const StripProduct& p, const Span<F>& span, int group, int first, Ahead& ahead) {
-  const typename Blocks<F>::Panel* panels[kGroups];
-  for (int g = 0; g < kGroups; ++g) panels[g] = span.panels[group + g];
-  const TileInputs<F, kColumns> x(*p.inputs, span.index, p.first_column + first);
+// Adds the span to columns of the output, for kGroups groups; out(g, c) is where.
+template <class F, int kGroups, int kColumns, class Out>
+inline void add_span(const Panel32<F>* const (&panels)[kGroups], const Span<F>& span,
+                     const TileInputs<F, kColumns>& x, const Out& out, Ahead& ahead) {
   Floats acc[kGroups][kColumns];
-  const auto out = [&](int g, int c) { return p.out + (first + c) * p.out_stride + (group + g) * kLanes; };
   for (int c = 0; c < kColumns; ++c) {
     for (int g = 0; g < kGroups; ++g) acc[g][c] = span.index == 0 ? zeros() : load(out(g, c));
   }
@@ -357,6 +408,42 @@ inline void multiply_columns(const StripProduct& p, const Span<F>& span, int gro
   for (int c = 0; c < kColumns; ++c) {
     for (int g = 0; g < kGroups; ++g) store(out(g, c), acc[g][c]);
   }
+}
+template <class F, int kGroups, int kColumns, class Out>
+inline void add_span(const Panel256<F>* const (&panels)[kGroups], const Span<F>& span,
+                     const TileInputs<F, kColumns>& x, const Out& out, Ahead& ahead) {
+  Ints totals[kGroups][kColumns], sums[kGroups][kColumns];
+  dot_subs(totals, panels, x, ahead);
+  hold_loads();
+  if constexpr (Panel256<F>::kHasPairs) dot_sums(sums, panels, x);
+  hold_loads();
+#pragma GCC unroll 2
+  for (int g = 0; g < kGroups; ++g) {
+    const Floats d = load(panels[g]->d), dmin = F::kHasMin ? load(panels[g]->dmin) : zeros();
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) {
+      Ints total = totals[g][c];
+      if constexpr (kIsShifted<F>)
+        total = sub(total, load(panels[g]->shift));
+      else if constexpr (F::kOffset != 0)
+        total = sub(total, mul(sums[g][c], splat(F::kOffset)));
+      const Floats mins = F::kHasMin ? to_float(sums[g][c]) : zeros();
+      float* to = out(g, c);
+      const Floats acc = span.index == 0 ? zeros() : load(to);
+      store(to, accumulate256<F>(acc, to_float(total), d, mins, dmin, x.scale[c]));
+    }
+  }
+}
+
+// The span times columns [first, first + kColumns), for kGroups groups from `group` on.
+template <class F, int kGroups, int kColumns>
+inline void multiply_columns(const StripProduct& p, const Span<F>& span, int group, int first, Ahead& ahead) {
+  const typename Blocks<F>::Panel* panels[kGroups];
+  for (int g = 0; g < kGroups; ++g) panels[g] = span.panels[group + g];
+  const TileInputs<F, kColumns> x(*p.inputs, span.index, p.first_column + first);
+  add_span<F, kGroups, kColumns>(
+      panels, span, x,
+      [&](int g, int c) { return p.out + (first + c) * p.out_stride + (group + g) * kLanes; }, ahead);
 }
 
 // All columns, in the widest tiles first.
@@ -418,7 +505,7 @@ void multiply_direct(const StripProduct& p) {
       else
         multiply_direct256<F>(acc, group.block(b), x, ahead);
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
       if (c < p.n_columns) store(out + c * p.out_stride, acc[c]);
     }
