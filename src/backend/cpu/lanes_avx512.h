@@ -13,7 +13,7 @@ namespace {
 constexpr int kLanes = 16;
 // Whether products read interleaved weights, too (text/interleaved.inl).
 constexpr bool kInterleaves = true;
-// Whether the registers are enough to multiply a block with up to four columns at once.
+// Whether the registers are enough to multiply a block with up to eight columns at once.
 constexpr bool kMultipliesFewAtOnce = true;
 constexpr int kTileGroups = 2;
 constexpr int kTileColumns = 6;

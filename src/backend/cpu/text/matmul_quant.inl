@@ -229,7 +229,7 @@ inline void dot_codes(Ints (&dots)[kColumns], const Code& code, int first, int n
   for (int k = first; k < first + n; ++k) {
     ahead.prefetch_part(first_product + k);
     const Bytes weights = code(k);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c)
       dots[c] = dot<F::kIsWide>(dots[c], weights, repeat4(x.bytes(c, x_at + 4 * k)));
   }
@@ -254,7 +254,7 @@ inline void multiply_direct256(Floats (&acc)[kColumns], R rows, const TileInputs
   const Scales256 s = F::scales(rows);
   Ints sums[kColumns];  // of minima or of scales, times those of the activations
   Ints dots[kColumns];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int c = 0; c < kColumns; ++c) {
     sums[c] = splat(0);
     if constexpr (F::kHasMin || F::kOffset != 0) {
@@ -269,15 +269,15 @@ inline void multiply_direct256(Floats (&acc)[kColumns], R rows, const TileInputs
     for (int i = 0; i < kSubsAChunk; ++i) {
       const int n = F::kSub / 4;
       Ints sub_dots[kColumns];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int c = 0; c < kColumns; ++c) sub_dots[c] = splat(0);
       dot_codes<F>(sub_dots, code, n * i, n, x, 32 * chunk, ahead, 8 * chunk);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int c = 0; c < kColumns; ++c)
         dots[c] = add(dots[c], mul(sub_dots[c], s.sub[kSubsAChunk * chunk + i]));
     }
   });
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int c = 0; c < kColumns; ++c) {
     const Floats mins = F::kHasMin ? to_float(sums[c]) : zeros();
     acc[c] = accumulate256<F>(acc[c], to_float(dots[c]), s.d, mins, s.dmin, x.scale[c]);
@@ -519,6 +519,8 @@ void multiply_quant(const StripProduct& p) {
   if constexpr (kMultipliesFewAtOnce) {
     if (p.n_columns == 2) return multiply_direct<Lying, 2>(p);
     if (p.n_columns <= 4) return multiply_direct<Lying, 4>(p);
+    if (p.n_columns <= 6) return multiply_direct<Lying, 6>(p);
+    if (p.n_columns <= 8) return multiply_direct<Lying, 8>(p);
   }
   Span<F> span;
   for_each_span<F>(p, span, [&] {
