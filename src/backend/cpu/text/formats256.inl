@@ -29,7 +29,7 @@ inline void pair_scales(Scales256& s, int n) {
 
 // Q4_K and Q5_K: d, dmin, then 8 scales and 8 minima of 6 bits in 12 bytes.
 template <class R>
-inline Scales256 scales_6_bit(R rows) {
+[[gnu::always_inline]] inline Scales256 scales_6_bit(R rows) {
   Ints head[4];
   gather16(rows, 0, head);
   Scales256 s;
@@ -60,7 +60,7 @@ struct Q2K {
     }
   }
   template <class R>
-  static Scales256 scales(R rows) {
+  [[gnu::always_inline]] static Scales256 scales(R rows) {
     Ints packed[4];
     gather16(rows, 0, packed);
     const Ints d = last_of16(rows, 68);
@@ -93,7 +93,7 @@ struct Q3K {
     }
   }
   template <class R>
-  static Scales256 scales(R rows) {
+  [[gnu::always_inline]] static Scales256 scales(R rows) {
     Ints tail[4];
     gather16(rows, 92, tail);
     const Ints* low = tail + 1;
@@ -125,7 +125,7 @@ struct Q4K {
     }
   }
   template <class R>
-  static Scales256 scales(R rows) {
+  [[gnu::always_inline]] static Scales256 scales(R rows) {
     return scales_6_bit(rows);
   }
 };
@@ -150,7 +150,7 @@ struct Q5K {
     }
   }
   template <class R>
-  static Scales256 scales(R rows) {
+  [[gnu::always_inline]] static Scales256 scales(R rows) {
     return scales_6_bit(rows);
   }
 };
@@ -176,7 +176,7 @@ struct Q6K {
     }
   }
   template <class R>
-  static Scales256 scales(R rows) {
+  [[gnu::always_inline]] static Scales256 scales(R rows) {
     Ints packed[4];
     gather16(rows, 192, packed);
     Scales256 s;
@@ -201,7 +201,7 @@ struct Iq4Xs {
     }
   }
   template <class R>
-  static Scales256 scales(R rows) {
+  [[gnu::always_inline]] static Scales256 scales(R rows) {
     Ints head[4];
     gather16(rows, 0, head);
     Scales256 s;

@@ -223,8 +223,9 @@ struct TileInputs<F, kColumns, false> {
 // dots[c] += `n` vectors of codes, from the first-th on, times as many fours of activations from byte x_at
 // on.
 template <class F, int kColumns, class Code>
-inline void dot_codes(Ints (&dots)[kColumns], const Code& code, int first, int n,
-                      const TileInputs<F, kColumns>& x, int x_at, BlockAhead<F> ahead, int first_product) {
+[[gnu::always_inline]] inline void dot_codes(Ints (&dots)[kColumns], const Code& code, int first, int n,
+                                             const TileInputs<F, kColumns>& x, int x_at, BlockAhead<F> ahead,
+                                             int first_product) {
 #pragma GCC unroll 8
   for (int k = first; k < first + n; ++k) {
     ahead.prefetch_part(first_product + k);
@@ -236,8 +237,9 @@ inline void dot_codes(Ints (&dots)[kColumns], const Code& code, int first, int n
 }
 
 template <class F, int kColumns, class R>
-inline void multiply_direct32(Floats (&acc)[kColumns], R rows, const TileInputs<F, kColumns>& x, int block,
-                              BlockAhead<F> ahead) {
+[[gnu::always_inline]] inline void multiply_direct32(Floats (&acc)[kColumns], R rows,
+                                                     const TileInputs<F, kColumns>& x, int block,
+                                                     BlockAhead<F> ahead) {
   Ints dots[kColumns];
   for (int c = 0; c < kColumns; ++c) {
     const auto sum = static_cast<uint32_t>(x.scale_of(c, block).sum);  // anything, of columns behind the last
@@ -249,8 +251,8 @@ inline void multiply_direct32(Floats (&acc)[kColumns], R rows, const TileInputs<
 }
 
 template <class F, int kColumns, class R>
-inline void multiply_direct256(Floats (&acc)[kColumns], R rows, const TileInputs<F, kColumns>& x,
-                               BlockAhead<F> ahead) {
+[[gnu::always_inline]] inline void multiply_direct256(Floats (&acc)[kColumns], R rows,
+                                                      const TileInputs<F, kColumns>& x, BlockAhead<F> ahead) {
   const Scales256 s = F::scales(rows);
   Ints sums[kColumns];  // of minima or of scales, times those of the activations
   Ints dots[kColumns];
