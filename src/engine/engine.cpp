@@ -23,6 +23,9 @@
 namespace millrace {
 namespace {
 
+// A token that the shortlist does not tell costs its answer two steps ahead. So many others must come for
+// one.
+constexpr int64_t kToldForOne = 16;
 constexpr double kKeepShare = 0.02;  // of a step's time, in which prefixes are brought to the tier
 constexpr std::chrono::milliseconds kIdleTurn{5};  // the same where there is no step
 constexpr std::chrono::seconds kKeepRest{10};      // the same at the end
@@ -148,7 +151,9 @@ class Engine::Loop {
   };
   std::optional<Begun> begin();
   void commit(const Begun& step);
-  void finish(const Begun& step);
+  // `next`: the step that was begun after it, if any.
+  void finish(const Begun& step, Begun* next);
+  bool tells_token(const Choice& choice, const Shortlist& shortlist) const;
   // Whether the step after this one may be begun before this one is computed.
   bool may_run_ahead(const Begun& step) const;
   // Stand-ins for the tokens that it will draw, until these are known.
@@ -401,13 +406,13 @@ void Engine::Loop::note_stats() {
 void Engine::Loop::step() {
   if (begun_) await_tokens(*begun_);
   std::optional<Begun> next = begin();
-  if (begun_) finish(*std::exchange(begun_, std::nullopt));
+  if (begun_) finish(*std::exchange(begun_, std::nullopt), next ? &*next : nullptr);
   if (!next) return;
   commit(*next);
   if (may_run_ahead(*next)) {
     begun_ = std::move(next);
   } else {
-    finish(*next);
+    finish(*next, nullptr);
     keep(std::exchange(keep_time_, {}));
   }
 }
@@ -445,10 +450,14 @@ bool Engine::Loop::may_run_ahead(const Begun& step) const {
   return std::ranges::all_of(step.rows, [&](const Begun::Rows& rows) {
     const auto found = choices_.find(rows.id);
     if (found == choices_.end()) return true;
-    const bool is_drawn =
-        !rows.wants_logits || (step.wishes[static_cast<size_t>(rows.end_output) - 1].is_sure_draw() &&
-                               !found->second->job->request.reasoning);
-    return is_drawn && !rows.planned.is_scored;
+    if (rows.planned.is_scored) return false;
+    if (!rows.wants_logits) return true;
+    const ShortlistWish& wish = step.wishes[static_cast<size_t>(rows.end_output) - 1];
+    // A state cannot go back to where the token was not known.
+    const bool is_drawn = model_.shape().state_layers.empty() ? wish.is_draw : wish.is_sure_draw();
+    const Choice& choice = *found->second;
+    return is_drawn && choice.n_untold * kToldForOne <= usage_of(choice).n_generated &&
+           !choice.job->request.reasoning;
   });
 }
 
@@ -470,7 +479,12 @@ void Engine::Loop::forget_awaited() {
   }
 }
 
-void Engine::Loop::finish(const Begun& step) {
+bool Engine::Loop::tells_token(const Choice& choice, const Shortlist& shortlist) const {
+  return sample(shortlist, model_.shape().n_vocab, choice.sampling, choice.sequence.tokens.size())
+      .has_value();
+}
+
+void Engine::Loop::finish(const Begun& step, Begun* next) {
   const std::vector<Shortlist> shortlists = runner_.shortlists(step.computed);
   forget_awaited();
   const auto now = std::chrono::steady_clock::now();
@@ -490,6 +504,12 @@ void Engine::Loop::finish(const Begun& step) {
     const int64_t last = rows.end_output - 1;
     if (model_.shape().gives_embeddings()) {
       finish_embedding(choice, read_from(rows.first_output));
+    } else if (next != nullptr && !tells_token(choice, shortlists[static_cast<size_t>(last)])) {
+      // The row is gone, and the next step went on from some other token.
+      choice.needs_row = true;
+      ++choice.n_untold;
+      scheduler_.recompute_newest(choice.sequence);
+      std::erase_if(next->rows, [&](const Begun::Rows& later) { return later.id == rows.id; });
     } else {
       answer(choice, {shortlists[static_cast<size_t>(last)], [&] { return read_from(last); }});
     }
@@ -505,8 +525,8 @@ std::vector<ShortlistWish> Engine::Loop::wishes_of(const std::vector<PlannedRows
     wishes.resize(wishes.size() + static_cast<size_t>(planned.end - planned.logits_begin()));
     const Choice& choice = *choices_.at(planned.sequence->id);
     const Request& request = choice.job->request;
-    const bool needs_row =
-        request.grammar || request.n_logprobs >= 0 || (request.n > 1 && !choice.job->is_forked);
+    const bool needs_row = choice.needs_row || request.grammar || request.n_logprobs >= 0 ||
+                           (request.n > 1 && !choice.job->is_forked);
     if (planned.wants_logits() && !needs_row)
       wishes.back() = wish_of(choice.sampling, model_.shape().n_vocab, choice.sequence.tokens.size());
   }
@@ -593,6 +613,7 @@ void Engine::Loop::advance(Choice& choice, const LogitsRow& row) {
       return finish(choice, FinishReason::error, {.error = choice.constraint->fault()});
   }
   Sampled sampled = drawn(choice, row);
+  choice.needs_row = false;
   if (!sampled.fault.empty())
     return finish(choice, FinishReason::error, {.error = std::string(sampled.fault)});
   const bool is_end = std::ranges::find(request.end_tokens, sampled.token) != request.end_tokens.end();
@@ -609,6 +630,7 @@ Sampled Engine::Loop::drawn(Choice& choice, const LogitsRow& row) const {
   if (!row.shortlist.tokens.empty()) {
     if (auto sampled = sample(row.shortlist, model_.shape().n_vocab, choice.sampling, history.size()))
       return *std::move(sampled);
+    ++choice.n_untold;
   }
   return sample(row.read(), history, choice.sampling, choice.job->request.n_logprobs, choice.sampler);
 }

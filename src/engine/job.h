@@ -26,6 +26,8 @@ struct Choice {
   std::optional<Constraint> constraint;     // where the request has a grammar, from the first draw on
   std::optional<ReasoningWatch> reasoning;  // where it has a limit for that, likewise
   bool is_scheduled = false;                // the scheduler knows the sequence
+  bool needs_row = false;                   // what was found of its newest logits does not tell the token
+  int64_t n_untold = 0;                     // tokens of which that was so
   bool is_done = false;
 };
 

@@ -8,6 +8,7 @@
 #include "backend/cuda/backend.h"
 #include "backend/cuda/emulation/device.h"
 #include "backend/cuda/text/compute.inl"
+#include "backend/token_truncation.h"
 #include "base/temporary_folder.h"
 #include "engine/testing/hash_model.h"
 #include "grammar/gbnf.h"
@@ -23,16 +24,19 @@ using namespace millrace::testing;
 using cuda::emulated::EmulatedDevice;
 
 // Runs another backend, and says whether it computes later. Counts steps, and those that took tokens from the
-// step before.
+// step before. What `forgets`, in the program's memory, now and then does not tell a token that top_p or
+// min_p alone leave to be drawn.
 class Counted final : public Backend {
  public:
-  Counted(Backend& inner, bool computes_later) : inner_(inner), computes_later_(computes_later) {}
+  Counted(Backend& inner, bool computes_later, bool forgets = false)
+      : inner_(inner), computes_later_(computes_later), forgets_(forgets) {}
 
   std::string_view name() const override { return inner_.name(); }
   void run(const Op& op) override {
     n_begun += std::holds_alternative<TopLogits>(op) ? 1 : 0;
     n_ahead += std::holds_alternative<FeedTokens>(op) ? 1 : 0;
     inner_.run(op);
+    if (const auto* draw = std::get_if<DrawTokens>(&op); draw != nullptr && forgets_) forget(*draw);
   }
   bool computes_later() const override { return computes_later_; }
   bool can_record() const override { return inner_.can_record(); }
@@ -40,11 +44,21 @@ class Counted final : public Backend {
   Memory& memory() override { return inner_.memory(); }
   void hold(std::span<const Tensor> weights) override { inner_.hold(weights); }
 
-  int64_t n_begun = 0, n_ahead = 0;
+  int64_t n_begun = 0, n_ahead = 0, n_forgotten = 0;
 
  private:
+  void forget(const DrawTokens& draw) {
+    for (int64_t row = 0; row < draw.tokens.dim(0); ++row) {
+      const Truncation truncation = truncation_of(draw.truncations.f32() + 3 * row);
+      if (truncation.top_k > 0 || truncation.keeps_all() || ++n_drawn_ % 20 != 7) continue;
+      draw.tokens.i32()[row] = -1;
+      ++n_forgotten;
+    }
+  }
+
   Backend& inner_;
-  bool computes_later_;
+  bool computes_later_, forgets_;
+  int64_t n_drawn_ = 0;
 };
 
 std::shared_ptr<const Grammar> digits_grammar(int64_t n_vocab) {
@@ -86,6 +100,9 @@ std::vector<Traffic> mixed_traffic(int n_requests, int64_t max_tokens, int64_t n
       case 3:
         request.sampling.top_p = 0.7f;
         break;
+      case 5:
+        request.sampling.min_p = 0.1f;
+        break;
       case 7:
         request.sampling.repetition_penalty = 1.3f;
         break;
@@ -101,8 +118,15 @@ std::vector<Traffic> mixed_traffic(int n_requests, int64_t max_tokens, int64_t n
       case 14:
         request.grammar = digits_grammar(n_vocab);
         break;
+      case 15:
+        request.sampling.top_p = 0.95f;
+        break;
       case 17:
         request.sampling.top_k = 5;
+        break;
+      case 21:
+        request.sampling.top_p = 0.89f;  // of a row of HashModel, about what its largest logits have
+        request.sampling.min_p = 0.02f;
         break;
       default:
         break;
@@ -167,6 +191,9 @@ class Alone {
   // All at once.
   Engine::Stats expect_same(Backend& backend, const Engine::Options& options) const {
     Counted ahead(backend, true);
+    return expect_same(ahead, options);
+  }
+  Engine::Stats expect_same(Counted& ahead, const Engine::Options& options) const {
     Engine::Stats stats;
     {
       Engine engine(model_, ahead, options);
@@ -179,7 +206,7 @@ class Alone {
       }
       stats = engine.stats();
     }
-    EXPECT_GT(ahead.n_ahead, ahead.n_begun / 10);
+    EXPECT_GT(ahead.n_ahead, 0);
     return stats;
   }
 
@@ -243,7 +270,10 @@ TEST(RunAhead, TokensInPagesAreTheSame) { expect_same_of_hashes(HashModel()); }
 TEST(RunAhead, TokensInStatesAreTheSame) { expect_same_of_hashes(StateModel()); }
 TEST(RunAhead, TokensInAWindowAreTheSame) { expect_same_of_hashes(WindowModel()); }
 
+// So many that the largest logits do not tell what top_p keeps.
 constexpr int64_t kFlatVocab = 300;
+TEST(RunAhead, TokensInPagesAreTheSameOfFlatLogits) { expect_same_of_hashes(HashModel(kFlatVocab)); }
+TEST(RunAhead, TokensInAWindowAreTheSameOfFlatLogits) { expect_same_of_hashes(WindowModel(kFlatVocab)); }
 
 struct Steps {
   int64_t n_begun, n_ahead;
@@ -263,6 +293,8 @@ Steps steps_of(const Model& model, const Sampling& sampling, bool computes_later
 TEST(RunAhead, WhatTheLargestLogitsTellHoldsNobodyBack) {
   for (const Sampling& sampling : {Sampling{.top_k = 20, .top_p = 0.95f},
                                    {.top_k = 128},
+                                   {.top_p = 0.5f},
+                                   {.min_p = 0.3f},
                                    {.top_k = 64, .top_p = 0.9f, .min_p = 0.05f}}) {
     SCOPED_TRACE(fmt::format("{} {} {}", sampling.top_k, sampling.top_p, sampling.min_p));
     const HashModel model(kFlatVocab);
@@ -270,6 +302,43 @@ TEST(RunAhead, WhatTheLargestLogitsTellHoldsNobodyBack) {
     EXPECT_EQ(ahead.tokens, one_by_one.tokens);
     EXPECT_EQ(ahead.n_begun, 50);
     EXPECT_EQ(ahead.n_ahead, 49);
+  }
+}
+
+// The first token takes a step that does not tell it, one that goes on from another, and one that is waited
+// for. Then nobody hopes for more.
+TEST(RunAhead, WhatTheyDoNotTellIsComputedAgain) {
+  const HashModel model(kFlatVocab);
+  const Sampling sampling{.top_p = 0.999f};
+  const Steps ahead = steps_of(model, sampling, true), one_by_one = steps_of(model, sampling, false);
+  EXPECT_EQ(ahead.tokens, one_by_one.tokens);
+  EXPECT_EQ(ahead.n_ahead, 1);
+  EXPECT_EQ(one_by_one.n_begun, 50);
+  EXPECT_EQ(ahead.n_begun, 51);
+  const StateModel states(kFlatVocab);
+  EXPECT_EQ(steps_of(states, sampling, true).tokens, steps_of(states, sampling, false).tokens);
+  EXPECT_EQ(steps_of(states, sampling, true).n_ahead, 0);  // which cannot go back
+  EXPECT_EQ(steps_of(states, {.top_k = 128}, true).n_ahead, 49);
+}
+
+// Every kind of page, where a position is written again with another token.
+TEST(RunAhead, WhatIsComputedAgainIsTheSameInEveryFamily) {
+  const auto backend = make_cpu_backend(1);
+  for (const auto& [name, checkpoint] : tiny_models()) {
+    SCOPED_TRACE(name);
+    const auto model = load_model(*checkpoint);
+    if (!model->shape().state_layers.empty()) continue;
+    std::vector<Traffic> traffic(6);
+    for (size_t i = 0; i < traffic.size(); ++i) {
+      traffic[i].request = {.prompt = std::vector<int32_t>(1 + i, 3),
+                            .sampling = {.temperature = 2.0f, .top_p = 0.9f, .seed = i},
+                            .max_tokens = 25,
+                            .ignore_end = true};
+    }
+    const Alone alone(*model, *backend, options_of(32, Dtype::f16), std::move(traffic));
+    Counted forgetful(*backend, true, true);
+    alone.expect_same(forgetful, alone.options());
+    EXPECT_GT(forgetful.n_forgotten, 0);
   }
 }
 

@@ -366,7 +366,8 @@ void Scheduler::release(Sequence& sequence) {
 void Scheduler::remember(Sequence& sequence) {
   if (!limits_.has_prefix_cache || sequence.fetch) return;  // what is fetched is known already
   const auto n_known = static_cast<size_t>(sequence.n_remembered);
-  const auto n_full = static_cast<size_t>(sequence.n_computed / limits_.page_size);
+  // The last row of what is known may be to be computed again.
+  const auto n_full = std::max(n_known, static_cast<size_t>(sequence.n_computed / limits_.page_size));
   const std::span<const int32_t> tokens(sequence.tokens);
   sequence.place =
       tree_.extend(sequence.place, tokens.subspan(n_known * static_cast<size_t>(limits_.page_size)),
@@ -396,6 +397,16 @@ void Scheduler::commit(const std::vector<PlannedRows>& rows) {
     }
     pass(sequence, pool_.window().first_page(sequence.n_computed), PagePool::Left::behind);
   }
+}
+
+void Scheduler::recompute_newest(Sequence& sequence) {
+  check(!is_recurrent(), "a row that can be computed twice");
+  // With what the tier has, no row would be left.
+  sequence.fetch.reset();
+  drop_parked(sequence);
+  sequence.n_computed = std::min(sequence.n_computed, std::ssize(sequence.tokens) - 1);
+  const bool sees_all = pool_.window().first_page(sequence.n_computed) >= sequence.n_passed;
+  if (sequence.is_running && !sees_all) preempt(sequence);
 }
 
 void Scheduler::remove(Sequence& sequence) {

@@ -105,6 +105,9 @@ class Scheduler {
   // The rows were computed, or will be before anything that is planned from now on: n_computed grows, full
   // pages become known to the prefix cache. The tokens of the rows must be known.
   void commit(const std::vector<PlannedRows>& rows);
+  // What the row of the newest token gave is lost: it is computed once more, and nothing that was planned
+  // after it is committed. Not where layers are recurrent.
+  void recompute_newest(Sequence& sequence);
   // The sequence is done or cancelled, waiting or running: its pages are free or left to the prefix cache.
   void remove(Sequence& sequence);
 
