@@ -124,5 +124,9 @@ constexpr int64_t drawn_of(const Candidate* candidates, const Kept& kept, double
   }
   return kept.n - 1;  // the weights were added up in another order to a little more
 }
+// Its token; -1 where none is left.
+constexpr int32_t token_drawn_of(const Candidate* candidates, const Kept& kept, double u) {
+  return kept.n > 0 ? candidates[drawn_of(candidates, kept, u)].token : -1;
+}
 
 }  // namespace millrace

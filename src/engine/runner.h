@@ -114,7 +114,7 @@ class Runner {
     std::vector<int32_t> logit_rows;
     std::vector<int32_t> pool_begin, pool_end;
   };
-  // How tokens are drawn of all logits.
+  // How tokens are drawn of logits.
   struct Draws {
     Tensor temperatures, truncations, uniforms;  // as in DrawTokens
   };

@@ -185,7 +185,7 @@ void compute(Machine& machine, const DrawTokens& op) {
                        .sum = sum};
     Candidate candidates[TopLogits::kMost];
     const Kept kept = truncated(top, truncation_at(row), candidates);
-    return kept.n > 0 ? candidates[drawn_of(candidates, kept, uniform)].token : -1;
+    return token_drawn_of(candidates, kept, uniform);
   };
   machine.pool.run(static_cast<int>(n_rows), [&](int task, int) {
     const int64_t row = task;

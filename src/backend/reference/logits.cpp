@@ -78,8 +78,7 @@ Drawn draw_row(const DrawTokens& op, int64_t row) {
   if (truncation.needs_sum()) top.sum = of_all.sum;
   std::vector<Candidate> candidates(static_cast<size_t>(n_top));
   const Kept kept = truncated(top, truncation, candidates.data());
-  if (kept.n == 0) return {.token = -1, .sum = top.sum};
-  return {candidates[static_cast<size_t>(drawn_of(candidates.data(), kept, uniform))].token, top.sum};
+  return {token_drawn_of(candidates.data(), kept, uniform), top.sum};
 }
 
 }  // namespace

@@ -158,7 +158,7 @@ __device__ inline void draw_of_top(const DrawArguments& a, const DrawShared& sha
   sync_block();
   if (thread_index() == 0) {
     const Kept kept = truncate(ordered, top, truncation);
-    a.tokens[row] = kept.n > 0 ? ordered[drawn_of(ordered, kept, a.uniform(row))].token : -1;
+    a.tokens[row] = token_drawn_of(ordered, kept, a.uniform(row));
   }
 }
 
