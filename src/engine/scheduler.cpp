@@ -366,8 +366,7 @@ void Scheduler::release(Sequence& sequence) {
 void Scheduler::remember(Sequence& sequence) {
   if (!limits_.has_prefix_cache || sequence.fetch) return;  // what is fetched is known already
   const auto n_known = static_cast<size_t>(sequence.n_remembered);
-  // The last row of what is known may be to be computed again.
-  const auto n_full = std::max(n_known, static_cast<size_t>(sequence.n_computed / limits_.page_size));
+  const auto n_full = static_cast<size_t>(sequence.n_computed / limits_.page_size);
   const std::span<const int32_t> tokens(sequence.tokens);
   sequence.place =
       tree_.extend(sequence.place, tokens.subspan(n_known * static_cast<size_t>(limits_.page_size)),
@@ -401,12 +400,18 @@ void Scheduler::commit(const std::vector<PlannedRows>& rows) {
 
 void Scheduler::recompute_newest(Sequence& sequence) {
   check(!is_recurrent(), "a row that can be computed twice");
+  const int64_t newest = std::ssize(sequence.tokens) - 1;
+  const bool sees_all = pool_.window().first_page(newest) >= sequence.n_passed;
+  if (sequence.is_running && !sees_all) preempt(sequence);
   // With what the tier has, no row would be left.
   sequence.fetch.reset();
   drop_parked(sequence);
-  sequence.n_computed = std::min(sequence.n_computed, std::ssize(sequence.tokens) - 1);
-  const bool sees_all = pool_.window().first_page(sequence.n_computed) >= sequence.n_passed;
-  if (sequence.is_running && !sees_all) preempt(sequence);
+  if (sequence.n_computed <= newest) return;
+  sequence.n_computed = newest;
+  if (sequence.n_remembered * limits_.page_size <= newest) return;
+  // The prefix cache has the page that ends with it, and will be told of it once more.
+  sequence.place = RadixTree::parent_of(sequence.place);
+  --sequence.n_remembered;
 }
 
 void Scheduler::remove(Sequence& sequence) {
@@ -447,6 +452,8 @@ void Scheduler::check_integrity() const {
     for (const Page page : sequence->pages) ++n_held[static_cast<size_t>(page)];
     check(sequence->fetch || sequence->n_passed <= pool_.window().first_page(sequence->n_computed),
           "no pane is given up that is seen");
+    check(sequence->fetch || sequence->n_remembered * limits_.page_size <= sequence->n_computed,
+          "what is remembered is computed");
     for (int64_t i = sequence->n_passed; i < n_pages; ++i)
       ++n_needing[static_cast<size_t>(sequence->pages[static_cast<size_t>(i)])];
   }

@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
+#include <set>
 
 #include "engine/testing/scheduler_workload.h"
 
@@ -21,6 +23,24 @@ struct NoMover final : PageMover {
   void copy_pane(Pane, Pane) override {}
 };
 NoMover no_mover;
+
+// Forgets nothing.
+struct KeepingTier final : PageTier {
+  bool has(const PageKey& key) const override { return keys.contains(key); }
+  void begin_step() override {}
+  bool may_begin_load() override { return true; }
+  bool load(const PageKey& key, Page) override { return has(key); }
+  bool load_pane(const PageKey& key, Pane) override { return has(key); }
+  bool load_state(const PageKey& key, Slot) override { return has(key); }
+  void save(const PageKey& key, Page, Keep) override { keys.insert(key); }
+  void save_pane(const PageKey& key, Pane, Keep) override { keys.insert(key); }
+  void save_state(const PageKey& key, Slot, Keep) override { keys.insert(key); }
+  void drop(const PageKey& key) override { keys.erase(key); }
+  bool is_lasting() const override { return false; }
+  bool has_room() const override { return true; }
+
+  std::set<PageKey> keys;
+};
 
 // The same for a recurrent model.
 constexpr Scheduler::Limits with_slots(Scheduler::Limits limits) {
@@ -207,6 +227,136 @@ TEST(Scheduler, WithoutThePrefixCacheAStateStaysInItsSlot) {
   const auto second = scheduler.plan();
   EXPECT_EQ(second.at(0).state_from, first[0].state_to);
   EXPECT_EQ(second.at(0).state_to, first[0].state_to);
+}
+
+// A step is begun ahead, the token that it goes on from is not told, and its row is dropped.
+void begin_in_vain(Scheduler& scheduler, Sequence& sequence) {
+  sequence.tokens.push_back(-1);
+  scheduler.plan(false);
+  sequence.tokens.pop_back();
+  scheduler.recompute_newest(sequence);
+  scheduler.check_integrity();
+}
+
+// At the end of a page, after it, and in the middle.
+TEST(Scheduler, ComputesTheNewestRowOnceMore) {
+  for (const int64_t n : {8, 9, 10}) {
+    Scheduler scheduler(kLimits, no_mover);
+    Sequence sequence = prompt_of(1, n, 7);
+    scheduler.add(sequence);
+    scheduler.commit(scheduler.plan());
+    const std::vector<Page> pages(sequence.pages.begin(), sequence.pages.begin() + (n + 3) / 4);
+    const auto is_on_its_pages = [&] {
+      return std::ranges::equal(pages, std::span(sequence.pages).first(pages.size()));
+    };
+    for (int time = 0; time < 2; ++time) {
+      begin_in_vain(scheduler, sequence);
+      EXPECT_TRUE(sequence.is_running);
+      EXPECT_EQ(sequence.n_computed, n - 1);
+      EXPECT_EQ(sequence.n_remembered, (n - 1) / 4);
+      EXPECT_EQ(scheduler.n_known(0, sequence.tokens), n / 4 * 4) << "others may go on from it";
+      EXPECT_TRUE(is_on_its_pages());
+      const auto rows = scheduler.plan();
+      ASSERT_EQ(rows.size(), 1u);
+      EXPECT_EQ(rows[0].begin, n - 1);
+      EXPECT_EQ(rows[0].end, n);
+      EXPECT_TRUE(rows[0].wants_logits());
+      scheduler.commit(rows);
+      EXPECT_EQ(sequence.n_computed, n);
+      EXPECT_EQ(sequence.n_remembered, n / 4);
+    }
+    while (std::ssize(sequence.tokens) < 13) {
+      sequence.tokens.push_back(8);
+      scheduler.commit(scheduler.plan());
+      scheduler.check_integrity();
+    }
+    EXPECT_TRUE(is_on_its_pages());
+    EXPECT_EQ(scheduler.n_known(0, sequence.tokens), 12);
+    EXPECT_EQ(scheduler.n_preemptions(), 0);
+  }
+}
+
+// What it has parked holds that row, and would leave none to compute.
+TEST(Scheduler, WhoIsPreemptedComputesTheNewestRowOnceMore) {
+  Scheduler::Limits limits = kLimits;
+  limits.max_sequences = 1;
+  limits.preemption = Preemption::park;
+  KeepingTier tier;
+  Scheduler scheduler(limits, no_mover, &tier);
+  Sequence a = prompt_of(1, 6, 7), b = prompt_of(2, 6, 8);
+  b.priority = 1;
+  scheduler.add(a);
+  scheduler.commit(scheduler.plan());
+  scheduler.add(b);
+  begin_in_vain(scheduler, a);
+  EXPECT_FALSE(a.is_running);
+  EXPECT_EQ(scheduler.n_parked(), 1);
+  EXPECT_FALSE(a.parked);
+  EXPECT_TRUE(tier.keys.empty()) << "what nobody asks for any more";
+  scheduler.remove(b);
+  const auto rows = scheduler.plan();
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].begin, 4) << "the page that the prefix cache kept";
+  EXPECT_EQ(rows[0].end, 6);
+  EXPECT_TRUE(rows[0].wants_logits());
+}
+
+// The same where it runs again at once, and was about to fetch that. `b` has to make room, too, and finds
+// none.
+TEST(Scheduler, WhoIsToFetchTheNewestRowComputesItOnceMore) {
+  Scheduler::Limits limits = kLimits;
+  limits.preemption = Preemption::park;
+  KeepingTier tier;
+  Scheduler scheduler(limits, no_mover, &tier);
+  Sequence b = prompt_of(1, 30, 8), a = prompt_of(2, 6, 7), c = prompt_of(3, 36, 9);
+  a.key = "a", b.key = "b";
+  c.priority = 1;
+  scheduler.add(b);
+  scheduler.add(a);
+  while (a.n_left() + b.n_left() > 0) scheduler.commit(scheduler.plan());
+  scheduler.add(c);
+  begin_in_vain(scheduler, a);
+  EXPECT_EQ(scheduler.n_parked(), 2);
+  EXPECT_TRUE(a.is_running);
+  EXPECT_FALSE(a.fetch);
+  EXPECT_FALSE(a.parked);
+  EXPECT_TRUE(b.parked);
+  scheduler.remove(c);
+  while (a.n_left() > 0) {
+    const auto rows = scheduler.plan();
+    ASSERT_FALSE(rows.empty());
+    scheduler.commit(rows);
+    scheduler.check_integrity();
+  }
+}
+
+// Two positions are seen: the row at 9 sees none of the pane that the one at 8 needs for position 7.
+TEST(Scheduler, WhoHasLeftAPaneGoesBackToComputeTheNewestRow) {
+  Scheduler::Limits limits = kLimits;
+  limits.window = 2;
+  limits.n_panes = limits.n_pages;
+  for (const int64_t n : {8, 9, 10}) {
+    Scheduler scheduler(limits, no_mover);
+    Sequence sequence = prompt_of(1, n, 7);
+    scheduler.add(sequence);
+    scheduler.commit(scheduler.plan());
+    begin_in_vain(scheduler, sequence);
+    EXPECT_EQ(sequence.is_running, n != 9) << "the row at 8 sees the one at 7";
+    const auto rows = scheduler.plan();
+    ASSERT_EQ(rows.size(), 1u);
+    EXPECT_EQ(rows[0].end, n);
+    EXPECT_TRUE(rows[0].wants_logits());
+    scheduler.commit(rows);
+    scheduler.check_integrity();
+  }
+}
+
+TEST(Scheduler, AStateCannotGoBack) {
+  Scheduler scheduler(with_slots(kLimits), no_mover);
+  Sequence sequence = prompt_of(1, 6, 7);
+  scheduler.add(sequence);
+  scheduler.commit(scheduler.plan());
+  EXPECT_DEATH(scheduler.recompute_newest(sequence), "a row that can be computed twice");
 }
 
 // Without a promise of pages, prompts would be admitted as long as one page is free, and most of what is

@@ -145,7 +145,7 @@ int64_t Scheduler::n_lost(const Sequence& sequence) const {
 
 bool Scheduler::is_parking_wanted(const Sequence& sequence) const {
   // Before its first rows it has nothing that is not known elsewhere; what it parked before stays.
-  if (tier_ == nullptr || !sequence.has_rows || n_lost(sequence) <= 0) return false;
+  if (tier_ == nullptr || !sequence.has_rows || n_lost(sequence) == 0) return false;
   if (limits_.preemption != Preemption::by_cost) return limits_.preemption == Preemption::park;
   const double n_pages = static_cast<double>(n_used_pages(sequence) - sequence.n_remembered);
   const double move_us = n_pages * costs_.page_us + (is_recurrent() ? costs_.state_us : 0.0);

@@ -87,6 +87,7 @@ class RadixTree {
   // The node after `place` for the page that `tokens` begin with; nullptr where it is not known.
   Place child(Place place, std::span<const int32_t> tokens) const { return child_of(*place, tokens); }
   static Page page_of(Place place) { return place->page; }
+  static Place parent_of(Place place) { return place->parent; }  // of one that is no root
   // How a tier and a listener know it. Where there is neither nobody has a key.
   static const PageKey& key_of(Place place) { return place->key; }
   // What is at `place` came from the tier.

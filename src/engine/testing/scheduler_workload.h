@@ -1,13 +1,15 @@
 // For tests and the soak: requests of random length arrive at random times, generate random numbers of
-// tokens, are forked and cancelled, with too few pages for all. Pages, slots and the tier are naive ones,
-// which hold the tokens that they were computed of: whatever the scheduler plans, each row must find what
-// comes before it. Aborts where it does not, or where an invariant does not hold.
+// tokens, are forked and cancelled, with too few pages for all; steps are begun before the tokens of the ones
+// before them are known, and some of these are not told. Pages, slots and the tier are naive ones, which hold
+// the tokens that they were computed of: whatever the scheduler plans, each row must find what comes before
+// it. Aborts where it does not, or where an invariant does not hold.
 #pragma once
 
 #include <algorithm>
 #include <map>
 #include <random>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -160,21 +162,67 @@ class SchedulerWorkload {
                             .state_us = static_cast<double>(random_() % 4)});
       if (tier_.is_lasting() && random_() % 2 == 0) scheduler_.keep_next();
     }
-    const auto rows = scheduler_.plan();
-    // Only who waits for pages from the tier leaves a step empty.
-    n_empty_ = rows.empty() && !live_.empty() ? n_empty_ + 1 : 0;
+    const bool is_ahead = !begun_.empty();
+    if (is_ahead) await_tokens();
+    rows_ = scheduler_.plan(!is_ahead);
+    // Only who waits for pages from the tier leaves a step empty, or for a token.
+    n_empty_ = rows_.empty() && !is_ahead && !live_.empty() ? n_empty_ + 1 : 0;
     check(n_empty_ <= (has_tier_ ? 200 : 0), "something runs while somebody waits");
-    check_rows(rows);
-    compute_pages(rows);
-    if (limits_.n_slots > 0) compute_states(rows);
+    check_rows(rows_);
+    compute_pages(rows_);
     check(scheduler_.n_running() <= limits_.max_sequences, "no more run than may");
-    scheduler_.commit(rows);
+    if (is_ahead) {
+      forget_awaited();
+      finish(begun_, is_ahead);
+      compute_pages(rows_);  // of the tokens that they have got
+    }
+    if (limits_.n_slots > 0) compute_states(rows_);
+    scheduler_.commit(rows_);
     scheduler_.check_integrity();
-    for (const PlannedRows& planned : rows) {
+    begun_ = std::exchange(rows_, {});
+    if (!may_run_ahead()) finish(begun_, false);
+  }
+
+  bool may_run_ahead() {
+    const bool is_scored =
+        std::ranges::any_of(begun_, [](const PlannedRows& planned) { return planned.is_scored; });
+    return !is_scored && !scheduler_.is_fetching() && random_() % 4 != 0;
+  }
+
+  // Stand-ins, each another one.
+  void await_tokens() {
+    for (const PlannedRows& planned : begun_) {
+      Sequence& sequence = *planned.sequence;
+      const int64_t n_wanted = sequence.n_prompt + live_.at(sequence.id).n_wanted;
+      if (planned.wants_logits() && planned.end + 1 < n_wanted) sequence.tokens.push_back(--last_awaited_);
+    }
+  }
+
+  void forget_awaited() {
+    for (auto& [id, live] : live_)
+      if (live.sequence.tokens.back() < 0) live.sequence.tokens.pop_back();
+  }
+
+  // Rows of a step that is computed; rows_ are those of the step that was begun ahead of its tokens, if any.
+  void finish(std::vector<PlannedRows>& step, bool is_ahead) {
+    while (!step.empty()) {
+      const PlannedRows planned = step.back();
+      step.pop_back();
       Live& live = live_.at(planned.sequence->id);
       if (live.is_scored) note_logits(live, planned);
-      if (planned.wants_logits()) answer(live);
+      if (!planned.wants_logits()) continue;
+      if (is_ahead && limits_.n_slots == 0 && random_() % 4 == 0) {
+        drop_rows(rows_, live.sequence);
+        scheduler_.recompute_newest(live.sequence);
+        scheduler_.check_integrity();
+      } else {
+        answer(live, is_ahead);
+      }
     }
+  }
+
+  static void drop_rows(std::vector<PlannedRows>& rows, const Sequence& sequence) {
+    std::erase_if(rows, [&](const PlannedRows& planned) { return planned.sequence == &sequence; });
   }
 
   // Of every token of the prompt, whatever was cached, preempted or fetched on the way.
@@ -200,10 +248,11 @@ class SchedulerWorkload {
     check(n_rows <= limits_.max_rows && n_logits <= limits_.max_sequences, "a step within its budget");
   }
 
-  void answer(Live& live) {
-    if (random_() % 20 == 0) fork(live);
+  void answer(Live& live, bool is_ahead) {
+    if (!is_ahead && random_() % 20 == 0) fork(live);
     const auto n_wanted = static_cast<size_t>(live.sequence.n_prompt + live.n_wanted);
-    const size_t n_new = random_() % 8 == 0 ? 1 + random_() % 6 : 1;  // a grammar may force several
+    const size_t n_new =
+        !is_ahead && random_() % 8 == 0 ? 1 + random_() % 6 : 1;  // a grammar may force several
     for (size_t i = 0; i < n_new && live.sequence.tokens.size() < n_wanted; ++i)
       live.sequence.tokens.push_back(static_cast<int32_t>(random_() % 2));
     if (live.sequence.tokens.size() == n_wanted) end(live.sequence.id);
@@ -267,6 +316,8 @@ class SchedulerWorkload {
   }
 
   void end(uint64_t id) {
+    const Sequence& sequence = live_.at(id).sequence;
+    for (std::vector<PlannedRows>* rows : {&begun_, &rows_}) drop_rows(*rows, sequence);
     scheduler_.remove(live_.at(id).sequence);
     live_.erase(id);
     scheduler_.check_integrity();
@@ -280,7 +331,10 @@ class SchedulerWorkload {
   const bool has_tier_;
   Scheduler scheduler_;
   std::map<uint64_t, Live> live_;
+  std::vector<PlannedRows> begun_;  // of the step before, where its tokens are not known yet
+  std::vector<PlannedRows> rows_;   // of this step
   uint64_t last_id_ = 0;
+  int32_t last_awaited_ = 0;
   int64_t n_empty_ = 0;
 };
 
