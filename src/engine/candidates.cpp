@@ -71,6 +71,7 @@ Candidates::Candidates(std::span<const float> logits, float max, const Sampling&
     take_all(logits, sampling);
   }
   keep_top_p(sampling.top_p);
+  keep_min_p(sampling.min_p);
 }
 
 std::optional<Candidates> Candidates::of(const Shortlist& shortlist, int64_t n_vocab,

@@ -29,15 +29,11 @@ int32_t draw_from_all(std::span<const float> logits, float max, float temperatur
 class Candidates {
  public:
   // The tokens of `logits`, which are finite or -inf, the largest being `max`, at sampling.temperature (above
-  // 0), cut to sampling.top_k (Fan et al. 2018), then to the fewest likeliest ones whose probabilities sum to
-  // sampling.top_p (Holtzman et al. 2020). What sampling.min_p will drop for sure may be missing.
+  // 0), as truncation_of() leaves them.
   Candidates(std::span<const float> logits, float max, const Sampling& sampling);
-  // The same ones in the same order, cut to sampling.min_p too, from a shortlist of those logits; nothing
-  // where it does not tell them.
+  // The same ones in the same order, from a shortlist of those logits; nothing where it does not tell them.
   static std::optional<Candidates> of(const Shortlist& shortlist, int64_t n_vocab, const Sampling& sampling);
 
-  // Those at least `share` times as likely as the likeliest one (Nguyen et al. 2024).
-  void keep_min_p(float share);
   // The fewest whose surprise is nearest to the entropy and whose probabilities sum to p (Meister et al.
   // 2023).
   void keep_typical(float p);
@@ -63,6 +59,7 @@ class Candidates {
 
   void weigh_list();
   void keep_top_p(float p);
+  void keep_min_p(float share);
   void take_likeliest(std::span<const float> logits, size_t k);
   void take_all(std::span<const float> logits, const Sampling& sampling);
   template <class Predicate>

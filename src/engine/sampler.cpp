@@ -131,7 +131,6 @@ bool keeps_all(const Sampling& sampling, int64_t n_vocab) {
 
 // `least`: of the logits, on the scale of Candidate.
 int32_t draw(Candidates candidates, std::optional<double> least, const Sampling& sampling, size_t position) {
-  candidates.keep_min_p(sampling.min_p);
   candidates.keep_typical(sampling.typical_p);
   if (least) candidates.keep_logit_from(*least);
   if (sampling.xtc_probability > 0.0f &&
@@ -245,10 +244,11 @@ ShortlistWish wish_of(const Sampling& sampling, int64_t n_vocab, size_t position
   if (sampling.mirostat != 0 || sampling.top_n_sigma > 0.0f) return {};
   const Truncation truncation = truncation_of(sampling, n_vocab);
   const bool is_draw = !is_truncated_further(sampling);
+  const bool needs_weights = is_draw || truncation.needs_sum();
   if (truncation.top_k > kShortlist || (truncation.keeps_all() && !is_draw)) return {};
   const int64_t n_most = truncation.top_k > 0 ? truncation.top_k : std::min(n_vocab, kShortlist);
   return {.n_top = truncation.keeps_all() ? 1 : n_most,
-          .temperature = sampling.temperature,
+          .temperature = needs_weights ? sampling.temperature : 0.0f,
           .truncation = truncation,
           .uniform = uniform(sampling.seed, position, kTokenDraw),
           .is_draw = is_draw};

@@ -156,7 +156,7 @@ std::vector<Case> cases() {
                    [p](Distribution& d) { typical(d, p); }});
     all.push_back({"min_p",
                    {.temperature = 2.0f, .min_p = p},
-                   [p](Candidates& c) { c.keep_min_p(p); },
+                   [](Candidates&) {},
                    [p](Distribution& d) {
                      std::erase_if(d, [best = d[0].p, p](const Choice& c) { return c.p < p * best; });
                    }});
@@ -292,6 +292,8 @@ TEST(Shortlist, ADrawIsThatOfTheRow) {
   all["all"] = {.temperature = 0.7f, .top_k = 50, .top_p = 0.95f, .min_p = 0.02f, .typical_p = 0.9f};
   all["both"] = {.temperature = 0.7f, .top_p = 0.95f, .min_p = 0.02f};
   all["xtc"] = {.top_p = 0.8f, .xtc_probability = 0.5f};
+  all["top_k, xtc"] = {.top_k = 2, .xtc_probability = 0.5f, .xtc_threshold = 0.05f};
+  all["warm min_p, typical_p"] = {.temperature = 10.0f, .min_p = 0.3f, .typical_p = 0.8f};
   for (const auto& [name, sampling] : all) {
     SCOPED_TRACE(name);
     Counts sum;
@@ -330,6 +332,20 @@ TEST(Shortlist, WhatDependsOnMoreReadsTheRow) {
   EXPECT_TRUE(reads({.top_n_sigma = 1.0f}));
   EXPECT_TRUE(reads({.xtc_probability = 0.5f}));
   EXPECT_TRUE(reads({.mirostat = 1}));
+}
+
+// A device that is asked for no temperature neither draws nor adds up.
+TEST(Shortlist, WhatTheProgramDrawsIsNotDrawnBefore) {
+  const auto wish = [](const Sampling& sampling) { return wish_of(sampling, 1000, 1); };
+  for (const Sampling& sampling : {Sampling{.top_k = 20, .top_p = 0.9f, .typical_p = 0.9f},
+                                   Sampling{.min_p = 0.1f, .xtc_probability = 0.5f}}) {
+    EXPECT_GT(wish(sampling).n_top, 0);
+    EXPECT_EQ(wish(sampling).temperature, 0.0f);
+    EXPECT_FALSE(wish(sampling).is_draw);
+  }
+  const ShortlistWish with_sum = wish({.temperature = 0.7f, .top_p = 0.9f, .typical_p = 0.9f});
+  EXPECT_EQ(with_sum.temperature, 0.7f) << "top_p is of the weights of all";
+  EXPECT_FALSE(with_sum.is_draw);
 }
 
 TEST(Candidates, TiesGoToTheLowerToken) {
