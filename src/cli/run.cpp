@@ -67,7 +67,7 @@ class Run final : public Command {
     if (!stops_.empty() && loaded.tokenizer == nullptr)
       fail(ErrorKind::usage, "--stop needs a text, and the model has no tokenizer to make one");
     const Engine::Options options = engine_options(loaded);
-    place_weights(loaded, compute_, runner_shape(*loaded.model, options));
+    place_weights(loaded, compute_, runner_shape(*loaded.model, options, loaded.backend.get()));
     Engine engine(*loaded.model, *loaded.backend, options);
     // A first token that comes at once has the memory and the cores for itself.
     constexpr std::chrono::milliseconds kFirstToken{500};

@@ -150,7 +150,7 @@ class Serve final : public Command {
         waker.wake();
       };
     }
-    place_weights(loaded, compute_, runner_shape(*loaded.model, engine_options));
+    place_weights(loaded, compute_, runner_shape(*loaded.model, engine_options, loaded.backend.get()));
     Engine engine(*loaded.model, *loaded.backend, engine_options);
     const std::jthread copying = weight_place_.copy(loaded);
     ServedModel model = served(loaded, engine, chat ? &*chat : nullptr);

@@ -56,13 +56,17 @@ void fill_in_embeddings(const Model& model, Engine::Options& options) {
 
 }  // namespace
 
-SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options) {
-  return {.kv = {.layers = model.shape().kv_layers,
-                 .n_pages = n_pages_for(options.n_kv_positions, options.page_size),
-                 .page_size = options.page_size,
-                 .dtype = options.kv_dtype,
-                 .n_panes = n_panes_for(model, options)},
-          .states = {.layers = model.shape().state_layers, .n_slots = n_slots_for(model, options)}};
+SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options,
+                                   const Backend* backend) {
+  const SequenceMemory::Shape shape{
+      .kv = {.layers = model.shape().kv_layers,
+             .n_pages = n_pages_for(options.n_kv_positions, options.page_size),
+             .page_size = options.page_size,
+             .dtype = options.kv_dtype,
+             .n_panes = n_panes_for(model, options)},
+      .states = {.layers = model.shape().state_layers, .n_slots = n_slots_for(model, options)}};
+  const bool records = backend != nullptr && backend->can_record() && !model.shape().gives_embeddings();
+  return records ? shape.with_spare() : shape;
 }
 
 BatchLimits batch_limits(const Model& model, const Engine::Options& options) {
@@ -129,13 +133,13 @@ std::unique_ptr<CacheTier> make_tier(const Model& model, Backend& backend, const
                                                                 .parts_memory = &backend.memory()});
 }
 
-RunnerShape runner_shape(const Model& model, const Engine::Options& options) {
+RunnerShape runner_shape(const Model& model, const Engine::Options& options, const Backend* backend) {
   const Engine::Options whole = filled_in(model, options);
-  return {.memory = memory_shape(model, whole), .limits = batch_limits(model, whole)};
+  return {.memory = memory_shape(model, whole, backend), .limits = batch_limits(model, whole)};
 }
 
 MemoryPlan plan_for(const Model& model, const Engine::Options& options, Backend* backend) {
-  const SequenceMemory::Shape shape = memory_shape(model, options);
+  const SequenceMemory::Shape shape = memory_shape(model, options, backend);
   return {.kv_bytes = shape.kv_bytes(),
           .state_bytes = shape.state_bytes(),
           .arena_bytes = Runner::step_bytes(model, {shape, batch_limits(model, options)}, backend),
@@ -152,7 +156,7 @@ MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Opti
   // Copies in place of parts of the checkpoint are counted as those.
   const bool is_program_alone = std::ranges::all_of(parts, &Memory::is_of_program);
   plan.program_bytes = program_bytes(options.weights_bytes) - (is_program_alone ? backend.held_bytes() : 0);
-  const SequenceMemory::Shape shape = memory_shape(model, options);
+  const SequenceMemory::Shape shape = memory_shape(model, options, &backend);
   for (Memory* part : parts) {
     const int64_t kv_bytes = shape.kv_bytes(memory, *part), state_bytes = shape.state_bytes(memory, *part);
     const int64_t arena_bytes = rank_arena_bytes * memory.n_copies(*part);
@@ -163,7 +167,7 @@ MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Opti
       Engine::Options fewer = options;
       fewer.n_kv_positions = n_positions;
       fewer.n_ctx = std::min(fewer.n_ctx, n_positions);
-      return memory_shape(model, fewer).kv_bytes(memory, *part);
+      return memory_shape(model, fewer, &backend).kv_bytes(memory, *part);
     };
     // A memory of the backend's own holds its weights already, and nothing that stands beside the cache.
     const bool is_of_program = part->is_of_program();
@@ -181,7 +185,7 @@ MemoryPlan fitting_plan(const Model& model, Backend& backend, const Engine::Opti
                  .tier_bytes = is_of_program ? plan.tier_bytes : 0,
                  .n_positions = options.n_kv_positions,
                  .page_size = options.page_size,
-                 .n_slots = n_slots_for(model, options),
+                 .n_slots = shape.states.n_slots,
                  .kv_bytes_of = kv_bytes_of,
                  .is_of_program = is_of_program},
                 available_memory_bytes(*part));

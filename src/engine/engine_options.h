@@ -10,11 +10,14 @@ namespace millrace {
 // The options with their defaults filled in. Throws Error(usage) for values that make no sense.
 Engine::Options filled_in(const Model& model, Engine::Options options);
 
-// What an engine with those options computes with.
-RunnerShape runner_shape(const Model& model, const Engine::Options& options);
+// What an engine with those options computes with, on `backend` where it is given.
+RunnerShape runner_shape(const Model& model, const Engine::Options& options,
+                         const Backend* backend = nullptr);
 
 // All of the following take options that are filled in.
-SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options);
+// Without what rows that fill recorded steps up have where no backend is given.
+SequenceMemory::Shape memory_shape(const Model& model, const Engine::Options& options,
+                                   const Backend* backend = nullptr);
 BatchLimits batch_limits(const Model& model, const Engine::Options& options);
 bool keeps_sequences_whole(const Model& model, const Engine::Options& options);
 // nullptr where there is none.

@@ -128,7 +128,7 @@ int64_t most_pages(std::span<const PlannedRows> rows) {
 
 Runner::Runner(const Model& model, Backend& backend, const SequenceMemory& memory, const BatchLimits& limits)
     : model_(model), backend_(backend), memory_(memory), limits_(limits), recorded_(backend) {
-  const RunnerShape shape{{memory.kv.shape(), memory.states.shape()}, limits};
+  const RunnerShape shape{{memory.kv.shape(), memory.states.shape(), memory.has_spare}, limits};
   Memory& where = backend.memory();
   const StepNeed need(model, shape, &backend);
   expect_room(need.n_bytes, shape.memory, where);
@@ -150,6 +150,13 @@ SequenceMemory::Shape SequenceMemory::Shape::of_layers(
   keep(part.kv.layers);
   keep(part.states.layers);
   return part;
+}
+
+SequenceMemory::Shape SequenceMemory::Shape::with_spare() const {
+  Shape more = *this;
+  more.has_spare = true;
+  for (int64_t* n : {&more.kv.n_pages, &more.kv.n_panes, &more.states.n_slots}) *n += *n > 0 ? 1 : 0;
+  return more;
 }
 
 int64_t Runner::step_bytes(const Model& model, const RunnerShape& shape, Backend* backend) {
@@ -262,27 +269,26 @@ std::optional<StepShape> Runner::recorded_shape(std::span<const PlannedRows> row
       rows, [](const PlannedRows& each) { return each.end - each.begin == 1 && each.wants_logits(); });
   if (!backend_.can_record() || model_.shape().gives_embeddings() || !is_of_single_rows) return std::nullopt;
   const StepShape step{std::ssize(rows), most_pages(rows)};
-  // Of a state no row may be computed twice: it goes on from what it has left itself.
-  const int64_t most_rows = model_.shape().state_layers.empty()
+  const int64_t most_rows = memory_.has_spare
                                 ? std::min({limits_.max_rows, limits_.max_sequences, limits_.max_logit_rows})
                                 : step.n_rows;
   return StepShape::holding(step, {most_rows, limits_.max_pages});
 }
 
 void Runner::fill_up(const StepShape& shape, Wanted& wanted) {
-  const auto last_of = [&](const std::vector<int32_t>& tables) {
-    return std::vector<int32_t>(tables.end() - shape.n_pages, tables.end());
-  };
-  const std::vector<int32_t> page_table = last_of(page_tables_), pane_table = last_of(pane_tables_);
   for (auto row = static_cast<int32_t>(tokens_.size()); row < shape.n_rows; ++row) {
-    for (std::vector<int32_t>* numbers :
-         {&tokens_, &positions_, &token_types_, &rope_tables_, &state_from_, &state_to_})
-      numbers->push_back(numbers->back());
+    for (std::vector<int32_t>* numbers : {&tokens_, &positions_, &token_types_, &rope_tables_})
+      numbers->push_back(0);
     seq_of_row_.push_back(row);
     row_begin_.push_back(row + 1);
+    state_from_.push_back(-1);
+    state_to_.push_back(static_cast<Slot>(memory_.n_slots()));
     wanted.logit_rows.push_back(row);
-    page_tables_.insert(page_tables_.end(), page_table.begin(), page_table.end());
-    pane_tables_.insert(pane_tables_.end(), pane_table.begin(), pane_table.end());
+    const auto first_page = static_cast<size_t>(row * shape.n_pages);
+    page_tables_.resize(first_page + static_cast<size_t>(shape.n_pages), -1);
+    pane_tables_.resize(page_tables_.size(), -1);
+    page_tables_[first_page] = static_cast<Page>(memory_.n_pages());
+    pane_tables_[first_page] = static_cast<Pane>(memory_.n_panes());
   }
 }
 

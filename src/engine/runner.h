@@ -28,7 +28,10 @@ struct SequenceMemory {
   struct Shape {
     KvCache::Shape kv;
     StateCache::Shape states;
+    bool has_spare = false;  // the last page, pane and slot are of no sequence
 
+    // With those besides: for rows that fill a recorded step up.
+    Shape with_spare() const;
     int64_t kv_bytes() const { return KvCache::n_bytes(kv); }
     int64_t state_bytes() const { return StateCache::n_bytes(states); }
     // What of that lies in a part of `memory`, where it is allocated there.
@@ -42,10 +45,19 @@ struct SequenceMemory {
 
   // `where` must outlive it.
   explicit SequenceMemory(const Shape& shape, Memory& where = program_memory())
-      : kv(shape.kv, where), states(shape.states, where) {}
+      : kv(shape.kv, where), states(shape.states, where), has_spare(shape.has_spare) {}
+
+  // What sequences have of it.
+  int64_t n_pages() const { return kv.shape().n_pages - n_spare(kv.shape().n_pages); }
+  int64_t n_panes() const { return kv.shape().n_panes - n_spare(kv.shape().n_panes); }
+  int64_t n_slots() const { return states.shape().n_slots - n_spare(states.shape().n_slots); }
 
   KvCache kv;
   StateCache states;
+  bool has_spare;
+
+ private:
+  int64_t n_spare(int64_t n) const { return has_spare && n > 0 ? 1 : 0; }
 };
 
 // Rows of a step that one embedding is made of: [begin, end).
@@ -126,8 +138,8 @@ class Runner {
   std::optional<StepShape> recorded_shape(std::span<const PlannedRows> rows) const;
   // With so many pages in each table.
   void fill(std::span<const PlannedRows> rows, std::span<const Pane> panes, size_t n_pages);
-  // Makes the step one of that shape: the rows more than it has are the last one again, which writes what
-  // that writes. Nobody reads what they give.
+  // Makes the step one of that shape: the rows more than it has are beginnings, all the same ones, on the
+  // page and the slot that no sequence has. Nobody reads what they give.
   void fill_up(const StepShape& shape, Wanted& wanted);
   Draws placed(std::span<const ShortlistWish> wishes);
   // A tensor of them where the backend computes: there once write_numbers() has been called.
