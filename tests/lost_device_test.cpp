@@ -6,51 +6,15 @@
 #include "backend/ranks/ranks.h"
 #include "engine/engine.h"
 #include "engine/testing/hash_model.h"
+#include "frail_backend.h"
 #include "model/testing/tiny_models.h"
 #include "model/weights_of.h"
 #include "serve/service.h"
-#include "tensor/forwarding_memory.h"
 
 namespace millrace {
 namespace {
 
-enum class Fault { none, short_of_memory, lost };
-
-// The program's memory as one of a device that may be lost.
-class FrailMemory final : public ForwardingMemory {
- public:
-  explicit FrailMemory(const std::atomic<Fault>& fault) : ForwardingMemory(program_memory()), fault_(fault) {}
-  void wait() override {
-    if (fault_ == Fault::lost) fail(ErrorKind::runtime, "the card has fallen off the bus");
-  }
-
- private:
-  const std::atomic<Fault>& fault_;
-};
-
-// Fails in the midst of a step, with the fault that it is given.
-class FrailBackend final : public Backend {
- public:
-  std::string_view name() const override { return "frail"; }
-  Memory& memory() override { return memory_; }
-  void run(const Op& op) override {
-    if (std::holds_alternative<LinearGated>(op)) give_way();
-    inner_->run(op);
-  }
-
-  std::atomic<Fault> fault{Fault::none};
-
- private:
-  void give_way() {
-    Fault expected = Fault::short_of_memory;  // once
-    if (fault.compare_exchange_strong(expected, Fault::none))
-      fail(ErrorKind::does_not_fit, "no room for this");
-    if (fault == Fault::lost) fail(ErrorKind::runtime, "a kernel failed");
-  }
-
-  FrailMemory memory_{fault};
-  std::unique_ptr<Backend> inner_ = make_reference_backend();
-};
+using testing::FrailBackend, testing::Fault;
 
 // A model on several of them, the last of which fails; on one alone without ranks.
 class Frail {
@@ -59,7 +23,7 @@ class Frail {
     std::vector<std::unique_ptr<Backend>> ranks;
     std::vector<Memory*> memories;
     for (int rank = 0; rank < n_ranks; ++rank) {
-      auto each = std::make_unique<FrailBackend>();
+      auto each = std::make_unique<FrailBackend>(make_reference_backend());
       fault = &each->fault;
       memories.push_back(&each->memory());
       ranks.push_back(std::move(each));
