@@ -346,10 +346,14 @@ void run(EmulatedDevice& device, const Launch& launch) {
 
 }  // namespace
 
-void give(Device& device, const Launch& launch) {
+void check_shape(const Launch& launch) {
   check(launch.n_threads > 0 && launch.n_threads <= kMaxThreads && launch.shared_bytes <= kMaxSharedBytes,
         "a block that a GPU runs");
-  check(launch.grid.y <= kMaxGridY && launch.grid.z <= kMaxGridY, "a grid that a GPU runs");
+  check(launch.grid.x <= INT32_MAX && launch.grid.y <= kMaxGridY && launch.grid.z <= kMaxGridY,
+        "a grid that a GPU runs");
+}
+
+void give(Device& device, const Launch& launch) {
   auto& emulation = static_cast<EmulatedDevice&>(device);
   emulation.give([&emulation, launch] { run(emulation, launch); });
 }

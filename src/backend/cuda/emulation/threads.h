@@ -123,17 +123,20 @@ struct Launch {
   size_t shared_bytes;
   std::function<void()> thread;  // what each of them does
 };
+// Aborts where no GPU runs it. A device that measures is given nothing else.
+void check_shape(const Launch& launch);
 void give(Device& device, const Launch& launch);
 
 // Runs `kernel` once for each thread of each block, with the arguments as they are now.
 template <class Arguments>
 void launch(Machine& machine, void (*kernel)(Arguments), const Grid& grid, int n_threads, size_t shared_bytes,
             const Arguments& arguments) {
-  if (machine.is_measuring()) return;
-  give(machine.device,
-       {.grid = grid, .n_threads = n_threads, .shared_bytes = shared_bytes, .thread = [kernel, arguments] {
-          kernel(arguments);
-        }});
+  const Launch all{
+      .grid = grid, .n_threads = n_threads, .shared_bytes = shared_bytes, .thread = [kernel, arguments] {
+        kernel(arguments);
+      }};
+  check_shape(all);
+  if (!machine.is_measuring()) give(machine.device, all);
 }
 
 }  // namespace millrace::cuda::emulated
