@@ -25,12 +25,13 @@ struct Grid {
   int64_t n_column_runs;
 };
 
-// What is computed of a strip at a time.
+// What is computed at a time: some strips, one after the other.
 struct Part {
-  int64_t strip;
+  int64_t first_strip;
+  int64_t end_strip;
   ColumnRange columns;
   SpanRange spans;
-  bool is_last;  // of the strip's spans
+  bool is_last;  // of the strips' spans
 };
 
 // How activations are kept in the second level of cache: a task takes some of the columns, or, where those
@@ -56,21 +57,29 @@ bool has_whole_groups(const Kernels& kernels, const Tensor& weight) {
   return weight.dim(0) % kernels.n_lanes == 0;
 }
 
-// Where the sums of the strips are that are worked on: one a thread, or, between passes, some of the op's.
+// Where the sums of the strips are that are worked on: a part of each thread, or, between passes, some of the
+// op's strips.
 struct Sums {
   Sums(Carver& carver, const Passes& passes, int n_threads, int64_t n_strips, int n_products)
-      : n_slots(passes.n_passes == 1 ? n_threads : std::min<int64_t>(n_strips, std::max(64, 4 * n_threads))),
-        slot_elems(n_products * passes.max_columns * kMaxStrip),
+      : n_together(n_products > 1 && passes.max_columns <= kFewColumns ? kFewStrips : 1),
+        n_slots(passes.n_passes == 1 ? n_threads : std::min<int64_t>(n_strips, std::max(64, 4 * n_threads))),
+        slot_elems(n_products * n_together * passes.max_columns * kMaxStrip),
         memory(carver.take<float>(n_slots * slot_elems)) {}
 
   float* of(int64_t slot) const { return memory + slot * slot_elems; }
 
+  // Of few columns, where all time goes into reading weights, a part is several strips of one weight before
+  // those of the other: a strip alone is over before a processor's prefetcher has seen that it is one.
+  static constexpr int64_t kFewColumns = 8, kFewStrips = 16;
+
+  int64_t n_together;  // strips of a part, at most
   int64_t n_slots;
-  int64_t slot_elems;  // (n_products, max_columns, kMaxStrip)
+  int64_t slot_elems;  // (n_products, n_together, max_columns, kMaxStrip)
   float* memory;
 };
 
-// Calls body(part, sums, thread) for each strip and run of columns, or for each pass over them, in order.
+// Calls body(part, sums, thread) for each part: all strips times all runs of columns, or all passes over
+// them, in order.
 template <class Body>
 void for_each_part(Machine& machine, int64_t n_strips, int64_t n_rows, const Passes& passes, const Sums& sums,
                    const Body& body) {
@@ -81,8 +90,10 @@ void for_each_part(Machine& machine, int64_t n_strips, int64_t n_rows, const Pas
       const ColumnRange columns{first_column, std::min(grid.columns_a_task, n_rows - first_column)};
       const int64_t first = task / grid.n_column_runs * grid.strips_a_task;
       const int64_t end = std::min(n_strips, first + grid.strips_a_task);
-      for (int64_t strip = first; strip < end; ++strip)
-        body(Part{strip, columns, passes.spans(0), true}, sums.of(thread), thread);
+      for (int64_t strip = first; strip < end; strip += sums.n_together) {
+        body(Part{strip, std::min(end, strip + sums.n_together), columns, passes.spans(0), true},
+             sums.of(thread), thread);
+      }
     });
     return;
   }
@@ -93,7 +104,8 @@ void for_each_part(Machine& machine, int64_t n_strips, int64_t n_rows, const Pas
       for (int64_t pass = 0; pass < passes.n_passes; ++pass) {
         const bool is_last = pass + 1 == passes.n_passes;
         machine.pool.run(n, [&](int slot, int thread) {
-          body(Part{first + slot, columns, passes.spans(pass), is_last}, sums.of(slot), thread);
+          const int64_t strip = first + slot;
+          body(Part{strip, strip + 1, columns, passes.spans(pass), is_last}, sums.of(slot), thread);
         });
       }
     }
@@ -109,7 +121,7 @@ struct LinearPart {
   Sums sums;
 };
 
-// A part of rows `range` of one product, with bias, activation, scale and cap.
+// A part of one strip, rows `range` of one product, with bias, activation, scale and cap.
 void compute_part(const Kernels& kernels, const Linear& op, const Product& product, const Weight& weight,
                   RowRange range, const Inputs& inputs, const Part& part, const StripScratch& scratch,
                   float* sums) {
@@ -133,13 +145,9 @@ void compute_part(const Kernels& kernels, const Linear& op, const Product& produ
               n_out);
 }
 
-void compute_gated_part(const Kernels& kernels, const LinearGated& op, const Weight& gate_weight,
-                        const Weight& up_weight, RowRange range, const Inputs& inputs, const Part& part,
-                        const StripScratch& scratch, float* gates, float* ups) {
-  const ColumnRange columns = part.columns;
-  multiply_strip(kernels, gate_weight, range, inputs, columns, scratch, gates, kMaxStrip, part.spans);
-  multiply_strip(kernels, up_weight, range, inputs, columns, scratch, ups, kMaxStrip, part.spans);
-  if (!part.is_last) return;
+// Gates and ups of one strip of rows `range`.
+void finish_gated_strip(const Kernels& kernels, const LinearGated& op, RowRange range, ColumnRange columns,
+                        float* gates, float* ups) {
   const auto activate = kernels.gate[static_cast<size_t>(op.activation)];
   const float* gate_bias = op.gate_bias ? op.gate_bias.f32() + range.first : nullptr;
   const float* up_bias = op.up_bias ? op.up_bias.f32() + range.first : nullptr;
@@ -153,6 +161,26 @@ void compute_gated_part(const Kernels& kernels, const LinearGated& op, const Wei
   }
   const int64_t n_out = op.out.n_cols();
   write_strip(kernels, gates, columns.n, range.n, op.out.f32() + columns.first * n_out + range.first, n_out);
+}
+
+void compute_gated_part(const Kernels& kernels, const LinearGated& op, const Weight& gate_weight,
+                        const Weight& up_weight, const Strips& strips, const Inputs& inputs, const Part& part,
+                        const StripScratch& scratch, float* gates, float* ups) {
+  const ColumnRange columns = part.columns;
+  const auto for_each_strip = [&](const auto& body) {
+    for (int64_t i = 0; i < part.end_strip - part.first_strip; ++i)
+      body(strips.at(part.first_strip + i), i * columns.n * kMaxStrip);
+  };
+  for_each_strip([&](RowRange range, int64_t at) {
+    multiply_strip(kernels, gate_weight, range, inputs, columns, scratch, gates + at, kMaxStrip, part.spans);
+  });
+  for_each_strip([&](RowRange range, int64_t at) {
+    multiply_strip(kernels, up_weight, range, inputs, columns, scratch, ups + at, kMaxStrip, part.spans);
+  });
+  if (!part.is_last) return;
+  for_each_strip([&](RowRange range, int64_t at) {
+    finish_gated_strip(kernels, op, range, columns, gates + at, ups + at);
+  });
 }
 
 }  // namespace
@@ -182,10 +210,10 @@ void compute(Machine& machine, const Linear& op) {
   for_each_part(
       machine, n_strips, n_rows, passes, memory.sums, [&](const Part& part, float* sums, int thread) {
         int i = 0;
-        while (part.strip >= first_strip[i + 1]) ++i;
+        while (part.first_strip >= first_strip[i + 1]) ++i;
         const Strips strips(kernels, op.products[i].weight.dim(0));
         compute_part(
-            kernels, op, op.products[i], read[i], strips.at(part.strip - first_strip[i]), inputs, part,
+            kernels, op, op.products[i], read[i], strips.at(part.first_strip - first_strip[i]), inputs, part,
             machine.scratch.of_thread<StripScratch>(thread, kernels, weights, passes.max_columns), sums);
       });
 }
@@ -203,12 +231,13 @@ void compute(Machine& machine, const LinearGated& op) {
   machine.scratch.reserve<StripScratch>(kernels, weights, passes.max_columns);
   const Inputs inputs = prepare_inputs(machine, op.x, views, memory.inputs);
   const Weight gate = machine.read(op.gate), up = machine.read(op.up);
-  for_each_part(machine, strips.n_strips(), n_rows, passes, memory.sums,
-                [&](const Part& part, float* sums, int thread) {
+  const Sums& sums = memory.sums;
+  for_each_part(machine, strips.n_strips(), n_rows, passes, sums,
+                [&](const Part& part, float* gates, int thread) {
                   compute_gated_part(
-                      kernels, op, gate, up, strips.at(part.strip), inputs, part,
+                      kernels, op, gate, up, strips, inputs, part,
                       machine.scratch.of_thread<StripScratch>(thread, kernels, weights, passes.max_columns),
-                      sums, sums + passes.max_columns * kMaxStrip);
+                      gates, gates + sums.slot_elems / 2);
                 });
 }
 
