@@ -77,7 +77,8 @@ struct StripProduct {
   // `out` holds is added to.
   int64_t first_span;
   int64_t end_span;
-  float* out;  // (n_columns, out_stride), of which n_groups * n_lanes are written, more than once
+  bool reads_near;  // as Kernels::reads_near, where what lies behind the strip is multiplied next
+  float* out;       // (n_columns, out_stride), of which n_groups * n_lanes are written, more than once
   int64_t out_stride;
 };
 
@@ -231,6 +232,10 @@ struct PageKernels {
 struct Kernels {
   const char* name;
   int n_lanes;  // rows of a group
+  // Whether interleaved weights of one column are asked for just before they are read, into the first level
+  // of cache, and not a group before, into the second: what the memory of these processors was measured to
+  // like.
+  bool reads_near;
 
   Matmul matmul[21];  // by Dtype; `multiply` is nullptr for int32
 

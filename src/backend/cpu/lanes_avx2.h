@@ -11,6 +11,8 @@ namespace {
 
 constexpr int kLanes = 8;
 constexpr bool kInterleaves = true;
+// Kernels::reads_near.
+constexpr bool kReadsNear = false;
 constexpr bool kMultipliesFewAtOnce = false;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 4;

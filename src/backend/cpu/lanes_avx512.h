@@ -13,6 +13,8 @@ namespace {
 constexpr int kLanes = 16;
 // Whether products read interleaved weights, too (text/interleaved.inl).
 constexpr bool kInterleaves = true;
+// Kernels::reads_near.
+constexpr bool kReadsNear = true;
 // Whether the registers are enough to multiply a block with up to eight columns at once.
 constexpr bool kMultipliesFewAtOnce = true;
 constexpr int kTileGroups = 2;

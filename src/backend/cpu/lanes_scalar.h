@@ -14,6 +14,8 @@ namespace {
 
 constexpr int kLanes = 8;
 constexpr bool kInterleaves = false;
+// Kernels::reads_near.
+constexpr bool kReadsNear = false;
 constexpr bool kMultipliesFewAtOnce = false;
 constexpr int kTileGroups = 1;
 constexpr int kTileColumns = 2;

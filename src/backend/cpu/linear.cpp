@@ -126,7 +126,7 @@ void compute_part(const Kernels& kernels, const Linear& op, const Product& produ
                   RowRange range, const Inputs& inputs, const Part& part, const StripScratch& scratch,
                   float* sums) {
   const ColumnRange columns = part.columns;
-  multiply_strip(kernels, weight, range, inputs, columns, scratch, sums, kMaxStrip, part.spans);
+  multiply_strip_of_run(kernels, weight, range, inputs, columns, scratch, sums, kMaxStrip, part.spans);
   if (!part.is_last) return;
   const int64_t n_out = product.out.n_cols();
   const auto activate = kernels.activate[static_cast<size_t>(op.activation)];
@@ -172,10 +172,12 @@ void compute_gated_part(const Kernels& kernels, const LinearGated& op, const Wei
       body(strips.at(part.first_strip + i), i * columns.n * kMaxStrip);
   };
   for_each_strip([&](RowRange range, int64_t at) {
-    multiply_strip(kernels, gate_weight, range, inputs, columns, scratch, gates + at, kMaxStrip, part.spans);
+    multiply_strip_of_run(kernels, gate_weight, range, inputs, columns, scratch, gates + at, kMaxStrip,
+                          part.spans);
   });
   for_each_strip([&](RowRange range, int64_t at) {
-    multiply_strip(kernels, up_weight, range, inputs, columns, scratch, ups + at, kMaxStrip, part.spans);
+    multiply_strip_of_run(kernels, up_weight, range, inputs, columns, scratch, ups + at, kMaxStrip,
+                          part.spans);
   });
   if (!part.is_last) return;
   for_each_strip([&](RowRange range, int64_t at) {

@@ -11,25 +11,9 @@ const Matmul& matmul_of(const Kernels& kernels, Dtype dtype) {
 
 int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-}  // namespace
-
-StripScratch::StripScratch(Carver& carver, const Kernels& kernels, std::initializer_list<Tensor> weights,
-                           int64_t max_columns) {
-  int64_t row_bytes = 0;
-  for (const Tensor& weight : weights) row_bytes = std::max(row_bytes, weight.row_bytes());
-  rows = carver.take<std::byte>(kernels.n_lanes * row_bytes);
-  staging = carver.take<float>(max_columns * kMaxStrip);
-}
-
-void multiply_strip(const Kernels& kernels, const Weight& read, RowRange range, const Inputs& inputs,
-                    ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride) {
-  multiply_strip(kernels, read, range, inputs, columns, scratch, out, out_stride,
-                 {0, n_spans_of(inputs.n_in)});
-}
-
-void multiply_strip(const Kernels& kernels, const Weight& read, RowRange range, const Inputs& inputs,
-                    ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride,
-                    SpanRange spans) {
+void multiply(const Kernels& kernels, const Weight& read, RowRange range, const Inputs& inputs,
+              ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride,
+              SpanRange spans, bool is_in_run) {
   const int64_t n_lanes = kernels.n_lanes;
   Tensor weight = read.tensor;
   const bool is_copied = read.is_copied(range.first + range.n);
@@ -43,6 +27,7 @@ void multiply_strip(const Kernels& kernels, const Weight& read, RowRange range, 
                        .n_columns = static_cast<int>(columns.n),
                        .first_span = spans.first,
                        .end_span = spans.end,
+                       .reads_near = is_in_run && kernels.reads_near,
                        .out = out,
                        .out_stride = out_stride};
   const int64_t n_computed = round_up(range.n, n_lanes);
@@ -75,6 +60,28 @@ void multiply_strip(const Kernels& kernels, const Weight& read, RowRange range, 
     std::copy_n(from, n_whole, out + c * out_stride);
     std::copy_n(from + n_whole + n_skipped, range.n - n_whole, out + c * out_stride + n_whole);
   }
+}
+
+}  // namespace
+
+StripScratch::StripScratch(Carver& carver, const Kernels& kernels, std::initializer_list<Tensor> weights,
+                           int64_t max_columns) {
+  int64_t row_bytes = 0;
+  for (const Tensor& weight : weights) row_bytes = std::max(row_bytes, weight.row_bytes());
+  rows = carver.take<std::byte>(kernels.n_lanes * row_bytes);
+  staging = carver.take<float>(max_columns * kMaxStrip);
+}
+
+void multiply_strip(const Kernels& kernels, const Weight& weight, RowRange range, const Inputs& inputs,
+                    ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride) {
+  multiply(kernels, weight, range, inputs, columns, scratch, out, out_stride, {0, n_spans_of(inputs.n_in)},
+           /*is_in_run=*/false);
+}
+
+void multiply_strip_of_run(const Kernels& kernels, const Weight& weight, RowRange range, const Inputs& inputs,
+                           ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride,
+                           SpanRange spans) {
+  multiply(kernels, weight, range, inputs, columns, scratch, out, out_stride, spans, /*is_in_run=*/true);
 }
 
 void write_strip(const Kernels& kernels, const float* from, int64_t n_columns, int64_t n, float* out,

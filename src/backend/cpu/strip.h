@@ -49,14 +49,15 @@ struct SpanRange {
 };
 
 // out[c * out_stride + i] = row (range.first + i) of `weight` (n_out, n_in) times column columns.first + c,
-// for i < range.n and c < columns.n. Of products of int8 views, where range.n is a multiple of the lanes and
-// out_stride kMaxStrip, `spans` may be a part of them: those behind the first are added to `out`.
-void multiply_strip(const Kernels& kernels, const Weight& weight, RowRange range, const Inputs& inputs,
-                    ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride,
-                    SpanRange spans);
-// Of all elements.
+// for i < range.n and c < columns.n.
 void multiply_strip(const Kernels& kernels, const Weight& weight, RowRange range, const Inputs& inputs,
                     ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride);
+// The same of a strip whose caller mostly goes on with the one behind it. Of products of int8 views, where
+// range.n is a multiple of the lanes and out_stride kMaxStrip, `spans` may be a part of all: those behind the
+// first are added to `out`.
+void multiply_strip_of_run(const Kernels& kernels, const Weight& weight, RowRange range, const Inputs& inputs,
+                           ColumnRange columns, const StripScratch& scratch, float* out, int64_t out_stride,
+                           SpanRange spans);
 
 // out[c * out_stride + i] = from[c * kMaxStrip + i] for i < n and c < n_columns: a strip on its way to where
 // the op wants it. Afterwards `from` is as it was, and other threads see `out` as soon as the op ends.

@@ -1,7 +1,7 @@
 // The formats with blocks of 256 and integer scales inside. expand() hands `use`, for each 32 of the block in
 // order, c and a function that gives the codes q of elements [4k, 4k + 4) of them; a weight is
-// d * scale * (q - kOffset) - dmin * min, with scale and min of its sub-block of kSub. Layouts:
-// quant/*/layout.h.
+// d * scale * (q - kOffset) - dmin * min, with scale and min of its sub-block of kSub. kNearBytes:
+// near_bytes(). Layouts: quant/*/layout.h.
 
 // Pairs are two int16 in a lane, each vector those of sub-blocks 4i and 4i + 2 or 4i + 1 and 4i + 3, in turn:
 // bytes come apart so, and InputSums256 has its sums in the same order.
@@ -47,7 +47,7 @@ template <class R>
 }
 
 struct Q2K {
-  static constexpr int kBytes = 84, kSub = 16, kOffset = 0, kMostCode = 3;
+  static constexpr int kBytes = 84, kSub = 16, kOffset = 0, kMostCode = 3, kNearBytes = 0;
   static constexpr bool kHasMin = true, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
@@ -74,7 +74,7 @@ struct Q2K {
 };
 
 struct Q3K {
-  static constexpr int kBytes = 110, kSub = 16, kOffset = 4;
+  static constexpr int kBytes = 110, kSub = 16, kOffset = 4, kNearBytes = 0;
   static constexpr bool kHasMin = false, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
@@ -112,7 +112,7 @@ struct Q3K {
 };
 
 struct Q4K {
-  static constexpr int kBytes = 144, kSub = 32, kOffset = 0, kMostCode = 15;
+  static constexpr int kBytes = 144, kSub = 32, kOffset = 0, kMostCode = 15, kNearBytes = 384;
   static constexpr bool kHasMin = true, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
@@ -131,7 +131,7 @@ struct Q4K {
 };
 
 struct Q5K {
-  static constexpr int kBytes = 176, kSub = 32, kOffset = 0, kMostCode = 31;
+  static constexpr int kBytes = 176, kSub = 32, kOffset = 0, kMostCode = 31, kNearBytes = 1024;
   static constexpr bool kHasMin = true, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
@@ -156,8 +156,15 @@ struct Q5K {
 };
 
 struct Q6K {
-  static constexpr int kBytes = 210, kSub = 16, kOffset = 32;
+  static constexpr int kBytes = 210, kSub = 16, kOffset = 32, kNearBytes = 1024;
   static constexpr bool kHasMin = false, kIsWide = false;
+  // Interleaved: the scales, then low and high bits of the first half, then of the second.
+  static constexpr int place_of(int at) {
+    if (at >= 192) return at - 192;
+    if (at >= 160) return at + 16;
+    if (at >= 128) return at - 48;
+    return at >= 64 ? at + 48 : at + 16;
+  }
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
 #pragma GCC unroll 2
@@ -190,7 +197,7 @@ struct Q6K {
 };
 
 struct Iq4Xs {
-  static constexpr int kBytes = 136, kSub = 32, kOffset = kWideOffset;
+  static constexpr int kBytes = 136, kSub = 32, kOffset = kWideOffset, kNearBytes = 384;
   static constexpr bool kHasMin = false, kIsWide = true;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {

@@ -2,9 +2,10 @@
 // pieces far apart, and every vector is made of pieces of all of them. Interleaved, four bytes of each row in
 // turn, vectors are read as they are needed, from one stream.
 //
-// An interleaved group has as many bytes as before: first the quads (four bytes) of its blocks, in the order
-// of the blocks, then what a block has besides quads, kRest bytes of each row in turn. A float16 before or
-// behind the codes is such a rest.
+// An interleaved group has as many bytes as before: block after block its quads (four bytes of each row), in
+// the order in which they are read (place_of). What a block has besides quads, kRest bytes of each row in
+// turn, stands before them, that of several blocks together, so that quads begin where lines of the cache do.
+// A float16 before or behind the codes is such a rest.
 
 inline void store_bytes(uint8_t* p, Bytes x) { __builtin_memcpy(p, &x, sizeof x); }
 inline Bytes load_bytes(const uint8_t* p) {
@@ -20,6 +21,7 @@ inline constexpr bool kIsBlock32 = F::kBytes < 40;
 template <class F>
 struct RowByRow {
   using Format = F;
+  static constexpr bool kIsInterleaved = false;
 
   RowByRow(const std::byte* p, int64_t row_bytes) : rows{reinterpret_cast<const uint8_t*>(p), row_bytes} {}
   Rows block(int64_t b) const { return {rows.p + b * F::kBytes, rows.stride}; }
@@ -27,15 +29,25 @@ struct RowByRow {
   Rows rows;
 };
 
+// Where byte `at` of the quads of a row stands; sixteen that are read at once stay together.
+template <class F>
+constexpr int place_of(int at) {
+  if constexpr (requires { F::place_of(at); })
+    return F::place_of(at);
+  else
+    return at;
+}
+
 // A block of an interleaved group.
 template <class F>
 struct InterleavedRows {
   static constexpr int kRest = F::kBytes % 4;
   static constexpr int kRestAt = kIsBlock32<F> ? 0 : F::kBytes - kRest;
-  static constexpr int kQuads = F::kBytes / 4;
+  static constexpr int kQuadBytes = F::kBytes / 4 * 4 * kLanes;
+  static constexpr int kRestBytes = kRest * kLanes;
 
   // The quads from byte `at` of a row on.
-  const uint8_t* at(int at) const { return quads + (at > kRestAt ? at - kRest : at) * kLanes; }
+  const uint8_t* at(int at) const { return quads + place_of<F>(at > kRestAt ? at - kRest : at) * kLanes; }
 
   const uint8_t* quads;
   const uint8_t* rest;
@@ -44,17 +56,23 @@ struct InterleavedRows {
 template <class F>
 struct Interleaved {
   using Format = F;
+  static constexpr bool kIsInterleaved = true;
   using Block = InterleavedRows<F>;
+  // Whose rests stand together: those that fill a line.
+  static constexpr int kTogether =
+      Block::kRestBytes > 0 && Block::kRestBytes < 64 ? 64 / Block::kRestBytes : 1;
 
-  Interleaved(const std::byte* p, int64_t row_bytes)
-      : quads(reinterpret_cast<const uint8_t*>(p)),
-        rest(quads + row_bytes / F::kBytes * Block::kQuads * 4 * kLanes) {}
+  Interleaved(const std::byte* group, int64_t row_bytes)
+      : p(reinterpret_cast<const uint8_t*>(group)), n_blocks(row_bytes / F::kBytes) {}
   Block block(int64_t b) const {
-    return {quads + b * Block::kQuads * 4 * kLanes, rest + b * Block::kRest * kLanes};
+    const int64_t i = b % kTogether, first = b - i;
+    const int64_t n = n_blocks - first < kTogether ? n_blocks - first : kTogether;
+    const uint8_t* rests = p + first * F::kBytes * kLanes;
+    return {rests + n * Block::kRestBytes + i * Block::kQuadBytes, rests + i * Block::kRestBytes};
   }
 
-  const uint8_t* quads;
-  const uint8_t* rest;
+  const uint8_t* p;
+  int64_t n_blocks;
 };
 
 // What the formats read, of interleaved rows.
@@ -92,19 +110,21 @@ void interleave(const std::byte* group, int64_t row_bytes, std::byte* out) {
   const RowByRow<F> from(group, row_bytes);
   const Interleaved<F> to(out, row_bytes);
   constexpr int kRest = InterleavedRows<F>::kRest, kRestAt = InterleavedRows<F>::kRestAt;
-  constexpr int kEnd = kFirstQuad<F> + InterleavedRows<F>::kQuads * 4;
+  constexpr int kEnd = kFirstQuad<F> + F::kBytes / 4 * 4;
   for (int64_t b = 0; b < row_bytes / F::kBytes; ++b) {
     const Rows rows = from.block(b);
-    auto* quads = const_cast<uint8_t*>(to.block(b).quads);
-    auto* rest = const_cast<uint8_t*>(to.block(b).rest);
+    const InterleavedRows<F> block = to.block(b);
+    const auto quads_at = [&](int at) { return const_cast<uint8_t*>(block.at(at)); };
+    auto* rest = const_cast<uint8_t*>(block.rest);
     int at = kFirstQuad<F>;
-    for (; at + 16 <= kEnd; at += 16, quads += 16 * kLanes) {
+    for (; at + 16 <= kEnd; at += 16) {
       Bytes four[4];
       load16(rows, at, four);
-      for (int k = 0; k < 4; ++k) store_bytes(quads + 4 * kLanes * k, four[k]);
+      for (int k = 0; k < 4; ++k) store_bytes(quads_at(at) + 4 * kLanes * k, four[k]);
     }
-    for (; at < kEnd; at += 4, quads += 4 * kLanes) {
-      for (int r = 0; r < kLanes; ++r) __builtin_memcpy(quads + 4 * r, rows.p + r * rows.stride + at, 4);
+    for (; at < kEnd; at += 4) {
+      for (int r = 0; r < kLanes; ++r)
+        __builtin_memcpy(quads_at(at) + 4 * r, rows.p + r * rows.stride + at, 4);
     }
     for (int r = 0; r < kLanes; ++r)
       __builtin_memcpy(rest + kRest * r, rows.p + r * rows.stride + kRestAt, kRest);
@@ -118,8 +138,8 @@ void take_row(const std::byte* group, int64_t row_bytes, int lane, std::byte* ou
   const Interleaved<F> from(group, row_bytes);
   for (int64_t b = 0; b < row_bytes / F::kBytes; ++b, out += F::kBytes) {
     const Block block = from.block(b);
-    for (int q = 0; q < Block::kQuads; ++q)
-      __builtin_memcpy(out + kFirstQuad<F> + 4 * q, block.quads + 4 * (q * kLanes + lane), 4);
+    for (int at = kFirstQuad<F>; at + 4 <= kFirstQuad<F> + F::kBytes / 4 * 4; at += 4)
+      __builtin_memcpy(out + at, block.at(at) + 4 * lane, 4);
     __builtin_memcpy(out + Block::kRestAt, block.rest + Block::kRest * lane, Block::kRest);
   }
 }

@@ -13,9 +13,12 @@ inline const uint8_t* bytes_of(const std::byte* p) { return reinterpret_cast<con
 #if defined(__x86_64__)
 inline void prefetch_here(const uint8_t* p) { asm volatile("prefetcht1 %0" : : "m"(*p)); }
 // To the first level of cache.
-inline void prefetch_near(const int8_t* p) { asm volatile("prefetcht0 %0" : : "m"(*p)); }
+inline void prefetch_near(const void* p) {
+  asm volatile("prefetcht0 %0" : : "m"(*static_cast<const uint8_t*>(p)));
+}
 #else
 inline void prefetch_here(const uint8_t* p) { __builtin_prefetch(p, 0, 2); }
+inline void prefetch_near(const void* p) { __builtin_prefetch(p, 0, 3); }
 #endif
 
 // A group is read as kLanes streams, too many and, as rows of small models are a kilobyte, too short for the
@@ -40,12 +43,24 @@ class Ahead {
   int64_t part_bytes_;
 };
 
-// The same for the share of block b in the group that follows, a line or none at a time.
+// How far before one column's product StripProduct::reads_near asks for weights. Of formats that it is 0 for
+// blocks are not read in order.
 template <class F>
+constexpr int near_bytes() {
+  if constexpr (kIsBlock32<F>)
+    return 384;
+  else
+    return F::kNearBytes;
+}
+
+// The same for the share of block b in the group that follows, a line or none at a time; or, kIsNear, for
+// what is near_bytes() behind block b.
+template <class F, bool kIsNear>
 class BlockAhead {
  public:
   BlockAhead(const StripProduct& p, int g, int64_t b)
-      : share_(bytes_of(p.groups[g]) + kLanes * (p.row_bytes + b * F::kBytes)) {}
+      : share_(bytes_of(p.groups[g]) + kLanes * b * F::kBytes +
+               (kIsNear ? near_bytes<F>() : kLanes * p.row_bytes)) {}
 
   // Before product i of kProducts.
   void prefetch_part(int i) const {
@@ -53,7 +68,7 @@ class BlockAhead {
 #pragma GCC unroll 4
 #endif
     for (int line = i * kLines / kProducts; line < (i + 1) * kLines / kProducts; ++line)
-      prefetch_here(share_ + 64 * line);
+      kIsNear ? prefetch_near(share_ + 64 * line) : prefetch_here(share_ + 64 * line);
   }
 
  private:
@@ -222,9 +237,9 @@ struct TileInputs<F, kColumns, false> {
 //
 // dots[c] += `n` vectors of codes, from the first-th on, times as many fours of activations from byte x_at
 // on.
-template <class F, int kColumns, class Code>
+template <class F, int kColumns, class Code, class AnyAhead>
 [[gnu::always_inline]] inline void dot_codes(Ints (&dots)[kColumns], const Code& code, int first, int n,
-                                             const TileInputs<F, kColumns>& x, int x_at, BlockAhead<F> ahead,
+                                             const TileInputs<F, kColumns>& x, int x_at, AnyAhead ahead,
                                              int first_product) {
 #pragma GCC unroll 8
   for (int k = first; k < first + n; ++k) {
@@ -236,10 +251,10 @@ template <class F, int kColumns, class Code>
   }
 }
 
-template <class F, int kColumns, class R>
+template <class F, int kColumns, class R, class AnyAhead>
 [[gnu::always_inline]] inline void multiply_direct32(Floats (&acc)[kColumns], R rows,
                                                      const TileInputs<F, kColumns>& x, int block,
-                                                     BlockAhead<F> ahead) {
+                                                     AnyAhead ahead) {
   Ints dots[kColumns];
   for (int c = 0; c < kColumns; ++c) {
     const auto sum = static_cast<uint32_t>(x.scale_of(c, block).sum);  // anything, of columns behind the last
@@ -250,9 +265,9 @@ template <class F, int kColumns, class R>
   for (int c = 0; c < kColumns; ++c) acc[c] = accumulate32<F>(acc[c], dots[c], s, x.scale_of(c, block));
 }
 
-template <class F, int kColumns, class R>
+template <class F, int kColumns, class R, class AnyAhead>
 [[gnu::always_inline]] inline void multiply_direct256(Floats (&acc)[kColumns], R rows,
-                                                      const TileInputs<F, kColumns>& x, BlockAhead<F> ahead) {
+                                                      const TileInputs<F, kColumns>& x, AnyAhead ahead) {
   const Scales256 s = F::scales(rows);
   Ints sums[kColumns];  // of minima or of scales, times those of the activations
   Ints dots[kColumns];
@@ -488,7 +503,7 @@ inline void for_each_span(const StripProduct& p, AnySpan& span, const Body& body
 }
 
 // Up to kColumns; more are computed, of what lies behind the last, and not written.
-template <class Lying, int kColumns>
+template <class Lying, int kColumns, bool kIsNear = false>
 void multiply_direct(const StripProduct& p) {
   using F = typename Lying::Format;
   const int64_t first = p.first_span * kSpanBlocks<F>, n_blocks = p.inputs->n_in / Blocks<F>::kElems;
@@ -501,7 +516,7 @@ void multiply_direct(const StripProduct& p) {
       acc[c] = p.first_span > 0 && c < p.n_columns ? load(out + c * p.out_stride) : zeros();
     for (int64_t b = first; b < end; ++b) {
       const TileInputs<F, kColumns> x(*p.inputs, b / kSpanBlocks<F>, p.first_column);
-      const BlockAhead<F> ahead(p, g, b);
+      const BlockAhead<F, kIsNear> ahead(p, g, b);
       if constexpr (kIsBlock32<F>)
         multiply_direct32<F>(acc, group.block(b), x, static_cast<int>(b % kSpanBlocks<F>), ahead);
       else
@@ -517,6 +532,9 @@ void multiply_direct(const StripProduct& p) {
 template <class Lying>
 void multiply_quant(const StripProduct& p) {
   using F = typename Lying::Format;
+  if constexpr (kReadsNear && Lying::kIsInterleaved && near_bytes<F>() > 0) {
+    if (p.n_columns == 1 && p.reads_near) return multiply_direct<Lying, 1, /*kIsNear=*/true>(p);
+  }
   if (p.n_columns == 1) return multiply_direct<Lying, 1>(p);
   if constexpr (kMultipliesFewAtOnce) {
     if (p.n_columns == 2) return multiply_direct<Lying, 2>(p);

@@ -10,6 +10,7 @@ constexpr Kernels make_table(const char* name) {
   Kernels t = {};
   t.name = name;
   t.n_lanes = kLanes;
+  t.reads_near = kReadsNear;
   Matmul* matmul = t.matmul;  // in the order of Dtype; int32 stays empty
   *matmul++ = float_matmul<F32>();
   *matmul++ = float_matmul<F16>();
