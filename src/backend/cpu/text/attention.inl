@@ -167,7 +167,10 @@ struct PanelValues {
   PanelValues(const AttentionBlock& a, int first)
       : panel(a.v_panel - first * padded(a.v_head_dim)), stride(padded(a.v_head_dim)) {}
   void look_ahead(int, int) const {}
-  Floats at(int j, int i) const { return load(panel + j * stride + i); }
+  template <bool kIsWhole>
+  Floats at(int j, int i) const {
+    return load(panel + j * stride + i);
+  }
   const float* panel;
   int stride;
 };
@@ -180,8 +183,10 @@ struct RowValues {
     constexpr int kDistance = 16;
     if (i == 0 && j + kDistance < n_rows) prefetch_row(rows[j + kDistance], n_bytes);
   }
+  // kIsWhole: a vector of elements is there.
+  template <bool kIsWhole>
   Floats at(int j, int i) const {
-    return load_weights<F>(reinterpret_cast<const uint8_t*>(rows[j]), i, n - i);
+    return load_weights<F>(reinterpret_cast<const uint8_t*>(rows[j]), i, kIsWhole ? kLanes : n - i);
   }
   const std::byte* const* rows;
   int n_rows;
@@ -195,7 +200,9 @@ inline void add_values_tile(const AttentionBlock& a, int query, const Values& va
   float* out = a.out + query * stride + at;
   const float* weights = a.scores + query * kAttentionPositions;
   Floats acc[kQueries][kVectors];
+#pragma GCC unroll 8
   for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 8
     for (int i = 0; i < kVectors; ++i) acc[q][i] = load(out + q * stride + i * kLanes);
   }
   for (int j = range.begin; j < range.end; ++j) {
@@ -205,12 +212,14 @@ inline void add_values_tile(const AttentionBlock& a, int query, const Values& va
     for (int q = 0; q < kQueries; ++q) weight[q] = splat(weights[q * kAttentionPositions + j]);
 #pragma GCC unroll 8
     for (int i = 0; i < kVectors; ++i) {
-      const Floats value = values.at(j, at + i * kLanes);
+      const Floats value = values.template at<(kVectors > 1)>(j, at + i * kLanes);
 #pragma GCC unroll 8
       for (int q = 0; q < kQueries; ++q) acc[q][i] = fma(weight[q], value, acc[q][i]);
     }
   }
+#pragma GCC unroll 8
   for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 8
     for (int i = 0; i < kVectors; ++i) store(out + q * stride + i * kLanes, acc[q][i]);
   }
 }
