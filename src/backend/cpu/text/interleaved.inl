@@ -100,9 +100,11 @@ inline Ints last_of16(InterleavedRows<F> rows, int at) {
   return shift_left(widen_words(rows.rest), 16);  // as where the rest ends the sixteen
 }
 
-// Where in a block of a row the quads begin.
+// Where in a block of a row the quads begin, and end.
 template <class F>
 inline constexpr int kFirstQuad = InterleavedRows<F>::kRestAt == 0 ? InterleavedRows<F>::kRest : 0;
+template <class F>
+inline constexpr int kEndOfQuads = kFirstQuad<F> + InterleavedRows<F>::kQuadBytes / kLanes;
 
 // Makes an interleaved group of one that lies row by row.
 template <class F>
@@ -110,19 +112,18 @@ void interleave(const std::byte* group, int64_t row_bytes, std::byte* out) {
   const RowByRow<F> from(group, row_bytes);
   const Interleaved<F> to(out, row_bytes);
   constexpr int kRest = InterleavedRows<F>::kRest, kRestAt = InterleavedRows<F>::kRestAt;
-  constexpr int kEnd = kFirstQuad<F> + F::kBytes / 4 * 4;
   for (int64_t b = 0; b < row_bytes / F::kBytes; ++b) {
     const Rows rows = from.block(b);
     const InterleavedRows<F> block = to.block(b);
     const auto quads_at = [&](int at) { return const_cast<uint8_t*>(block.at(at)); };
     auto* rest = const_cast<uint8_t*>(block.rest);
     int at = kFirstQuad<F>;
-    for (; at + 16 <= kEnd; at += 16) {
+    for (; at + 16 <= kEndOfQuads<F>; at += 16) {
       Bytes four[4];
       load16(rows, at, four);
       for (int k = 0; k < 4; ++k) store_bytes(quads_at(at) + 4 * kLanes * k, four[k]);
     }
-    for (; at < kEnd; at += 4) {
+    for (; at < kEndOfQuads<F>; at += 4) {
       for (int r = 0; r < kLanes; ++r)
         __builtin_memcpy(quads_at(at) + 4 * r, rows.p + r * rows.stride + at, 4);
     }
@@ -138,7 +139,7 @@ void take_row(const std::byte* group, int64_t row_bytes, int lane, std::byte* ou
   const Interleaved<F> from(group, row_bytes);
   for (int64_t b = 0; b < row_bytes / F::kBytes; ++b, out += F::kBytes) {
     const Block block = from.block(b);
-    for (int at = kFirstQuad<F>; at + 4 <= kFirstQuad<F> + F::kBytes / 4 * 4; at += 4)
+    for (int at = kFirstQuad<F>; at < kEndOfQuads<F>; at += 4)
       __builtin_memcpy(out + at, block.at(at) + 4 * lane, 4);
     __builtin_memcpy(out + Block::kRestAt, block.rest + Block::kRest * lane, Block::kRest);
   }
