@@ -63,12 +63,11 @@ inline float max_of(Floats a) {
   return _mm_cvtss_f32(_mm_max_ss(a2, _mm_movehdup_ps(a2)));
 }
 
-inline Floats load_f16(const uint8_t* p) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
-inline Floats load_bf16(const uint8_t* p) {
-  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+using Words = __m128i;
+inline Words load_words(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+inline Floats widen_f16(Words x) { return _mm256_cvtph_ps(x); }
+inline Floats widen_bf16(Words x) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
 }
 inline void store_f16(uint8_t* p, Floats x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
@@ -214,25 +213,33 @@ inline void store_halves(uint8_t* first, uint8_t* second, Ints x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(first), _mm256_castsi256_si128(x));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(second), _mm256_extracti128_si256(x, 1));
 }
-inline void transpose_words(const uint8_t* const* rows, int at, uint8_t* out) {
-  Ints x[8], pairs[8], fours[8];
+template <class Body>
+[[gnu::always_inline]] inline void for_each_word(const uint8_t* const* rows, int at, const Body& body) {
+  Ints x[8], pairs[8], fours[8], words[8];
+#pragma GCC unroll 8
   for (int r = 0; r < 8; ++r) x[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r] + at));
+#pragma GCC unroll 4
   for (int r = 0; r < 8; r += 2) {
     pairs[r] = _mm256_unpacklo_epi16(x[r], x[r + 1]);
     pairs[r + 1] = _mm256_unpackhi_epi16(x[r], x[r + 1]);
   }
+#pragma GCC unroll 2
   for (int r = 0; r < 8; r += 4) {
+#pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       fours[r + 2 * half] = _mm256_unpacklo_epi32(pairs[r + half], pairs[r + half + 2]);
       fours[r + 2 * half + 1] = _mm256_unpackhi_epi32(pairs[r + half], pairs[r + half + 2]);
     }
   }
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    const Ints even = _mm256_unpacklo_epi64(fours[i], fours[i + 4]);
-    const Ints odd = _mm256_unpackhi_epi64(fours[i], fours[i + 4]);
-    store_halves(out + 32 * i, out + 32 * i + 128, even);
-    store_halves(out + 32 * i + 16, out + 32 * i + 144, odd);
+    words[2 * i] = _mm256_unpacklo_epi64(fours[i], fours[i + 4]);
+    words[2 * i + 1] = _mm256_unpackhi_epi64(fours[i], fours[i + 4]);
   }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) body(i, _mm256_castsi256_si128(words[i]));
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) body(8 + i, _mm256_extracti128_si256(words[i], 1));
 }
 inline void transpose_bytes(const uint8_t* const* rows, int at, uint8_t* out) {
   Ints x[8], pairs[8], fours[8];

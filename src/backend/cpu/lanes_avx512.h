@@ -68,12 +68,11 @@ inline float sum_of(Floats a) {
 }
 inline float max_of(Floats a) { return _mm512_reduce_max_ps(a); }
 
-inline Floats load_f16(const uint8_t* p) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-inline Floats load_bf16(const uint8_t* p) {
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+using Words = __m256i;  // kLanes of 16 bits
+inline Words load_words(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline Floats widen_f16(Words x) { return _mm512_cvtph_ps(x); }
+inline Floats widen_bf16(Words x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 inline void store_f16(uint8_t* p, Floats x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
@@ -221,7 +220,7 @@ inline Ints last_of16(Rows rows, int at) {
 }
 
 // Three stages of a transpose of 16-bit words: quarter L of out[i] holds word 8 L + i of rows 0 to 7.
-inline void transpose_lanes16(const Ints* rows, Ints* out) {
+[[gnu::always_inline]] inline void transpose_lanes16(const Ints* rows, Ints* out) {
   Ints pairs[8], fours[8];
   for (int r = 0; r < 8; r += 2) {
     pairs[r] = _mm512_unpacklo_epi16(rows[r], rows[r + 1]);
@@ -238,25 +237,30 @@ inline void transpose_lanes16(const Ints* rows, Ints* out) {
     out[2 * i + 1] = _mm512_unpackhi_epi64(fours[i], fours[i + 4]);
   }
 }
-// out[i][r]: word i of row r, from byte `at` of the row on, for 2 kLanes words of kLanes rows.
-inline void transpose_words(const uint8_t* const* rows, int at, uint8_t* out) {
-  Ints low[8], high[8];
+// Calls body(i, word i of kLanes rows from byte `at` of each on) for i from 0 to 2 kLanes - 1, in order.
+template <class Body>
+[[gnu::always_inline]] inline void for_each_word(const uint8_t* const* rows, int at, const Body& body) {
+  Ints low[8], high[8], pair[8];
+#pragma GCC unroll 8
   for (int r = 0; r < 8; ++r) low[r] = _mm512_loadu_si512(rows[r] + at);
-  for (int r = 0; r < 8; ++r) high[r] = _mm512_loadu_si512(rows[8 + r] + at);
   transpose_lanes16(low, low);
+#pragma GCC unroll 8
+  for (int r = 0; r < 8; ++r) high[r] = _mm512_loadu_si512(rows[8 + r] + at);
   transpose_lanes16(high, high);
-  const Ints first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-  const Ints second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-  for (int i = 0; i < 8; ++i) {
-    const Ints a = _mm512_permutex2var_epi64(low[i], first, high[i]);
-    const Ints b = _mm512_permutex2var_epi64(low[i], second, high[i]);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * i), _mm512_castsi512_si256(a));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * (i + 8)), _mm512_extracti64x4_epi64(a, 1));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * (i + 16)), _mm512_castsi512_si256(b));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * (i + 24)), _mm512_extracti64x4_epi64(b, 1));
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    const Ints quarters = half == 0 ? _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11)
+                                    : _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      pair[i] = _mm512_permutex2var_epi64(low[i], quarters, high[i]);
+      body(16 * half + i, _mm512_castsi512_si256(pair[i]));
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) body(16 * half + 8 + i, _mm512_extracti64x4_epi64(pair[i], 1));
   }
 }
-// The same of 32 bytes.
+// The bytes [at, at + 32) of kLanes rows: out[i][r] is byte i of row r.
 inline void transpose_bytes(const uint8_t* const* rows, int at, uint8_t* out) {
   Ints x[8], pairs[8], fours[8];
   for (int r = 0; r < 8; ++r) {

@@ -109,11 +109,15 @@ inline uint16_t word_at(const uint8_t* p) {
   std::memcpy(&word, p, 2);
   return word;
 }
-inline Floats load_f16(const uint8_t* p) {
-  return each<float>([&](int i) { return float_of_f16(word_at(p + 2 * i)); });
+using Words = Lanes<uint16_t>;
+inline Words load_words(const uint8_t* p) {
+  return each<uint16_t>([&](int i) { return word_at(p + 2 * i); });
 }
-inline Floats load_bf16(const uint8_t* p) {
-  return each<float>([&](int i) { return float_of_bf16(word_at(p + 2 * i)); });
+inline Floats widen_f16(const Words& x) {
+  return each<float>([&](int i) { return float_of_f16(x.at[i]); });
+}
+inline Floats widen_bf16(const Words& x) {
+  return each<float>([&](int i) { return float_of_bf16(x.at[i]); });
 }
 inline void store_f16(uint8_t* p, const Floats& x) {
   const Lanes<uint16_t> bits = each<uint16_t>([&](int i) { return f16_of_float(x.at[i]); });
@@ -250,10 +254,10 @@ inline Ints first_of16(Rows rows, int at) {
 }
 inline Ints last_of16(Rows rows, int at) { return first_of16(rows, at + 12); }
 
-inline void transpose_words(const uint8_t* const* rows, int at, uint8_t* out) {
-  for (int i = 0; i < 2 * kLanes; ++i) {
-    for (int r = 0; r < kLanes; ++r) std::memcpy(out + 2 * (i * kLanes + r), rows[r] + at + 2 * i, 2);
-  }
+template <class Body>
+inline void for_each_word(const uint8_t* const* rows, int at, const Body& body) {
+  for (int i = 0; i < 2 * kLanes; ++i)
+    body(i, each<uint16_t>([&](int r) { return word_at(rows[r] + at + 2 * i); }));
 }
 inline void transpose_bytes(const uint8_t* const* rows, int at, uint8_t* out) {
   for (int i = 0; i < 32; ++i) {

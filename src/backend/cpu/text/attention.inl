@@ -21,12 +21,8 @@ inline void transpose_keys(const uint8_t* const (&rows)[kLanes], int head_dim, f
   if constexpr (requires { F::transpose_block; }) {
     for (; i < head_dim; i += 32) F::transpose_block(rows, i, out + i * kLanes);
   } else if constexpr (F::kBytes == 2) {
-    alignas(64) uint8_t words[4 * kLanes * kLanes];
-    for (; i + 2 * kLanes <= head_dim; i += 2 * kLanes) {
-      transpose_words(rows, 2 * i, words);
-      for (int d = 0; d < 2 * kLanes; ++d)
-        store(out + (i + d) * kLanes, F::load_lanes(words + 2 * d * kLanes));
-    }
+    for (; i + 2 * kLanes <= head_dim; i += 2 * kLanes)
+      for_each_word(rows, 2 * i, [&](int d, Words keys) { store(out + (i + d) * kLanes, F::widen(keys)); });
   }
   for (; i < head_dim; i += kLanes) {
     Floats tile[kLanes];
@@ -42,7 +38,9 @@ inline int row_bytes_of(int head_dim) {
   else
     return head_dim * F::kBytes;
 }
-inline void prefetch_row(const std::byte* row, int n_bytes) {
+// Inlined by force: GCC 12 takes a function that does nothing but this for one without effect, and drops
+// calls of it.
+[[gnu::always_inline]] inline void prefetch_row(const std::byte* row, int n_bytes) {
   for (int i = 0; i < n_bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
 }
 
@@ -112,6 +110,44 @@ inline void score_tile(const AttentionBlock& a, int query, const float* k, float
   }
 }
 
+// Scores of keys [first, first + kGroups * kLanes) of the block with all of its kQueries queries: keys go
+// from their rows through registers into products.
+template <class F, int kQueries, int kGroups>
+inline void score_rows(const AttentionBlock& a, int first) {
+  const int last = a.n_positions - 1;
+  const uint8_t* rows[kGroups][kLanes];
+  const uint8_t* next[kGroups][kLanes];  // the keys after them, and after the last keys the values
+  for (int g = 0; g < kGroups; ++g) {
+    for (int r = 0; r < kLanes; ++r) {
+      const int i = g * kLanes + r, j = first + i, ahead = j + kGroups * kLanes;
+      rows[g][r] = reinterpret_cast<const uint8_t*>(a.k_rows[j < last ? j : last]);
+      const std::byte* asked = ahead <= last ? a.k_rows[ahead] : a.v_rows[i < last ? i : last];
+      next[g][r] = reinterpret_cast<const uint8_t*>(asked);
+    }
+  }
+  Floats acc[kGroups][kQueries];
+  for (int g = 0; g < kGroups; ++g) {
+    for (int q = 0; q < kQueries; ++q) acc[g][q] = zeros();
+  }
+  for (int i = 0; i < a.head_dim; i += 2 * kLanes) {
+#pragma GCC unroll 2
+    for (int g = 0; g < kGroups; ++g) {
+      // Queries are splatted anew for each group, or they would be kept on the stack.
+      asm volatile("" ::: "memory");
+      for (int r = 0; r < kLanes; ++r) __builtin_prefetch(next[g][r] + 2 * i, 0, 2);
+      for_each_word(rows[g], 2 * i, [&](int d, Words words) {
+        const Floats keys = F::widen(words);
+#pragma GCC unroll 4
+        for (int q = 0; q < kQueries; ++q) acc[g][q] = fma(splat(a.queries[q][i + d]), keys, acc[g][q]);
+      });
+    }
+  }
+  for (int q = 0; q < kQueries; ++q) {
+    for (int g = 0; g < kGroups; ++g)
+      store(a.scores + q * kAttentionPositions + first + g * kLanes, finish_score(a, acc[g][q]));
+  }
+}
+
 // What some queries see of a piece, together, and what any of them sees.
 template <int kQueries>
 inline Range seen_by_all(const AttentionBlock& a, int query, Range piece) {
@@ -166,6 +202,7 @@ inline void weigh(const AttentionBlock& a, int query) {
 struct PanelValues {
   PanelValues(const AttentionBlock& a, int first)
       : panel(a.v_panel - first * padded(a.v_head_dim)), stride(padded(a.v_head_dim)) {}
+  template <int>
   void look_ahead(int, int) const {}
   template <bool kIsWhole>
   Floats at(int j, int i) const {
@@ -176,12 +213,13 @@ struct PanelValues {
 };
 template <class F>
 struct RowValues {
-  RowValues(const AttentionBlock& a, int)
-      : rows(a.v_rows), n_rows(a.n_positions), n(a.v_head_dim), n_bytes(row_bytes_of<F>(n)) {}
-  // The first tile asks for whole rows, which the next ones read on.
-  void look_ahead(int j, int i) const {
-    constexpr int kDistance = 16;
-    if (i == 0 && j + kDistance < n_rows) prefetch_row(rows[j + kDistance], n_bytes);
+  RowValues(const AttentionBlock& a, int) : rows(a.v_rows), n_rows(a.n_positions), n(a.v_head_dim) {}
+  // Each tile asks for its own part of a row to come.
+  template <int kVectors>
+  [[gnu::always_inline]] void look_ahead(int j, int i) const {
+    constexpr int kDistance = 32;
+    if (j + kDistance < n_rows)
+      prefetch_row(rows[j + kDistance] + row_bytes_of<F>(i), row_bytes_of<F>(kVectors * kLanes));
   }
   // kIsWhole: a vector of elements is there.
   template <bool kIsWhole>
@@ -191,7 +229,6 @@ struct RowValues {
   const std::byte* const* rows;
   int n_rows;
   int n;
-  int n_bytes;
 };
 
 template <int kQueries, int kVectors, class Values>
@@ -206,7 +243,7 @@ inline void add_values_tile(const AttentionBlock& a, int query, const Values& va
     for (int i = 0; i < kVectors; ++i) acc[q][i] = load(out + q * stride + i * kLanes);
   }
   for (int j = range.begin; j < range.end; ++j) {
-    values.look_ahead(j, at);
+    values.template look_ahead<kVectors>(j, at);
     Floats weight[kQueries];
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q) weight[q] = splat(weights[q * kAttentionPositions + j]);
@@ -266,9 +303,43 @@ inline void add_pieces(const AttentionBlock& a, Range piece) {
                   [&]<int kQueries>(int query) { add_piece<kQueries>(a, query, values, piece); });
 }
 
+// For so few queries a panel does not pay for itself.
+constexpr int kMostWithoutPanel = 4;
+
+// All scores of a block that some of its few queries see.
+template <class F, int kQueries>
+void score_few(const AttentionBlock& a) {
+  constexpr int kGroups = 2;
+  int first = a.n_positions;
+  for (int q = 0; q < kQueries; ++q) {
+    if (a.begin[q] < a.end[q] && a.begin[q] < first) first = a.begin[q];
+  }
+  first -= first % kLanes;
+  for (; first + kLanes < a.n_positions; first += kGroups * kLanes)
+    score_rows<F, kQueries, kGroups>(a, first);
+  if (first < a.n_positions) score_rows<F, kQueries, 1>(a, first);
+}
+template <class F>
+bool score_few(const AttentionBlock& a) {
+  if constexpr (requires { F::widen; }) {
+    if (a.head_dim % (2 * kLanes) != 0) return false;
+    switch (a.n_queries) {
+      case 1:
+        return score_few<F, 1>(a), true;
+      case 2:
+        return score_few<F, 2>(a), true;
+      case 3:
+        return score_few<F, 3>(a), true;
+      case 4:
+        return score_few<F, 4>(a), true;
+    }
+  }
+  return false;
+}
+
 template <class F>
 void attend(const AttentionBlock& a) {
-  for (int first = 0; first < a.n_positions; first += kPanelPositions) {
+  for (int first = score_few<F>(a) ? a.n_positions : 0; first < a.n_positions; first += kPanelPositions) {
     fill_k_panel<F>(a, first);
     for_query_tiles(a.n_queries, [&]<int kQueries>(int query) {
       score_queries<kQueries>(a, query, panel_at(a.n_positions, first));
@@ -279,9 +350,8 @@ void attend(const AttentionBlock& a) {
   }
   const int n_out = a.n_queries * padded(a.v_head_dim);
   for (int i = 0; i < n_out; i += kLanes) store(a.out + i, zeros());
-  constexpr int kFewQueries = 4;  // a panel does not pay for itself
   for (int first = 0; first < a.n_positions; first += kPanelPositions) {
-    if (a.n_queries <= kFewQueries) {
+    if (a.n_queries <= kMostWithoutPanel) {
       add_pieces<RowValues<F>>(a, panel_at(a.n_positions, first));
     } else {
       fill_v_panel<F>(a, first);

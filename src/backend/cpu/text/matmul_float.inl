@@ -8,11 +8,13 @@ struct F32 {
 };
 struct F16 {
   static constexpr int kBytes = 2;
-  static Floats load_lanes(const uint8_t* p) { return load_f16(p); }
+  static Floats widen(Words x) { return widen_f16(x); }
+  static Floats load_lanes(const uint8_t* p) { return widen(load_words(p)); }
 };
 struct BF16 {
   static constexpr int kBytes = 2;
-  static Floats load_lanes(const uint8_t* p) { return load_bf16(p); }
+  static Floats widen(Words x) { return widen_bf16(x); }
+  static Floats load_lanes(const uint8_t* p) { return widen(load_words(p)); }
 };
 
 // The first n < kLanes elements, zeros after them.

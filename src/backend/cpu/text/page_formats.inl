@@ -24,7 +24,7 @@ inline void store_transposed(const uint8_t* const* bytes, int at, Floats scales,
 inline Floats gather_scales(const uint8_t* const* rows, int64_t at) {
   alignas(64) uint8_t bits[2 * kLanes];
   for (int r = 0; r < kLanes; ++r) __builtin_memcpy(bits + 2 * r, rows[r] + at, 2);
-  return load_f16(bits);
+  return widen_f16(load_words(bits));
 }
 
 struct PageQ8_0 {
