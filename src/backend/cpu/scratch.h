@@ -19,7 +19,7 @@ class Carver {
   // Elements are not initialised.
   template <class T>
   T* take(int64_t n) {
-    T* piece = reinterpret_cast<T*>(memory_ + used_bytes_);
+    T* piece = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + used_bytes_);
     used_bytes_ += static_cast<size_t>(aligned(n * int64_t{sizeof(T)}));
     return piece;
   }

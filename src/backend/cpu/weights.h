@@ -33,6 +33,7 @@ struct Weight {
 
  private:
   Weight part(const Tensor& of) const {
+    if (copy == nullptr) return {of};
     return {of, copy + (of.data - tensor.data), copy_end, is_interleaved};
   }
 };
