@@ -1,4 +1,7 @@
 // doctor: what this machine is, and what it lacks.
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <dlfcn.h>
 #include <unistd.h>
 
@@ -31,13 +34,15 @@ Json::Array cpu_features() {
   if (__builtin_cpu_supports(name)) out.emplace_back(name);
   MILLRACE_FEATURE("avx2")
   MILLRACE_FEATURE("fma")
-  MILLRACE_FEATURE("f16c")
   MILLRACE_FEATURE("avx512f")
   MILLRACE_FEATURE("avx512bw")
   MILLRACE_FEATURE("avx512vl")
   MILLRACE_FEATURE("avx512vnni")
   MILLRACE_FEATURE("avx512bf16")
 #undef MILLRACE_FEATURE
+  if (unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;  // clang 14 has no name for this one
+      __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0)
+    out.emplace_back("f16c");
 #endif
   return out;
 }
