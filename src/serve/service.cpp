@@ -81,8 +81,9 @@ void log_request(const HttpRequest& request, const std::string& key, int status,
 }
 
 // Under the names of OpenTelemetry and, where those have none, of vLLM.
-Span span_of(const HttpRequest& request, const ServedModel& model, int status, const Generation* generation) {
-  Span span;
+TraceSpan span_of(const HttpRequest& request, const ServedModel& model, int status,
+                  const Generation* generation) {
+  TraceSpan span;
   span.name = fmt::format("{} {}", request.method, request.path);
   if (const std::string* parent = request.header("traceparent"))
     span.parent = TraceParent::of_header(*parent);
@@ -229,7 +230,7 @@ class Answering final : public Exchange {
 
   void trace(int status) const {
     if (traces_ == nullptr) return;
-    Span span = span_of(request_, model_, status, generation_ ? &*generation_ : nullptr);
+    TraceSpan span = span_of(request_, model_, status, generation_ ? &*generation_ : nullptr);
     span.end = std::chrono::system_clock::now();
     span.begin =
         span.end - std::chrono::duration_cast<std::chrono::system_clock::duration>(Clock::now() - arrived_);

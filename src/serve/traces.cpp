@@ -60,7 +60,7 @@ std::string unix_nanoseconds(std::chrono::system_clock::time_point time) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
 }
 
-Json span_json(const Span& span) {
+Json span_json(const TraceSpan& span) {
   Json out;
   out["traceId"] = span.parent ? span.parent->trace_id : fresh_id(32);
   out["spanId"] = fresh_id(16);
@@ -76,11 +76,11 @@ Json span_json(const Span& span) {
   return out;
 }
 
-std::string document(const std::vector<Span>& spans) {
+std::string document(const std::vector<TraceSpan>& spans) {
   Json scope;
   scope["scope"]["name"] = "millrace";
   Json::Array list;
-  for (const Span& span : spans) list.push_back(span_json(span));
+  for (const TraceSpan& span : spans) list.push_back(span_json(span));
   scope["spans"] = std::move(list);
   Json resource;
   resource["resource"]["attributes"] =
@@ -126,7 +126,7 @@ TraceExporter::~TraceExporter() {
   thread_.join();
 }
 
-void TraceExporter::add(Span span) {
+void TraceExporter::add(TraceSpan span) {
   if (span.parent && !span.parent->is_sampled) return;
   bool is_many = false;
   {
@@ -143,7 +143,7 @@ void TraceExporter::add(Span span) {
 
 void TraceExporter::run() {
   while (true) {
-    std::vector<Span> batch;
+    std::vector<TraceSpan> batch;
     bool is_last = false;
     {
       std::unique_lock lock(mutex_);
@@ -160,7 +160,7 @@ void TraceExporter::run() {
 }
 
 // What a collector refuses or does not take is not sent again: a queue that waits for it would only be older.
-void TraceExporter::send(const std::vector<Span>& spans) {
+void TraceExporter::send(const std::vector<TraceSpan>& spans) {
   const HttpAnswer answer = post_json(target_, document(spans), kStepTime);
   const bool is_taken = answer.status >= 200 && answer.status < 300;
   if (!is_taken) n_dropped_ += std::ssize(spans);

@@ -30,7 +30,7 @@ struct TraceParent {
   static std::optional<TraceParent> of_header(std::string_view header);
 };
 
-struct Span {
+struct TraceSpan {
   std::string name;
   std::optional<TraceParent> parent;  // nothing: it begins a trace
   std::chrono::system_clock::time_point begin, end;
@@ -47,18 +47,18 @@ class TraceExporter {
   ~TraceExporter();  // tries once more to send what is left
 
   // Any thread. Never waits. A parent that was not sampled is not exported either.
-  void add(Span span);
+  void add(TraceSpan span);
 
  private:
   void run();
-  void send(const std::vector<Span>& spans);
+  void send(const std::vector<TraceSpan>& spans);
 
   const HttpTarget target_;
   std::atomic<int64_t> n_dropped_{0};  // since the collector last took some
   bool is_reachable_ = true;           // as of the last time; its own thread
   std::mutex mutex_;                   // guards what follows
   std::condition_variable changed_;
-  std::vector<Span> waiting_;
+  std::vector<TraceSpan> waiting_;
   bool is_ending_ = false;
   std::thread thread_;  // last: it uses all of the above
 };

@@ -13,7 +13,7 @@ constexpr size_t kMaxIdleBytes = 8 << 20;
 class ModelSink final : public PieceSink {
  public:
   ModelSink(const TokenModel& model, Scratch& scratch) : model_(model), scratch_(scratch) {}
-  void take(Piece piece) override { model_.encode(piece.text, scratch_); }
+  void take(TextPiece piece) override { model_.encode(piece.text, scratch_); }
 
  private:
   const TokenModel& model_;
@@ -83,7 +83,7 @@ std::vector<size_t> ComposedTokenizer::control_begins(std::string_view text) con
   return begins;
 }
 
-void ComposedTokenizer::encode_fragment(Piece fragment, bool has_control, Scratch& scratch) const {
+void ComposedTokenizer::encode_fragment(TextPiece fragment, bool has_control, Scratch& scratch) const {
   std::string buffer;
   const std::string_view text = run_normalizers(parts_.normalizers, fragment.text, buffer);
   ModelSink sink(*parts_.model, scratch);

@@ -56,7 +56,7 @@ class ComposedTokenizer final : public Tokenizer {
 
  private:
   void encode_text(std::string_view text, Options options, Scratch& scratch) const;
-  void encode_fragment(Piece fragment, bool has_control, Scratch& scratch) const;
+  void encode_fragment(TextPiece fragment, bool has_control, Scratch& scratch) const;
   std::string_view spelling(int32_t id) const;
   bool is_shown(int32_t id, bool show_special) const;
   std::unique_ptr<Scratch> lease() const;

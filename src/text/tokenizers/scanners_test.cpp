@@ -14,7 +14,7 @@ namespace {
 
 class Collector final : public PieceSink {
  public:
-  void take(Piece piece) override { pieces.emplace_back(piece.text); }
+  void take(TextPiece piece) override { pieces.emplace_back(piece.text); }
   std::vector<std::string> pieces;
 };
 

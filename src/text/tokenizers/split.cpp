@@ -11,7 +11,7 @@ class Link final : public PieceSink {
  public:
   Link(std::span<const std::unique_ptr<SplitStep>> steps, PieceSink& out) : steps_(steps), out_(out) {}
 
-  void take(Piece piece) override {
+  void take(TextPiece piece) override {
     if (piece.text.empty()) return;
     if (steps_.empty()) return out_.take(piece);
     Link next(steps_.subspan(1), out_);
@@ -69,9 +69,9 @@ std::vector<Span> joined_to_next(const std::vector<Span>& spans) {
 
 }  // namespace
 
-void run_splits(const SplitSteps& steps, Piece piece, PieceSink& out) { Link(steps, out).take(piece); }
+void run_splits(const SplitSteps& steps, TextPiece piece, PieceSink& out) { Link(steps, out).take(piece); }
 
-void give_spans(Piece piece, std::vector<Span> spans, SplitBehavior behavior, PieceSink& out) {
+void give_spans(TextPiece piece, std::vector<Span> spans, SplitBehavior behavior, PieceSink& out) {
   switch (behavior) {
     case SplitBehavior::isolated:
       break;

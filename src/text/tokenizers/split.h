@@ -11,14 +11,14 @@
 
 namespace millrace {
 
-struct Piece {
+struct TextPiece {
   std::string_view text;  // valid UTF-8
   bool is_first = false;  // it begins where the whole text begins
 };
 
 class PieceSink {
  public:
-  virtual void take(Piece piece) = 0;
+  virtual void take(TextPiece piece) = 0;
 
  protected:
   ~PieceSink() = default;
@@ -29,13 +29,13 @@ class SplitStep {
   virtual ~SplitStep() = default;
   // Gives the pieces of `piece` to `out`, in order. A step may change the text; what it gives out lives only
   // until take() returns. Empty pieces may be given; the chain drops them.
-  virtual void split(Piece piece, PieceSink& out) const = 0;
+  virtual void split(TextPiece piece, PieceSink& out) const = 0;
 };
 
 using SplitSteps = std::vector<std::unique_ptr<SplitStep>>;
 
 // Sends `piece` through all steps and what comes out to `out`.
-void run_splits(const SplitSteps& steps, Piece piece, PieceSink& out);
+void run_splits(const SplitSteps& steps, TextPiece piece, PieceSink& out);
 
 // Where a pattern matches: at or after `from`. `begin` is past the end of the text where it does not.
 struct Match {
@@ -50,7 +50,7 @@ struct Span {
   bool is_match;
 };
 // Gives out the pieces that `spans`, which cover `piece`, make.
-void give_spans(Piece piece, std::vector<Span> spans, SplitBehavior behavior, PieceSink& out);
+void give_spans(TextPiece piece, std::vector<Span> spans, SplitBehavior behavior, PieceSink& out);
 
 // A step that cuts by a pattern. Scanner: Match next(std::string_view text, size_t from) const.
 template <class Scanner>
@@ -62,7 +62,7 @@ class PatternSplit : public SplitStep {
   };
   PatternSplit(Scanner scanner, Options options) : scanner_(std::move(scanner)), options_(options) {}
 
-  void split(Piece piece, PieceSink& out) const override {
+  void split(TextPiece piece, PieceSink& out) const override {
     if (options_.behavior != SplitBehavior::isolated) {
       return give_spans(piece, spans_of(piece.text), options_.behavior, out);
     }

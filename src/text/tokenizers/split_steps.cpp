@@ -8,7 +8,7 @@ namespace {
 
 class SpaceBefore final : public SplitStep {
  public:
-  void split(Piece piece, PieceSink& out) const override {
+  void split(TextPiece piece, PieceSink& out) const override {
     if (piece.text.starts_with(' ')) return out.take(piece);
     std::string text = " ";
     text += piece.text;
@@ -18,7 +18,7 @@ class SpaceBefore final : public SplitStep {
 
 class ToBytes final : public SplitStep {
  public:
-  void split(Piece piece, PieceSink& out) const override {
+  void split(TextPiece piece, PieceSink& out) const override {
     const std::string text = to_byte_level(piece.text);
     out.take({text, piece.is_first});
   }
@@ -26,9 +26,9 @@ class ToBytes final : public SplitStep {
 
 class FromBytes final : public SplitStep {
  public:
-  void split(Piece piece, PieceSink& out) const override {
+  void split(TextPiece piece, PieceSink& out) const override {
     std::string bytes;
-    out.take(append_from_byte_level(bytes, piece.text) ? Piece{bytes, piece.is_first} : piece);
+    out.take(append_from_byte_level(bytes, piece.text) ? TextPiece{bytes, piece.is_first} : piece);
   }
 };
 
@@ -38,7 +38,7 @@ class MetaspaceStep final : public SplitStep {
       : options_(std::move(options)),
         cut_(make_text_split(options_.mark, {.behavior = SplitBehavior::merged_with_next})) {}
 
-  void split(Piece piece, PieceSink& out) const override {
+  void split(TextPiece piece, PieceSink& out) const override {
     std::string text;
     const bool is_marked = piece.text.starts_with(' ') || piece.text.starts_with(options_.mark);
     const bool is_wanted =
@@ -51,7 +51,7 @@ class MetaspaceStep final : public SplitStep {
         text += c;
       }
     }
-    const Piece marked{text, piece.is_first};
+    const TextPiece marked{text, piece.is_first};
     if (options_.is_cut) return cut_->split(marked, out);
     out.take(marked);
   }
