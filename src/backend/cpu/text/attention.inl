@@ -303,8 +303,15 @@ inline void add_pieces(const AttentionBlock& a, Range piece) {
                   [&]<int kQueries>(int query) { add_piece<kQueries>(a, query, values, piece); });
 }
 
-// For so few queries a panel does not pay for itself.
-constexpr int kMostWithoutPanel = 4;
+// Elements of 16 bits, which a conversion makes floats.
+template <class F>
+concept HasWords = requires {
+  F::widen;
+};
+
+// For so few queries a panel of values does not pay for itself; decoding blocks costs more.
+template <class F>
+constexpr int kMostWithoutPanel = HasWords<F> ? 8 : 4;
 
 // All scores of a block that some of its few queries see.
 template <class F, int kQueries>
@@ -321,7 +328,7 @@ void score_few(const AttentionBlock& a) {
 }
 template <class F>
 bool score_few(const AttentionBlock& a) {
-  if constexpr (requires { F::widen; }) {
+  if constexpr (HasWords<F>) {
     if (a.head_dim % (2 * kLanes) != 0) return false;
     switch (a.n_queries) {
       case 1:
@@ -332,6 +339,8 @@ bool score_few(const AttentionBlock& a) {
         return score_few<F, 3>(a), true;
       case 4:
         return score_few<F, 4>(a), true;
+      case 5:  // as many as the registers hold
+        return score_few<F, 5>(a), true;
     }
   }
   return false;
@@ -351,7 +360,7 @@ void attend(const AttentionBlock& a) {
   const int n_out = a.n_queries * padded(a.v_head_dim);
   for (int i = 0; i < n_out; i += kLanes) store(a.out + i, zeros());
   for (int first = 0; first < a.n_positions; first += kPanelPositions) {
-    if (a.n_queries <= kMostWithoutPanel) {
+    if (a.n_queries <= kMostWithoutPanel<F>) {
       add_pieces<RowValues<F>>(a, panel_at(a.n_positions, first));
     } else {
       fill_v_panel<F>(a, first);
