@@ -38,7 +38,10 @@ class EmulatedTransfer final : public Transfer {
   void read(const std::byte* from, std::span<std::byte> to) override {
     give([this, from, to] { device_.read_now(from, to); });
   }
-  void wait() override { device_.do_until(n_given_); }
+  void wait() override {
+    check(!device_.is_capturing(), "no wait among what is captured");
+    device_.do_until(n_given_);
+  }
 
  private:
   void give(std::function<void()> work) {
@@ -89,10 +92,14 @@ void EmulatedDevice::release(std::byte* memory, size_t n_bytes) {
   used_bytes_ -= n_bytes;
 }
 
-void EmulatedDevice::check_inside(const std::byte* memory, size_t n_bytes) const {
-  const auto begin = static_cast<size_t>(memory - memory_);
+bool EmulatedDevice::is_allocated(uintptr_t at, size_t n_bytes) const {
+  const size_t begin = at - reinterpret_cast<uintptr_t>(memory_);
   auto piece = pieces_.upper_bound(begin);
-  check(piece != pieces_.begin() && begin + n_bytes <= (--piece)->second, "memory that is allocated");
+  return piece != pieces_.begin() && begin + n_bytes <= (--piece)->second;
+}
+
+void EmulatedDevice::check_inside(const std::byte* memory, size_t n_bytes) const {
+  check(is_allocated(reinterpret_cast<uintptr_t>(memory), n_bytes), "memory that is allocated");
 }
 
 void EmulatedDevice::write(std::byte* to, std::span<const std::byte> from) {
@@ -120,6 +127,7 @@ void EmulatedDevice::read_now(const std::byte* from, std::span<std::byte> to) {
 }
 
 std::unique_ptr<Transfer> EmulatedDevice::transfer(size_t n_bytes) {
+  check(!is_capturing_, "no allocation among what is captured");
   return std::make_unique<EmulatedTransfer>(*this, n_bytes);
 }
 

@@ -38,6 +38,9 @@ class EmulatedDevice final : public Device {
 
   bool is_capturing() const { return is_capturing_; }
   Order order() const { return order_; }
+  // Whether it is of the device, and whether so many bytes from it on are allocated, in one piece.
+  bool is_address(uintptr_t at) const { return at - reinterpret_cast<uintptr_t>(memory_) < kRoom; }
+  bool is_allocated(uintptr_t at, size_t n_bytes) const;
   // To be done in its turn, or to be kept while the device captures.
   void give(std::function<void()> work);
   int64_t n_given() const { return n_given_; }

@@ -6,8 +6,10 @@
 #endif
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
+#include "backend/cuda/emulation/accesses.h"
 #include "backend/cuda/emulation/device.h"
 
 #ifdef __x86_64__
@@ -79,7 +81,8 @@ class Fiber {
 };
 #endif
 
-enum class Wait { nothing, warp, block, end };
+// For what a thread waits: barriers, others' values, their part in a product or in loads of matrices.
+enum class Wait { nothing, warp, values, product, matrices, block, end };
 
 struct Thread {
   Fiber fiber;
@@ -128,7 +131,7 @@ struct Copy {
 
 class Block {
  public:
-  Block() : threads_(kMaxThreads), copies_(kMaxThreads) {
+  Block() : threads_(kMaxThreads), shared_(kMaxSharedBytes), copies_(kMaxThreads) {
     void* mapped = ::mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     check(mapped != MAP_FAILED, "address space for stacks");
@@ -142,15 +145,15 @@ class Block {
     const int n_threads = n_threads_ = launch.n_threads;
     thread_ = &launch.thread;
     order_ = order;
-    shared_.assign(launch.shared_bytes, std::byte{0xff});
+    std::fill_n(shared_.begin(), launch.shared_bytes, std::byte{0xff});
+    accesses.begin_block({shared_.data(), launch.shared_bytes}, shared_.size());
     place.n_threads = n_threads;
     for (int i = 0; i < n_threads; ++i) {
       threads_[static_cast<size_t>(i)].fiber.start(stacks_ + static_cast<size_t>(i) * kStackBytes, begin);
       threads_[static_cast<size_t>(i)].waits_for = Wait::nothing;
       n_exchanges_[i] = 0;
     }
-    while (!run_to_block_barrier()) {
-    }
+    while (!run_to_block_barrier()) accesses.pass_block_barrier(barrier_);
     for (int i = 0; i < n_threads; ++i)
       check(copies_[static_cast<size_t>(i)].empty(), "copies that somebody has waited for");
   }
@@ -159,6 +162,10 @@ class Block {
     Thread& thread = threads_[static_cast<size_t>(place.thread)];
     thread.waits_for = what;
     thread.fiber.suspend();
+  }
+  void wait_at_barrier(Wait what, SourcePlace where) {
+    barrier_ = where;
+    wait(what);
   }
   std::byte* shared() { return shared_.data(); }
 
@@ -169,7 +176,7 @@ class Block {
     Exchange& exchange = exchanges_[index / kWarp][n_exchanges_[index]++ % 2];
     exchange.values[index % kWarp] = value;
     exchange.is_done = false;
-    wait(Wait::warp);
+    wait(Wait::values);
     if (!exchange.is_done) {
       for (float* values = exchange.values; values < exchange.values + kWarp; values += width) {
         for (int distance = width / 2; distance > 0; distance /= 2) {
@@ -189,24 +196,35 @@ class Block {
     std::ranges::copy(b, exchange.b[lane]);
     for (int i = 0; i < 4; ++i) exchange.d[g + i / 2 * 8][2 * t + i % 2] = d[i];
     exchange.is_done = false;
-    wait(Wait::warp);
+    wait(Wait::product);
     if (!exchange.is_done) multiply_whole<kToFloat>(exchange);
     exchange.is_done = true;
     for (int i = 0; i < 4; ++i) d[i] = exchange.d[g + i / 2 * 8][2 * t + i % 2];
   }
 
   // They are made as late as they may be: who reads them earlier reads something else.
-  void copy16(std::byte* to, const void* from) { copies().push_back({to, from, groups_[place.thread]}); }
+  void copy16(std::byte* to, const void* from) {
+    note(to, from);
+    copies().push_back({to, from, groups_[place.thread]});
+  }
   void commit_copies() { ++groups_[place.thread]; }
   void wait_for_copies(unsigned n_newest) {
     std::erase_if(copies(), [&](const Copy& copy) {
       const bool is_awaited = groups_[place.thread] - copy.group > n_newest;
-      if (is_awaited) std::memcpy(copy.to, copy.from, 16);
+      if (is_awaited) {
+        note(copy.to, copy.from);
+        std::memcpy(copy.to, copy.from, 16);
+      }
       return is_awaited;
     });
   }
 
  private:
+  // It may be made at any time from when it is asked for to when somebody has waited.
+  static void note(std::byte* to, const void* from) {
+    accesses.note(Access::read, from, 16);
+    accesses.note(Access::write, to, 16);
+  }
   std::vector<Copy>& copies() { return copies_[static_cast<size_t>(place.thread)]; }
 
   static void begin();
@@ -235,8 +253,9 @@ class Block {
       const Wait all = threads_[static_cast<size_t>(first)].waits_for;
       for (int i = first; i < end; ++i)
         check(threads_[static_cast<size_t>(i)].waits_for == all, "the threads of a warp wait together");
-      if (all != Wait::warp) return all;
+      if (all == Wait::block || all == Wait::end) return all;
       check(end - first == kWarp, "a warp that exchanges values is whole");
+      if (all == Wait::warp) accesses.pass_warp_barrier(first / kWarp, barrier_);
     }
   }
 
@@ -253,7 +272,8 @@ class Block {
 
   std::vector<Thread> threads_;
   std::byte* stacks_;
-  std::vector<std::byte> shared_;
+  std::vector<std::byte> shared_;  // of which a launch uses the first
+  SourcePlace barrier_{};          // where a thread has come to one last
   int n_threads_ = 0;
   const std::function<void()>* thread_ = nullptr;
   Order order_ = Order::ascending;
@@ -273,8 +293,8 @@ void Block::begin() {
 
 }  // namespace
 
-void sync_block() { running->wait(Wait::block); }
-void sync_warp() { running->wait(Wait::warp); }
+void sync_block(SourcePlace where) { running->wait_at_barrier(Wait::block, where); }
+void sync_warp(SourcePlace where) { running->wait_at_barrier(Wait::warp, where); }
 std::byte* shared_memory() { return running->shared(); }
 
 namespace {
@@ -284,6 +304,7 @@ float most_of(float a, float b) { return std::fmax(a, b); }
 const std::byte* row_of(const std::byte* matrix, int row_bytes, int i) {
   const std::byte* row = matrix + i * row_bytes;
   check(reinterpret_cast<uintptr_t>(row) % 16 == 0, "rows of matrices at multiples of 16 bytes");
+  accesses.note(Access::read, row, 16);
   return row;
 }
 }  // namespace
@@ -300,6 +321,7 @@ void multiply_add_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)
   running->multiply_add<float_of_f16>(d, a, b);
 }
 Bytes16 load_matrices(const std::byte* shared, int row_bytes, int second, int third) {
+  running->wait(Wait::matrices);
   const int g = place.thread % kWarp / 4, t = place.thread % 4;
   Bytes16 out;
   for (int i = 0; i < 4; ++i) {
@@ -309,6 +331,7 @@ Bytes16 load_matrices(const std::byte* shared, int row_bytes, int second, int th
   return out;
 }
 Bytes16 load_transposed(const std::byte* shared, int row_bytes, int second, int third) {
+  running->wait(Wait::matrices);
   const int g = place.thread % kWarp / 4, t = place.thread % 4;
   Bytes16 out;
   for (int i = 0; i < 4; ++i) {
@@ -324,6 +347,10 @@ void copy16(std::byte* shared, const void* from) {
         "a copy of 16 bytes at multiples of 16");
   running->copy16(shared, from);
 }
+int atomic_add(int* number, int value) {
+  accesses.note(Access::atomic, number, sizeof(int));
+  return std::exchange(*number, *number + value);
+}
 void commit_copies() { running->commit_copies(); }
 void wait_for_copies(unsigned n_newest) { running->wait_for_copies(n_newest); }
 
@@ -333,15 +360,17 @@ void run(EmulatedDevice& device, const Launch& launch) {
   static thread_local Block block;
   running = &block;
   const EmulatedDevice::Open open(device);
-  place.n_blocks = launch.grid.x;
-  for (int64_t z = 0; z < launch.grid.z; ++z) {
-    for (int64_t y = 0; y < launch.grid.y; ++y) {
-      for (int64_t x = 0; x < launch.grid.x; ++x) {
-        place.block[0] = x, place.block[1] = y, place.block[2] = z;
-        block.run(launch, device.order());
-      }
-    }
+  accesses.begin_launch(device);
+  const Grid& grid = launch.grid;
+  const int64_t n_blocks = grid.x * grid.y * grid.z;
+  place.n_blocks = grid.x;
+  for (int64_t i = 0; i < n_blocks; ++i) {
+    const int64_t at = device.order() == Order::ascending ? i : n_blocks - 1 - i;
+    place.block[0] = at % grid.x, place.block[1] = at / grid.x % grid.y,
+    place.block[2] = at / grid.x / grid.y;
+    block.run(launch, device.order());
   }
+  accesses.end_launch();
 }
 
 }  // namespace

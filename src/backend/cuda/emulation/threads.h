@@ -42,8 +42,8 @@ inline int64_t block_y() { return place.block[1]; }
 inline int64_t block_z() { return place.block[2]; }
 
 // Wait for all threads of the block, and of the warp.
-void sync_block();
-void sync_warp();
+void sync_block(SourcePlace where = SourcePlace::current());
+void sync_warp(SourcePlace where = SourcePlace::current());
 // Of the values of a warp, the same for each of its threads: pairs at a distance of 16, 8, 4, 2 and 1.
 float warp_sum(float value);
 float warp_max(float value);
@@ -70,11 +70,7 @@ void wait_copies() {
   wait_for_copies(kNewest);
 }
 // Adds to a number that many threads add to; returns what it was.
-inline int atomic_add(int* number, int value) {
-  const int before = *number;
-  *number += value;
-  return before;
-}
+int atomic_add(int* number, int value);
 
 inline void require(bool ok) { check(ok, "what a kernel requires of its inputs"); }
 inline float float_of_f16_bits(uint16_t bits) { return float_of_f16(bits); }

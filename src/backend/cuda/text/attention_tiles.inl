@@ -255,8 +255,10 @@ class WarpTile {
       const int first = seen_[i].begin / kAttentionBlock;
       if (!is_there(i) || block < first || block * kAttentionBlock >= seen_[i].end) continue;
       float* partial = partial_of(a, queries_.row(query(i)), head(i), block - first);
-      partial[0] = max_[i];
-      partial[1] = sum;
+      if (part() == 0 && lane_index() % 4 == 0) {  // all have the same
+        partial[0] = max_[i];
+        partial[1] = sum;
+      }
       write(partial + 2, [&](int j) { return values_[j / 2][2 * i + j % 2]; });
     }
   }

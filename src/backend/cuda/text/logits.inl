@@ -23,7 +23,7 @@ struct TopArguments {
 
 struct TopShared {
   SelectShared select;
-  int has_unsound;
+  int n_unsound;
 };
 
 // A block a part. One that is shorter than n_top ends in -infinity.
@@ -36,12 +36,12 @@ __global__ void top_kernel(TopArguments a) {
   const float* logits = a.logits + row * a.n + begin;
   float* top = a.top + block_x() * a.n_top;
   int32_t* top_tokens = a.top_tokens + block_x() * a.n_top;
-  if (thread_index() == 0) shared.has_unsound = 0;
+  if (thread_index() == 0) shared.n_unsound = 0;
   sync_block();
   for (int64_t j = thread_index(); j < n; j += kSelectThreads)
-    if (!(logits[j] < kInfinity)) shared.has_unsound = 1;
+    if (!(logits[j] < kInfinity)) atomic_add(&shared.n_unsound, 1);
   sync_block();
-  const bool is_sound = shared.has_unsound == 0;
+  const bool is_sound = shared.n_unsound == 0;
   for (int64_t i = (is_sound ? n_chosen : 0) + thread_index(); i < a.n_top; i += kSelectThreads) {
     top[i] = is_sound ? -kInfinity : kInfinity;
     top_tokens[i] = -1;
