@@ -81,8 +81,9 @@ class Fiber {
 };
 #endif
 
-// For what a thread waits: barriers, others' values, their part in a product or in loads of matrices.
-enum class Wait { nothing, warp, values, product, matrices, block, end };
+// For what a thread waits: barriers, to be where others are, others' values, their part in a product or in
+// loads of matrices.
+enum class Wait { nothing, warp, together, values, product, matrices, block, end };
 
 struct Thread {
   Fiber fiber;
@@ -295,6 +296,7 @@ void Block::begin() {
 
 void sync_block(SourcePlace where) { running->wait_at_barrier(Wait::block, where); }
 void sync_warp(SourcePlace where) { running->wait_at_barrier(Wait::warp, where); }
+void converge_warp() { running->wait(Wait::together); }
 std::byte* shared_memory() { return running->shared(); }
 
 namespace {

@@ -44,6 +44,9 @@ inline int64_t block_z() { return place.block[2]; }
 // Wait for all threads of the block, and of the warp.
 void sync_block(SourcePlace where = SourcePlace::current());
 void sync_warp(SourcePlace where = SourcePlace::current());
+// Before products and loads of matrices: all threads of a warp must come to these at once, and after branches
+// that only some have taken nothing else makes them. No barrier for memory.
+void converge_warp();
 // Of the values of a warp, the same for each of its threads: pairs at a distance of 16, 8, 4, 2 and 1.
 float warp_sum(float value);
 float warp_max(float value);

@@ -31,6 +31,7 @@ __device__ inline int64_t block_z() { return blockIdx.z; }
 
 __device__ inline void sync_block() { __syncthreads(); }
 __device__ inline void sync_warp() { __syncwarp(); }
+__device__ inline void converge_warp() { __syncwarp(); }
 // Of every kLanes threads that follow each other.
 template <int kLanes>
 __device__ inline float lanes_sum(float value) {

@@ -296,6 +296,7 @@ class WarpTile {
     const int key_bytes = t_.key_bytes;
     const std::byte* queries = shared_.queries + warp_index() / Form::kSharing * kQueries * key_bytes;
     const std::byte* own_keys = keys + part() * Form::kOwnKeyTiles * kKeys * key_bytes;
+    converge_warp();
     for (int at = 0; at < key_bytes - 16; at += 64) {  // 32 dimensions
       const Bytes16 low = load_matrices(queries + at, key_bytes, 8 * key_bytes, 16),
                     high = load_matrices(queries + at + 32, key_bytes, 8 * key_bytes, 16);
@@ -365,6 +366,7 @@ class WarpTile {
   __device__ void add_values(const std::byte* values, const float (&weights)[Form::kKeyTiles][4]) {
     const int row_bytes = t_.value_bytes == 0 ? t_.key_bytes : t_.value_bytes;
     values += part() * Form::kDims * 2;
+    converge_warp();
     MILLRACE_UNROLL
     for (int i = 0; i < Form::kKeyTiles; i += 2) {
       const auto& low = weights[i];

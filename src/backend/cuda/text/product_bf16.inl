@@ -80,7 +80,8 @@ struct LoadedColumn {
 class ColumnPlace {
  public:
   ColumnPlace() = default;
-  __device__ ColumnPlace(const ProductArguments& a, const Tile& tile, int i) : n_in_(a.product.n_in) {
+  __device__ ColumnPlace(const ProductArguments& a, const Tile& tile, int i)
+      : is_rounded_(a.rounded != nullptr), n_in_(a.product.n_in) {
     if (i >= tile.n) return;
     const Product& p = a.product;
     const int64_t row = column_of(a, tile, i) / p.n_sharing;
@@ -97,7 +98,7 @@ class ColumnPlace {
     return {load16(floats_ + first), load16(floats_ + first + 4)};
   }
   __device__ Bytes16 bf16_of(const LoadedColumn& loaded) const {
-    if (rounded_ != nullptr) return loaded.low;
+    if (is_rounded_) return loaded.low;
     Eight values;
     for (int i = 0; i < 4; ++i) values[i] = std::bit_cast<float>(loaded.low.words[i]);
     for (int i = 0; i < 4; ++i) values[4 + i] = std::bit_cast<float>(loaded.high.words[i]);
@@ -105,6 +106,7 @@ class ColumnPlace {
   }
 
  private:
+  bool is_rounded_ = false;  // every column of a block, or none
   const float* floats_ = nullptr;
   const uint16_t* rounded_ = nullptr;
   int64_t n_in_ = 0;
@@ -157,6 +159,7 @@ __global__ void __launch_bounds__(kNarrowThreads, kOutTiles == 1 ? 2 : 1) narrow
       MILLRACE_UNROLL
       for (int n = 0; n < kColumnTiles; ++n) x[i][n] = columns[n].load(first + i * kStepDistance<kType>);
     }
+    converge_warp();
     MILLRACE_UNROLL
     for (int i = 0; i < kAhead; ++i) {
       MILLRACE_UNROLL
@@ -283,6 +286,7 @@ __global__ void wide_kernel(ProductArguments a) {
     if (coming < n_steps) stager.fetch(coming);
     commit_copies();
     if (has_outputs) {
+      converge_warp();
       const std::byte* weights = shared_memory() + step % kRing * 2 * kSideBytes;
       Bytes16 x[kColumnTiles];
       MILLRACE_UNROLL
