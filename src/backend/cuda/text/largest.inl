@@ -47,17 +47,15 @@ __device__ inline void find_limit(const float* scores, int64_t n_keys, int64_t n
     sync_block();
     prefix = shared.limit;
     n_left = shared.n_equal;
-    sync_block();
   }
 }
 
-// Sums of what the threads before this one have.
+// Sums of what the threads before this one have. The values stay: of each call its own.
 __device__ inline int sum_before(int* values, int own) {
   values[thread_index()] = own;
   sync_block();
   int sum = 0;
   for (int i = 0; i < thread_index(); ++i) sum += values[i];
-  sync_block();
   return sum;
 }
 

@@ -138,7 +138,6 @@ __global__ void rule_kernel(RuleArguments a) {
       }
       a.out[out] = sum;
     }
-    sync_block();
   }
 }
 

@@ -43,7 +43,7 @@ struct RopeShared {
         head(sines + a.n_pairs + warp_index() * a.head_dim) {}
 };
 
-// Leaves the result in x and in shared.head.
+// Leaves the result in x, and in shared.head before it is scaled.
 __device__ inline void transform_head(const RopeArguments& a, const RopeShared& shared, float* x,
                                       const HeadNorm& norm, float scale) {
   float inverse = 1.0f;
@@ -65,8 +65,7 @@ __device__ inline void transform_head(const RopeArguments& a, const RopeShared& 
     second = two * shared.cosines[i] + one * shared.sines[i];
   }
   sync_warp();
-  for (int64_t i = lane_index(); i < a.head_dim; i += kWarp) x[i] = shared.head[i] *= scale;
-  sync_warp();
+  for (int64_t i = lane_index(); i < a.head_dim; i += kWarp) x[i] = shared.head[i] * scale;
 }
 
 __device__ inline float query_scale(const RopeArguments& a, int64_t position) {

@@ -58,7 +58,6 @@ __device__ inline void leave_out_groups(const RouteArguments& a, float* keys, fl
     }
     group_keys[g] = a.group_score == GroupScore::max ? first : first + second;
   }
-  sync_warp();
   for (int64_t i = 0; i < a.n_groups_used; ++i) {
     const int64_t used = largest_of(group_keys, a.n_groups);
     sync_warp();
@@ -69,7 +68,6 @@ __device__ inline void leave_out_groups(const RouteArguments& a, float* keys, fl
     const float group_key = group_keys[e / n_in_group];
     if (group_key == group_key) keys[e] = NAN;
   }
-  sync_warp();
 }
 
 __global__ void route_kernel(RouteArguments a) {
