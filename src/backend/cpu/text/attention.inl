@@ -14,13 +14,19 @@ inline Range both(Range a, Range b) {
 }
 inline bool is_empty(Range r) { return r.begin >= r.end; }
 
+// Elements of 16 bits, which a conversion makes floats.
+template <class F>
+concept HasWords = requires {
+  F::widen;
+};
+
 // The keys of kLanes rows to [dimension][position]: narrow ones before they are widened.
 template <class F>
 inline void transpose_keys(const uint8_t* const (&rows)[kLanes], int head_dim, float* out) {
   int i = 0;
   if constexpr (requires { F::transpose_block; }) {
     for (; i < head_dim; i += 32) F::transpose_block(rows, i, out + i * kLanes);
-  } else if constexpr (F::kBytes == 2) {
+  } else if constexpr (HasWords<F>) {
     for (; i + 2 * kLanes <= head_dim; i += 2 * kLanes)
       for_each_word(rows, 2 * i, [&](int d, Words keys) { store(out + (i + d) * kLanes, F::widen(keys)); });
   }
@@ -302,12 +308,6 @@ inline void add_pieces(const AttentionBlock& a, Range piece) {
   for_query_tiles(a.n_queries,
                   [&]<int kQueries>(int query) { add_piece<kQueries>(a, query, values, piece); });
 }
-
-// Elements of 16 bits, which a conversion makes floats.
-template <class F>
-concept HasWords = requires {
-  F::widen;
-};
 
 // For so few queries a panel of values does not pay for itself; decoding blocks costs more.
 template <class F>
