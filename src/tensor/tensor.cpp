@@ -15,7 +15,10 @@ Tensor Tensor::slice(int64_t begin, int64_t end) const {
   check(n_dims > 1 || format_of(dtype).block_elems == 1, "a slice through a block");
   Tensor part = *this;
   part.shape[0] = end - begin;
-  part.data += begin * (shape[0] == 0 ? 0 : n_bytes() / shape[0]);
+  // By numbers: what only measures has tensors at nullptr, which no pointer may be counted from.
+  const int64_t n_before = begin * (shape[0] == 0 ? 0 : n_bytes() / shape[0]);
+  part.data =
+      reinterpret_cast<std::byte*>(reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(n_before));
   return part;
 }
 

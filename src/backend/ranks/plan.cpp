@@ -123,6 +123,12 @@ class Planner {
   std::map<const std::byte*, Tensor> whole_;             // weights of ops that cannot be cut
 };
 
+// By numbers: the recorded addresses begin at nullptr, which no pointer may be counted from.
+bool overlap(const std::byte* begin, int64_t n_bytes, const Tensor& tensor) {
+  const auto a = reinterpret_cast<uintptr_t>(begin), b = reinterpret_cast<uintptr_t>(tensor.data);
+  return a < b + static_cast<uintptr_t>(tensor.n_bytes()) && b < a + static_cast<uintptr_t>(n_bytes);
+}
+
 // An operand that is not exactly one value is a part of some, or parts of several: those stay whole.
 int Planner::read(const Tensor& tensor) {
   const auto found = live_.find(tensor.data);
@@ -137,17 +143,14 @@ int Planner::read(const Tensor& tensor) {
     return id;
   }
   for (const auto& [begin, live] : live_) {
-    if (begin < tensor.data + tensor.n_bytes() && begin + live.first > tensor.data)
-      value(live.second).is_read = value(live.second).is_whole = true;
+    if (overlap(begin, live.first, tensor)) value(live.second).is_read = value(live.second).is_whole = true;
   }
   value(id).is_whole = true;
   return id;
 }
 
 int Planner::write(const Tensor& tensor) {
-  std::erase_if(live_, [&](const auto& each) {
-    return each.first < tensor.data + tensor.n_bytes() && each.first + each.second.first > tensor.data;
-  });
+  std::erase_if(live_, [&](const auto& each) { return overlap(each.first, each.second.first, tensor); });
   const int id = new_value();
   live_[tensor.data] = {tensor.n_bytes(), id};
   return id;
