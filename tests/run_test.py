@@ -222,14 +222,27 @@ class RunTest(unittest.TestCase):
         lines = [f"call look {call['function']['arguments']}\n" for call in out["tool_calls"]]
         self.assertEqual((shown.stdout, shown.stderr), (out["text"] + ("\n" if out["text"] else "") + "".join(lines), ""))
 
+    def test_a_cut_answer_is_told_of(self):
+        for more, n, option in ((["--max-tokens", "5"], 5, "--max-tokens"), (["--raw", "--max-tokens", "5"], 5, "--max-tokens"),
+                                (["--raw", "--ctx", "16"], 15, "--ctx")):
+            request = [PROGRAM, "run", MODEL, "x", *GREEDY, *more]
+            cut = subprocess.run(request, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+            self.assertEqual((cut.returncode, cut.stderr),
+                             (0, f"warning: the answer was cut after {n} tokens: allow more with {option}\n"))
+            said = subprocess.run([*request, "--json"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+            self.assertEqual((json.loads(said.stdout)["finish_reason"], said.stderr), ("length", ""))
+        whole = subprocess.run([PROGRAM, "run", MODEL, "x", "--choice", "no"], stdin=subprocess.DEVNULL, capture_output=True,
+                               text=True, timeout=60)
+        self.assertEqual((whole.returncode, whole.stderr), (0, ""))
+
     def test_a_cut_call_is_told_of(self):
         n_told = 0
         for n in range(1, 40, 3):
             cut = subprocess.run([PROGRAM, "run", MODEL, "hi", "--tools", json.dumps(TOOLS), "--tool-choice", "look", "--temperature", "0",
                                   "--max-tokens", str(n)], capture_output=True, text=True, timeout=60)
             self.assertEqual(cut.returncode, 0)
-            n_told += "cut within a call" in cut.stderr
-            self.assertTrue(cut.stdout != "\n" or "cut within a call" in cut.stderr, (n, cut))
+            n_told += "within a call" in cut.stderr
+            self.assertTrue(cut.stdout != "\n" or "within a call" in cut.stderr, (n, cut))
         self.assertGreater(n_told, 0)
 
     def test_commands_answer_calls(self):

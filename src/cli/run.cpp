@@ -166,6 +166,7 @@ class Run final : public Command {
       fmt::print("{}\n", report(engine, answer).dump());
     } else {
       fmt::print("{}\n", tokenizer == nullptr ? fmt::format("{}", fmt::join(answer.token_ids, ",")) : "");
+      tell_if_cut(answer, "");
     }
     end_as_interrupted();
   }
@@ -181,10 +182,17 @@ class Run final : public Command {
       for (const Conversation::Call& call : conversation.open_calls()) fmt::print("{}\n", shown(call));
       // Between the sign of a call and its name nothing is known of it.
       const bool may_be_in_call = tool_options_.is_given() && (answer.text.empty() || !answer.calls.empty());
-      if (may_be_in_call && answer.finish_reason == FinishReason::length)
-        log_warning("the answer was cut within a call, which is not shown: allow more with --max-tokens");
+      tell_if_cut(answer, may_be_in_call ? " within a call, which is not shown" : "");
     }
     end_as_interrupted();
+  }
+
+  void tell_if_cut(const Answer& answer, std::string_view where) const {
+    if (answer.finish_reason != FinishReason::length) return;
+    const int64_t n = answer.usage.n_generated;
+    std::fflush(stdout);
+    log_warning("the answer was cut after {} tokens{}: allow more with {}", n, where,
+                n == max_tokens_ ? "--max-tokens" : "--ctx");
   }
 
   // What was there is printed; now Ctrl-C does what it always does, so that a loop in a shell ends too.
