@@ -1235,9 +1235,11 @@ std::vector<OpCase> op_cases() {
 // Llama 3 8B's layers, a small mixture, and histories of one and eight sequences.
 std::vector<OpCase> op_bench_cases() {
   Table table;
-  for (const int64_t n_rows : {1, 8, 128}) {
+  for (const int64_t n_rows : {1, 4, 8, 16, 128}) {
     for (const Dtype dtype : weight_types())
       add_linear(table, {.n_rows = n_rows, .n_in = 4096, .products = {{dtype, 14336}}});
+  }
+  for (const int64_t n_rows : {1, 8, 128}) {
     add_gated(table, {n_rows, 4096, 14336, Dtype::q4_k, Dtype::q4_k});
     add_linear(table, {n_rows, 4096, {{Dtype::q4_k, 4096}, {Dtype::q4_k, 1024}, {Dtype::q6_k, 1024}}});
     add_moe(table, {n_rows, 8, 64, 2048, 768, Dtype::q4_k});

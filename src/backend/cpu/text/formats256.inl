@@ -53,8 +53,7 @@ struct Q2K {
   static void expand(R rows, const Use& use) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      Bytes packed[8];
-      load32(rows, 16 + 32 * half, packed);
+      const auto packed = quads32(rows, 16 + 32 * half);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) use(4 * half + i, [&](int k) { return shift_mask(packed[k], 2 * i, 3); });
     }
@@ -78,12 +77,10 @@ struct Q3K {
   static constexpr bool kHasMin = false, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
-    Bytes high[8];
-    load32(rows, 0, high);
+    const auto high = quads32(rows, 0);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      Bytes low[8];
-      load32(rows, 32 + 32 * half, low);
+      const auto low = quads32(rows, 32 + 32 * half);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         use(4 * half + i, [&](int k) {
@@ -118,8 +115,7 @@ struct Q4K {
   static void expand(R rows, const Use& use) {
 #pragma GCC unroll 4
     for (int pair = 0; pair < 4; ++pair) {
-      Bytes packed[8];
-      load32(rows, 16 + 32 * pair, packed);
+      const auto packed = quads32(rows, 16 + 32 * pair);
       use(2 * pair, [&](int k) { return shift_mask(packed[k], 0, 15); });
       use(2 * pair + 1, [&](int k) { return shift_mask(packed[k], 4, 15); });
     }
@@ -135,12 +131,10 @@ struct Q5K {
   static constexpr bool kHasMin = true, kIsWide = false;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
-    Bytes high[8];
-    load32(rows, 16, high);
+    const auto high = quads32(rows, 16);
 #pragma GCC unroll 4
     for (int pair = 0; pair < 4; ++pair) {
-      Bytes low[8];
-      load32(rows, 48 + 32 * pair, low);
+      const auto low = quads32(rows, 48 + 32 * pair);
 #pragma GCC unroll 2
       for (int i = 0; i < 2; ++i) {
         use(2 * pair + i, [&](int k) {
@@ -169,15 +163,13 @@ struct Q6K {
   static void expand(R rows, const Use& use) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      Bytes low[16], high[8];
-      load32(rows, 64 * half, low);
-      load32(rows, 64 * half + 32, low + 8);
-      load32(rows, 128 + 32 * half, high);
+      const auto even = quads32(rows, 64 * half), odd = quads32(rows, 64 * half + 32);
+      const auto high = quads32(rows, 128 + 32 * half);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         use(4 * half + i, [&](int k) {
-          return join_bits(shift_mask(low[8 * (i % 2) + k], 4 * (i / 2), 15),
-                           shift_mask(high[k], 2 * i - 4, 48));
+          const Bytes low = i % 2 == 0 ? even[k] : odd[k];
+          return join_bits(shift_mask(low, 4 * (i / 2), 15), shift_mask(high[k], 2 * i - 4, 48));
         });
       }
     }

@@ -99,8 +99,7 @@ struct Q8_0 {
   static constexpr bool kHasMin = false, kIsWide = true;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
-    Bytes q[8];
-    load32(rows, 2, q);
+    const auto q = quads32(rows, 2);
     use([&](int k) { return widen_signed(q[k]); });
   }
   template <class R>
@@ -143,8 +142,7 @@ struct Q8Z {
   static constexpr bool kHasMin = true, kIsWide = true;
   template <class R, class Use>
   static void expand(R rows, const Use& use) {
-    Bytes q[8];
-    load32(rows, 6, q);
+    const auto q = quads32(rows, 6);
     use([&](int k) { return widen_signed(q[k]); });
   }
   template <class R>

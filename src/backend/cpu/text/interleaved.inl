@@ -61,11 +61,12 @@ struct Interleaved {
   // Whose rests stand together: those that fill a line.
   static constexpr int kTogether =
       Block::kRestBytes > 0 && Block::kRestBytes < 64 ? 64 / Block::kRestBytes : 1;
+  static_assert((kTogether & (kTogether - 1)) == 0);
 
   Interleaved(const std::byte* group, int64_t row_bytes)
       : p(reinterpret_cast<const uint8_t*>(group)), n_blocks(row_bytes / F::kBytes) {}
   Block block(int64_t b) const {
-    const int64_t i = b % kTogether, first = b - i;
+    const int64_t i = b & (kTogether - 1), first = b - i;
     const int64_t n = n_blocks - first < kTogether ? n_blocks - first : kTogether;
     const uint8_t* rests = p + first * F::kBytes * kLanes;
     return {rests + n * Block::kRestBytes + i * Block::kQuadBytes, rests + i * Block::kRestBytes};
@@ -76,9 +77,39 @@ struct Interleaved {
 };
 
 // What the formats read, of interleaved rows.
+//
+// Eight quads from byte `at` of a block on: what has to be turned first is held in registers, what lies as it
+// is needed is loaded where it is used.
+struct HeldQuads {
+  Bytes operator[](int k) const { return all[k]; }
+  Bytes all[8];
+};
+struct LyingQuads {
+  Bytes operator[](int k) const { return load_bytes(p + 4 * kLanes * k); }
+  const uint8_t* p;
+};
+inline HeldQuads quads32(Rows rows, int at) {
+  HeldQuads out;
+  load32(rows, at, out.all);
+  return out;
+}
 template <class F>
-inline void load32(InterleavedRows<F> rows, int at, Bytes* out) {
-  for (int k = 0; k < 8; ++k) out[k] = load_bytes(rows.at(at) + 4 * kLanes * k);
+inline LyingQuads quads32(InterleavedRows<F> rows, int at) {
+  return {rows.at(at)};
+}
+// Rows that are held all the same: of few columns, whose time is that of loads on their way.
+template <class F>
+struct HeldRows : InterleavedRows<F> {};
+template <class F>
+inline HeldQuads quads32(HeldRows<F> rows, int at) {
+  HeldQuads out;
+  for (int k = 0; k < 8; ++k) out.all[k] = load_bytes(rows.at(at) + 4 * kLanes * k);
+  return out;
+}
+inline Rows held(Rows rows) { return rows; }
+template <class F>
+inline HeldRows<F> held(InterleavedRows<F> rows) {
+  return {rows};
 }
 template <class F>
 inline void load16(InterleavedRows<F> rows, int at, Bytes* out) {

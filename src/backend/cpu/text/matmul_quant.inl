@@ -1,7 +1,7 @@
 // Products of quantised weights with int8 activations. Sums inside a block are integers, hence exact in any
 // order; the float steps are one per block, in the order of the row, and the same in both paths:
 //   few columns     expand the codes of each block in registers and multiply them at once
-//   many columns    expands a span of 256 of the strip's rows into a panel of bytes, which stays in the first
+//   many columns    expand a span of 256 of the strip's rows into a panel of bytes, which stays in the first
 //                   level of cache while tiles of columns are multiplied with it; their sums so far wait in
 //                   the output
 // A lane is a row of the group, so a group's sums come out as one vector.
@@ -76,6 +76,16 @@ class BlockAhead {
   static constexpr int kProducts = kIsBlock32<F> ? 8 : 64;
   const uint8_t* share_;
 };
+
+// What products of codes with a block of 32 activations begin with: -kOffset times the activations' sum. In
+// vectors, as the compiler would reckon with the sums of several columns as one, and wait for its parts.
+template <class F>
+inline Ints less_offset(const InputScale32& x) {
+  if constexpr (F::kOffset == 0)
+    return splat(0);
+  else
+    return sub(splat(0), shift_left(splat(x.sum), __builtin_ctz(F::kOffset)));
+}
 
 // The float steps of a block of 32.
 template <class F>
@@ -233,21 +243,40 @@ struct TileInputs<F, kColumns, false> {
   const InputSums256* sums;
 };
 
+// Loads stay where they stand: the compiler would begin with all of them, and have registers for half.
+inline void hold_loads() { asm volatile("" : : : "memory"); }
+
 // The first path: a block of a group times all columns, acc[c] += theirs.
 //
+// Few take the time of loads on their way, so that all of a block's begin at once; more that of products, in
+// registers that must be enough for them.
+template <int kColumns>
+inline constexpr bool kIsFew = kColumns <= 4;
+
 // dots[c] += `n` vectors of codes, from the first-th on, times as many fours of activations from byte x_at
-// on.
+// on. Of few columns in two sums each where a block is short: a processor sees no further than the next one,
+// and has else too little to do while one product waits for the other.
 template <class F, int kColumns, class Code, class AnyAhead>
 [[gnu::always_inline]] inline void dot_codes(Ints (&dots)[kColumns], const Code& code, int first, int n,
                                              const TileInputs<F, kColumns>& x, int x_at, AnyAhead ahead,
                                              int first_product) {
+  constexpr bool kHasOdd = kIsFew<kColumns> && kIsBlock32<F>;
+  Ints odd[kColumns];
+#pragma GCC unroll 8
+  for (int c = 0; c < kColumns; ++c) odd[c] = splat(0);
 #pragma GCC unroll 8
   for (int k = first; k < first + n; ++k) {
     ahead.prefetch_part(first_product + k);
     const Bytes weights = code(k);
 #pragma GCC unroll 8
-    for (int c = 0; c < kColumns; ++c)
-      dots[c] = dot<F::kIsWide>(dots[c], weights, repeat4(x.bytes(c, x_at + 4 * k)));
+    for (int c = 0; c < kColumns; ++c) {
+      Ints& sum = kHasOdd && k % 2 != 0 ? odd[c] : dots[c];
+      sum = dot<F::kIsWide>(sum, weights, repeat4(x.bytes(c, x_at + 4 * k)));
+    }
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < kColumns; ++c) {
+    if constexpr (kHasOdd) dots[c] = add(dots[c], odd[c]);
   }
 }
 
@@ -256,10 +285,7 @@ template <class F, int kColumns, class R, class AnyAhead>
                                                      const TileInputs<F, kColumns>& x, int block,
                                                      AnyAhead ahead) {
   Ints dots[kColumns];
-  for (int c = 0; c < kColumns; ++c) {
-    const auto sum = static_cast<uint32_t>(x.scale_of(c, block).sum);  // anything, of columns behind the last
-    dots[c] = splat(static_cast<int32_t>(-uint32_t{F::kOffset} * sum));
-  }
+  for (int c = 0; c < kColumns; ++c) dots[c] = less_offset<F>(x.scale_of(c, block));
   F::expand(rows, [&](const auto& code) { dot_codes<F>(dots, code, 0, 8, x, 32 * block, ahead, 0); });
   const Scales32 s = F::scales(rows);
   for (int c = 0; c < kColumns; ++c) acc[c] = accumulate32<F>(acc[c], dots[c], s, x.scale_of(c, block));
@@ -270,16 +296,20 @@ template <class F, int kColumns, class R, class AnyAhead>
                                                       const TileInputs<F, kColumns>& x, AnyAhead ahead) {
   const Scales256 s = F::scales(rows);
   Ints sums[kColumns];  // of minima or of scales, times those of the activations
+  const auto dot_sums = [&] {
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) {
+      sums[c] = splat(0);
+      if constexpr (F::kHasMin || F::kOffset != 0) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 256 / F::kSub / 2; ++i) sums[c] = dot_pairs(sums[c], s.pairs[i], x.sums_of(c, i));
+      }
+    }
+  };
+  if constexpr (kIsFew<kColumns>) dot_sums();
   Ints dots[kColumns];
 #pragma GCC unroll 8
-  for (int c = 0; c < kColumns; ++c) {
-    sums[c] = splat(0);
-    if constexpr (F::kHasMin || F::kOffset != 0) {
-#pragma GCC unroll 8
-      for (int i = 0; i < 256 / F::kSub / 2; ++i) sums[c] = dot_pairs(sums[c], s.pairs[i], x.sums_of(c, i));
-    }
-    dots[c] = F::kOffset != 0 ? mul(sums[c], splat(-F::kOffset)) : splat(0);
-  }
+  for (int c = 0; c < kColumns; ++c) dots[c] = splat(0);
   F::expand(rows, [&](int chunk, const auto& code) {
     constexpr int kSubsAChunk = 32 / F::kSub;
 #pragma GCC unroll 2
@@ -292,10 +322,13 @@ template <class F, int kColumns, class R, class AnyAhead>
 #pragma GCC unroll 8
       for (int c = 0; c < kColumns; ++c)
         dots[c] = add(dots[c], mul(sub_dots[c], s.sub[kSubsAChunk * chunk + i]));
+      if constexpr (!kIsFew<kColumns>) hold_loads();
     }
   });
+  if constexpr (!kIsFew<kColumns>) dot_sums();
 #pragma GCC unroll 8
   for (int c = 0; c < kColumns; ++c) {
+    if constexpr (F::kOffset != 0) dots[c] = sub(dots[c], mul(sums[c], splat(F::kOffset)));
     const Floats mins = F::kHasMin ? to_float(sums[c]) : zeros();
     acc[c] = accumulate256<F>(acc[c], to_float(dots[c]), s.d, mins, s.dmin, x.scale[c]);
   }
@@ -331,8 +364,7 @@ inline void multiply_block(const Panel32<F>* const (&panels)[kGroups], int b,
   const uint8_t* w[kGroups];
   for (int g = 0; g < kGroups; ++g) w[g] = panels[g][b].q;
   for (int c = 0; c < kColumns; ++c) {
-    for (int g = 0; g < kGroups; ++g)
-      dots[g][c] = F::kOffset == 0 ? splat(0) : splat(-F::kOffset * x.scale_of(c, b).sum);
+    for (int g = 0; g < kGroups; ++g) dots[g][c] = less_offset<F>(x.scale_of(c, b));
   }
   dot_tile<F, kGroups, kColumns, 32>(dots, w, x.bytes(0, 32 * b));
   for (int g = 0; g < kGroups; ++g) {
@@ -362,9 +394,6 @@ inline void dot_sums(Ints (&sums)[kGroups][kColumns], const Panel256<F>* const (
     }
   }
 }
-
-// Loads stay where they stand: the compiler would begin with all of them, and have registers for half.
-inline void hold_loads() { asm volatile("" : : : "memory"); }
 
 // totals[g][c] = the products of the sub-blocks, by their integer scales.
 template <class F, int kGroups, int kColumns>
@@ -506,26 +535,62 @@ inline void for_each_span(const StripProduct& p, AnySpan& span, const Body& body
 template <class Lying, int kColumns, bool kIsNear = false>
 void multiply_direct(const StripProduct& p) {
   using F = typename Lying::Format;
-  const int64_t first = p.first_span * kSpanBlocks<F>, n_blocks = p.inputs->n_in / Blocks<F>::kElems;
-  const int64_t end = n_blocks < p.end_span * kSpanBlocks<F> ? n_blocks : p.end_span * kSpanBlocks<F>;
+  const int64_t n_blocks = p.inputs->n_in / Blocks<F>::kElems;
   for (int g = 0; g < p.n_groups; ++g) {
     const Lying group(p.groups[g], p.row_bytes);
     Floats acc[kColumns];
     float* out = p.out + g * kLanes;
     for (int c = 0; c < kColumns; ++c)
       acc[c] = p.first_span > 0 && c < p.n_columns ? load(out + c * p.out_stride) : zeros();
-    for (int64_t b = first; b < end; ++b) {
-      const TileInputs<F, kColumns> x(*p.inputs, b / kSpanBlocks<F>, p.first_column);
-      const BlockAhead<F, kIsNear> ahead(p, g, b);
-      if constexpr (kIsBlock32<F>)
-        multiply_direct32<F>(acc, group.block(b), x, static_cast<int>(b % kSpanBlocks<F>), ahead);
-      else
-        multiply_direct256<F>(acc, group.block(b), x, ahead);
+    for (int64_t span = p.first_span; span < p.end_span; ++span) {
+      const TileInputs<F, kColumns> x(*p.inputs, span, p.first_column);
+      const int64_t first = span * kSpanBlocks<F>;
+      for (int b = 0; b < kSpanBlocks<F> && first + b < n_blocks; ++b) {
+        const BlockAhead<F, kIsNear> ahead(p, g, first + b);
+        const auto rows = [&] {
+          if constexpr (kIsFew<kColumns>)
+            return held(group.block(first + b));
+          else
+            return group.block(first + b);
+        }();
+        if constexpr (kIsBlock32<F>)
+          multiply_direct32<F>(acc, rows, x, b, ahead);
+        else
+          multiply_direct256<F>(acc, rows, x, ahead);
+      }
     }
 #pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
       if (c < p.n_columns) store(out + c * p.out_stride, acc[c]);
     }
+  }
+}
+
+constexpr int kMostAtOnce = 8;  // columns
+// So many columns take, in turns of at most kMostAtOnce, less than a panel and its tiles would.
+constexpr int kMostInTurns = 32;
+
+template <class Lying>
+void multiply_at_once(const StripProduct& p) {
+  if (p.n_columns == 1) return multiply_direct<Lying, 1>(p);
+  if (p.n_columns == 2) return multiply_direct<Lying, 2>(p);
+  if (p.n_columns <= 4) return multiply_direct<Lying, 4>(p);
+  if (p.n_columns <= 6) return multiply_direct<Lying, 6>(p);
+  multiply_direct<Lying, kMostAtOnce>(p);
+}
+
+// Turns as even as their kernels are: an odd column costs as much as two.
+template <class Lying>
+void multiply_in_turns(const StripProduct& p) {
+  int n_turns = (p.n_columns + kMostAtOnce - 1) / kMostAtOnce;
+  for (int first = 0; first < p.n_columns; --n_turns) {
+    StripProduct part = p;
+    part.first_column += first;
+    const int n_left = p.n_columns - first, n_even = ((n_left + n_turns - 1) / n_turns + 1) / 2 * 2;
+    part.n_columns = n_left < n_even ? n_left : n_even;
+    part.out += first * p.out_stride;
+    multiply_at_once<Lying>(part);
+    first += part.n_columns;
   }
 }
 
@@ -535,12 +600,11 @@ void multiply_quant(const StripProduct& p) {
   if constexpr (kReadsNear && Lying::kIsInterleaved && near_bytes<F>() > 0) {
     if (p.n_columns == 1 && p.reads_near) return multiply_direct<Lying, 1, /*kIsNear=*/true>(p);
   }
-  if (p.n_columns == 1) return multiply_direct<Lying, 1>(p);
   if constexpr (kMultipliesFewAtOnce) {
-    if (p.n_columns == 2) return multiply_direct<Lying, 2>(p);
-    if (p.n_columns <= 4) return multiply_direct<Lying, 4>(p);
-    if (p.n_columns <= 6) return multiply_direct<Lying, 6>(p);
-    if (p.n_columns <= 8) return multiply_direct<Lying, 8>(p);
+    constexpr int kMost = Lying::kIsInterleaved ? kMostInTurns : kMostAtOnce;
+    if (p.n_columns <= kMost) return multiply_in_turns<Lying>(p);
+  } else {
+    if (p.n_columns == 1) return multiply_direct<Lying, 1>(p);
   }
   Span<F> span;
   for_each_span<F>(p, span, [&] {
