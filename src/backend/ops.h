@@ -304,7 +304,8 @@ struct MoeGated {
   float up_offset = 0.0f;
 };
 
-// out[r] = sum over j, ascending, of weights[r, j] * (x[r, j] * down[e]^T + bias[e]), e = experts[r, j]
+// out[r] = sum over j of weights[r, j] * (x[r, j] * down[e]^T + bias[e]), e = experts[r, j], in an order that
+// no other row changes
 struct MoeDown {
   static constexpr std::string_view kName = "moe_down";
   Tensor x;        // (n_rows, n_used, n_ff)

@@ -106,51 +106,54 @@ void compute_gated_strip(const Kernels& kernels, const MoeGated& op, const Exper
   }
 }
 
-// Rows of a moe_down are cut so that a task holds the products of at most so many slots.
-constexpr int64_t kMaxSlots = 4096;
-
-struct DownScratch {
-  DownScratch(Carver& carver, const Kernels& kernels, const Tensor& down, int64_t max_slots)
-      : strip(carver, kernels, {down}, std::min(max_slots, kMaxColumns)),
-        staging(carver.take<float>(std::min(max_slots, kMaxColumns) * kMaxStrip)),
-        products(carver.take<float>(max_slots * kMaxStrip)) {}
-
-  StripScratch strip;
-  float* staging;   // (kMaxColumns, kMaxStrip)
-  float* products;  // (max_slots, kMaxStrip)
-};
-
-struct SlotRange {
-  int64_t begin;
-  int64_t end;
-};
-
-// The products of the slots of one expert that are in `range`, each to its place in scratch.products.
-void multiply_expert(const Kernels& kernels, const MoeDown& op, const Weight& down, const Expert& expert,
-                     RowRange rows, SlotRange range, const Inputs& inputs, const DownScratch& scratch) {
-  const auto first = std::ranges::lower_bound(expert.slots, range.begin);
-  const auto last = std::ranges::lower_bound(expert.slots, range.end);
-  for (auto at = first; at < last; at += std::min<int64_t>(kMaxColumns, last - at)) {
-    const ColumnRange columns{expert.first_column + (at - expert.slots.begin()),
-                              std::min<int64_t>(kMaxColumns, last - at)};
-    multiply_strip(kernels, down.at(expert.index), rows, inputs, columns, scratch.strip, scratch.staging,
-                   kMaxStrip);
-    for (int64_t c = 0; c < columns.n; ++c) {
-      float* products = scratch.products + (at[c] - range.begin) * kMaxStrip;
-      std::copy_n(scratch.staging + c * kMaxStrip, rows.n, products);
-      if (op.bias) kernels.add(products, op.bias.f32() + expert.index * op.down.dim(1) + rows.first, rows.n);
-    }
-  }
+// How many strips a task takes of each expert: the longer what lies in one piece, the better it is read
+// ahead.
+int64_t strips_a_task(const Machine& machine, int64_t n_strips) {
+  constexpr int64_t kTasksAThread = 8, kMost = 4;
+  return std::clamp<int64_t>(n_strips / (kTasksAThread * machine.pool.n_threads()), 1, kMost);
 }
 
-void sum_slots(const Kernels& kernels, const MoeDown& op, RowRange rows, SlotRange range,
-               const DownScratch& scratch) {
+// Tasks of a moe_down take so many rows of its result at most: their sums stay in the second level of cache.
+constexpr int64_t kMaxRows = 512;
+
+struct DownScratch {
+  DownScratch(Carver& carver, const Kernels& kernels, const Tensor& down, int64_t n_strips, int64_t n_rows)
+      : max_columns(std::min(n_rows, kMaxColumns)),
+        strip(carver, kernels, {down}, max_columns),
+        products(carver.take<float>(max_columns * kMaxStrip)),
+        sums(carver.take<float>(n_strips * n_rows * kMaxStrip)) {}
+
+  int64_t max_columns;
+  StripScratch strip;
+  float* products;  // (max_columns, kMaxStrip)
+  float* sums;      // (n_strips, n_rows, kMaxStrip)
+};
+
+// Rows [first, first + n) of the result.
+struct ResultRange {
+  int64_t first;
+  int64_t n;
+};
+
+// Adds what one expert gives to those of the rows that use it, by weight, to `sums` (range.n, kMaxStrip).
+void add_expert(const Kernels& kernels, const MoeDown& op, const Weight& down, const Expert& expert,
+                RowRange strip, ResultRange range, const Inputs& inputs, const DownScratch& scratch,
+                float* sums) {
   const int64_t n_used = op.experts.dim(1);
-  for (int64_t slot = range.begin; slot < range.end; ++slot) {
-    float* out = op.out.f32() + slot / n_used * op.out.n_cols() + rows.first;
-    if (slot % n_used == 0) std::fill_n(out, rows.n, 0.0f);
-    const float weight = op.weights ? op.weights.f32()[slot] : 1.0f;
-    kernels.weighted_add(out, scratch.products + (slot - range.begin) * kMaxStrip, weight, rows.n);
+  const auto first = std::ranges::lower_bound(expert.slots, range.first * n_used);
+  const auto last = std::ranges::lower_bound(expert.slots, (range.first + range.n) * n_used);
+  for (auto at = first; at < last; at += std::min<int64_t>(scratch.max_columns, last - at)) {
+    const ColumnRange columns{expert.first_column + (at - expert.slots.begin()),
+                              std::min<int64_t>(scratch.max_columns, last - at)};
+    multiply_strip_of_run(kernels, down, strip, inputs, columns, scratch.strip, scratch.products, kMaxStrip,
+                          {0, n_spans_of(inputs.n_in)});
+    for (int64_t c = 0; c < columns.n; ++c) {
+      float* products = scratch.products + c * kMaxStrip;
+      if (op.bias)
+        kernels.add(products, op.bias.f32() + expert.index * op.down.dim(1) + strip.first, strip.n);
+      const float weight = op.weights ? op.weights.f32()[at[c]] : 1.0f;
+      kernels.weighted_add(sums + (at[c] / n_used - range.first) * kMaxStrip, products, weight, strip.n);
+    }
   }
 }
 
@@ -187,31 +190,43 @@ void compute(Machine& machine, const MoeGated& op) {
   });
 }
 
+// What experts give to a row is added in the order of the experts.
 void compute(Machine& machine, const MoeDown& op) {
-  if (op.out.dim(0) == 0) return;
+  const int64_t n_rows = op.out.dim(0), n_out = op.out.n_cols();
+  if (n_rows == 0) return;
   const Kernels& kernels = machine.kernels;
   const int64_t max_experts = op.down.dim(0);
   const int64_t n_slots = op.experts.n_elems();
-  const int64_t n_used = op.experts.dim(1);
+  const Strips strips(kernels, n_out);
+  const int64_t n_strips = strips_a_task(machine, strips.n_strips());
+  const int64_t n_strip_runs = (strips.n_strips() + n_strips - 1) / n_strips;
+  const int64_t n_row_runs = (n_rows + kMaxRows - 1) / kMaxRows;
   const InputViews views(kernels, {op.down});
   auto shared = machine.scratch.shared<SharedPart>(views, op.x, op.experts, max_experts);
-  const int64_t max_slots = std::min(n_slots, std::max<int64_t>(1, kMaxSlots / n_used) * n_used);
-  machine.scratch.reserve<DownScratch>(kernels, op.down, max_slots);
+  machine.scratch.reserve<DownScratch>(kernels, op.down, n_strips, std::min(n_rows, kMaxRows));
   shared.slots.sort(op.experts, max_experts);
   const Inputs inputs =
       prepare_inputs(machine, op.x, views, shared.inputs, {shared.slots.order, static_cast<size_t>(n_slots)});
 
-  const Strips strips(kernels, op.down.dim(1));
   const Weight down = machine.read(op.down);
-  const int64_t n_runs = (n_slots + max_slots - 1) / max_slots;
-  machine.pool.run(static_cast<int>(strips.n_strips() * n_runs), [&](int task, int thread) {
-    const auto scratch = machine.scratch.of_thread<DownScratch>(thread, kernels, op.down, max_slots);
-    const RowRange rows = strips.at(task / n_runs);
-    const SlotRange range{.begin = task % n_runs * max_slots,
-                          .end = std::min(n_slots, (task % n_runs + 1) * max_slots)};
-    for (const Expert& expert : shared.slots.used())
-      multiply_expert(kernels, op, down, expert, rows, range, inputs, scratch);
-    sum_slots(kernels, op, rows, range, scratch);
+  machine.pool.run(static_cast<int>(n_strip_runs * n_row_runs), [&](int task, int thread) {
+    const ResultRange range{task % n_row_runs * kMaxRows,
+                            std::min(kMaxRows, n_rows - task % n_row_runs * kMaxRows)};
+    const auto scratch = machine.scratch.of_thread<DownScratch>(thread, kernels, op.down, n_strips,
+                                                                std::min(n_rows, kMaxRows));
+    const int64_t first = task / n_row_runs * n_strips, end = std::min(strips.n_strips(), first + n_strips);
+    const auto sums_of = [&](int64_t strip) { return scratch.sums + (strip - first) * range.n * kMaxStrip; };
+    std::fill_n(scratch.sums, (end - first) * range.n * kMaxStrip, 0.0f);
+    for (const Expert& expert : shared.slots.used()) {
+      const Weight weight = down.at(expert.index);
+      for (int64_t strip = first; strip < end; ++strip)
+        add_expert(kernels, op, weight, expert, strips.at(strip), range, inputs, scratch, sums_of(strip));
+    }
+    for (int64_t strip = first; strip < end; ++strip) {
+      const RowRange rows = strips.at(strip);
+      write_strip(kernels, sums_of(strip), range.n, rows.n, op.out.f32() + range.first * n_out + rows.first,
+                  n_out);
+    }
   });
 }
 
