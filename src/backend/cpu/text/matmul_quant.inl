@@ -322,8 +322,9 @@ template <class F, int kColumns, class R, class AnyAhead>
 #pragma GCC unroll 8
       for (int c = 0; c < kColumns; ++c)
         dots[c] = add(dots[c], mul(sub_dots[c], s.sub[kSubsAChunk * chunk + i]));
-      if constexpr (!kIsFew<kColumns>) hold_loads();
     }
+    // Each of these puts the dots into memory, too.
+    if (!kIsFew<kColumns> && chunk % 2 != 0) hold_loads();
   });
   if constexpr (!kIsFew<kColumns>) dot_sums();
 #pragma GCC unroll 8
